@@ -1,0 +1,2 @@
+//! The kfactory program.
+fn main() {}
