@@ -12,10 +12,12 @@
 //! - [`blobs`]: blobs on disk, written so that an unfinished one cannot be named.
 //! - [`source`]: where an image and its blobs can be read from.
 //! - [`layout`]: the OCI image layout directory.
+//! - [`archive`]: `oci-archive` and `docker-archive` files.
 //!
 //! The crate opens no socket, starts no process, prints nothing and never looks for a home directory.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod blobs;
 pub mod chain;
 pub mod compress;
