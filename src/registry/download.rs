@@ -12,11 +12,11 @@ use tokio::task::spawn_blocking;
 
 use super::client::{Place, Registry};
 use super::config::Endpoint;
-use super::digest::{Digest, Hasher};
 use super::error::RegistryError;
 use super::reference::Reference;
 use super::reply::Reply;
 use super::transport::{Call, Progress};
+use kfactory_layers::digest::{Digest, Hasher};
 
 /// Received pieces that wait for the disk; each has at most some 400 KiB.
 const PIECES_AHEAD: usize = 32;

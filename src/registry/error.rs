@@ -10,8 +10,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, Url};
 
 use super::config::ConfigError;
-use super::digest::Digest;
 use super::reference::ReferenceError;
+use kfactory_layers::digest::Digest;
 
 /// The most of a registry's own words to repeat, in characters.
 const MAX_MESSAGE: usize = 500;

@@ -9,12 +9,12 @@ use serde::Deserialize;
 
 use super::client::{Place, Registry};
 use super::config::Endpoint;
-use super::digest::Digest;
 use super::error::RegistryError;
 use super::reference::Reference;
 use super::reply::Reply;
 use super::token;
 use super::transport::Call;
+use kfactory_layers::digest::Digest;
 
 /// The manifest kinds we read, in the order of preference.
 pub(super) const MANIFEST_TYPES: [&str; 4] = [

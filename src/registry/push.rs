@@ -6,13 +6,13 @@ use reqwest::{Method, StatusCode};
 
 use super::body::{BlobSource, Payload};
 use super::client::{Place, Registry};
-use super::digest::Digest;
 use super::error::RegistryError;
 use super::pull::{MAX_MANIFEST, manifest_call};
 use super::reference::Reference;
 use super::token;
 use super::transport::{Call, Progress};
 use super::upload::Upload;
+use kfactory_layers::digest::Digest;
 
 /// How a blob came to be in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

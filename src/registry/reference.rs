@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use super::digest::{Digest, DigestError};
+use kfactory_layers::digest::{Digest, DigestError};
 
 /// The registry meant when a reference names none.
 pub const DOCKER_HUB: &str = "docker.io";

@@ -7,11 +7,11 @@ use reqwest::{Method, StatusCode, Url};
 
 use super::body::BlobSource;
 use super::client::{Place, Registry};
-use super::digest::Digest;
 use super::error::RegistryError;
 use super::pull::DIGEST_HEADER;
 use super::reply::Reply;
 use super::transport::{Call, Progress};
+use kfactory_layers::digest::Digest;
 
 /// The size of a piece where one request for all is refused. Some registries take no larger ones.
 const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
