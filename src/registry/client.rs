@@ -29,7 +29,10 @@ pub struct RegistryOptions {
     pub insecure_registries: Vec<String>,
     /// The only credentials file to read, instead of podman's and docker's.
     pub authfile: Option<PathBuf>,
-    /// Credentials to use before any other.
+    /// Credentials to use before any other. After them come `KFACTORY_REGISTRY_USER` with `KFACTORY_REGISTRY_PASSWORD`
+    /// from the environment, for the registry in `KFACTORY_REGISTRY_HOST` only if that is set; then the files. Bind
+    /// them with [`Credentials::for_registry`] where several registries are in play: one that does not know them
+    /// refuses them, even for what it gives to anybody.
     pub creds: Option<Credentials>,
     /// PEM files of certificate authorities to trust beside the system's.
     pub ca_files: Vec<PathBuf>,

@@ -15,11 +15,12 @@ use super::config::Endpoint;
 use super::error::RegistryError;
 use super::reference::Reference;
 use super::reply::Reply;
-use super::transport::{Call, Progress};
+use super::transport::Call;
+use super::wait::Progress;
 use kfactory_layers::digest::{Digest, Hasher};
 
-/// Received pieces that wait for the disk; each has at most some 400 KiB.
-const PIECES_AHEAD: usize = 32;
+/// Received pieces that wait for the disk; each has at most some 400 KiB, so eight downloads hold some 25 MiB.
+const PIECES_AHEAD: usize = 8;
 
 /// A try that moved the blob forward by this many bytes does not count as failed, so that a link that breaks now and
 /// then does not end a large download.
@@ -178,8 +179,8 @@ impl Download<'_> {
     /// Fetches what is missing, over as many tries as it takes and is allowed.
     async fn fill(&self, mut sink: Sink) -> Result<Sink, RegistryError> {
         let mut tries = self.registry.tries();
+        let mut furthest = sink.len;
         while sink.len < self.size {
-            let before = sink.len;
             let (returned, outcome) = self.attempt(sink).await?;
             sink = returned;
             // An answer may also end early without a word.
@@ -188,7 +189,9 @@ impl Download<'_> {
                 Ok(()) => self.wrong_size(sink.len),
                 Err(error) => error,
             };
-            if sink.len >= before + WORTHWHILE {
+            // Further than ever: starting over again and again must end.
+            if sink.len >= furthest + WORTHWHILE {
+                furthest = sink.len;
                 tries.moved_on();
             }
             tries.failed(error).await?;

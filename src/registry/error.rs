@@ -375,7 +375,8 @@ impl RegistryError {
             }
             Self::Tls { .. } => vec![
                 "`--registry-ca FILE` names the certificate authority to trust".to_owned(),
-                "`--tls-verify=false` accepts any certificate, and plain HTTP".to_owned(),
+                "`--tls-verify=false`, or `--insecure-registry HOST` for one registry, accepts any certificate and plain HTTP"
+                    .to_owned(),
             ],
             Self::Offline { .. } => vec!["without `--offline` it is fetched".to_owned()],
             Self::RateLimited { retry_after, .. } => rate_hints(*retry_after),

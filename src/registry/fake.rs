@@ -90,6 +90,8 @@ pub(super) struct State {
     pub(super) uploads: HashMap<String, Vec<u8>>,
     /// Breaks the next upload after this many bytes of its body, which are kept.
     pub(super) break_upload: Option<usize>,
+    /// Breaks the connection of every upload request with a longer body, as some proxies do.
+    pub(super) max_body: Option<usize>,
     seen: Vec<Seen>,
 }
 
@@ -166,6 +168,10 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, script: Arc<Script>)
         let length: usize = seen.header("content-length").parse().unwrap_or(0);
         let uploads =
             matches!(seen.method.as_str(), "PUT" | "PATCH") && seen.target.contains("/uploads/");
+        if uploads && lock(&state).max_body.is_some_and(|max| length > max) {
+            let _ = stream.get_ref().set_zero_linger();
+            return;
+        }
         let broken = if uploads {
             lock(&state).break_upload.take()
         } else {

@@ -10,8 +10,9 @@ use super::error::RegistryError;
 use super::pull::{MAX_MANIFEST, manifest_call};
 use super::reference::Reference;
 use super::token;
-use super::transport::{Call, Progress};
+use super::transport::Call;
 use super::upload::Upload;
+use super::wait::Progress;
 use kfactory_layers::digest::Digest;
 
 /// How a blob came to be in a repository.

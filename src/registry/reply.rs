@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{Refusal, RegistryError, RequestLine};
 use super::retry::retry_after;
-use super::transport::IDLE_PATIENCE;
+use super::wait::IDLE_PATIENCE;
 
 /// The most of an error's body to read, in bytes.
 const MAX_REFUSAL: usize = 64 * 1024;

@@ -100,9 +100,24 @@ impl Tries {
         }
     }
 
-    /// Counts the latest failure as the first: something was achieved since the one before.
+    /// Goes on at once although `error` is final in itself, because the next try does without what it is about.
+    pub(super) fn lost(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        self.failed += 1;
+        if self.failed < self.policy.tries {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Forgets earlier failures: something was achieved since.
     pub(super) fn moved_on(&mut self) {
         self.failed = 0;
+    }
+
+    /// Returns the failures since the start or since something was achieved.
+    pub(super) fn count(&self) -> u32 {
+        self.failed
     }
 }
 

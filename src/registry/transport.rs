@@ -3,20 +3,21 @@
 //! Knows hosts and URLs; knows nothing of repositories, tokens or retries.
 
 use std::collections::{HashMap, HashSet};
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Certificate, Client, Method, StatusCode, Url};
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::body::{FileSlice, Payload, SourceFailed};
+use super::body::Payload;
 use super::error::{RegistryError, RequestLine};
+use super::failure::{answers_without_tls, classify};
 use super::reference::{DOCKER_HUB, split_port};
 use super::reply::Reply;
+use super::wait::{Progress, wait};
 
 /// Connections to one host at a time; further requests wait. Registries throttle clients that open many.
 pub const MAX_CONNECTIONS_PER_HOST: usize = 8;
@@ -28,18 +29,6 @@ const DOCKER_HUB_API: &str = "registry-1.docker.io";
 const MAX_REDIRECTS: usize = 10;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
-
-/// How long neither side may stay silent.
-pub(super) const IDLE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long a registry may take to answer after the last byte of an upload: it may copy the blob in its storage.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(300);
-
-/// How often upload progress is reported, and idleness looked at.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Reports the bytes of a blob that are done, counted from its start.
-pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
 /// One request, which can be sent any number of times.
 pub(super) struct Call<'a> {
@@ -184,6 +173,8 @@ impl Transport {
             .exchange(&Call::new(Method::GET, plain_url.clone()), None)
             .await
         {
+            // What servers that speak TLS say to those who do not; then TLS failed for another reason.
+            Ok(reply) if reply.status() == StatusCode::BAD_REQUEST => Err(secure),
             Ok(_) => Ok(true),
             Err(_) => Err(secure),
         }
@@ -269,9 +260,15 @@ impl Transport {
         reply: &Reply,
         target: Url,
     ) -> Result<Url, RegistryError> {
-        let falls = reply.url().scheme() == "https" && target.scheme() != "https";
-        let known = matches!(target.scheme(), "http" | "https");
-        if known && !(falls && !self.may_be_plain(&authority(&target))) {
+        let from = authority(reply.url());
+        let fits = match target.scheme() {
+            "https" => true,
+            "http" => {
+                reply.url().scheme() == "http" || self.may_descend(&from, &authority(&target))
+            }
+            _ => false,
+        };
+        if fits {
             return Ok(target);
         }
         let problem = format!(
@@ -282,6 +279,14 @@ impl Transport {
             request: call.line(),
             problem,
         })
+    }
+
+    fn may_descend(&self, from: &str, to: &str) -> bool {
+        let at_home = is_loopback(from) && is_loopback(to);
+        match self.options.tls_verify {
+            Some(verify) => !verify,
+            None => at_home || self.is_insecure(to),
+        }
     }
 
     /// Sends `call` once and waits for the head of the answer, whatever its status.
@@ -376,73 +381,6 @@ impl Transport {
     }
 }
 
-/// Waits for the answer as long as the request makes progress.
-async fn wait<T>(
-    call: &Call<'_>,
-    line: &RequestLine,
-    sending: impl Future<Output = T>,
-) -> Result<T, RegistryError> {
-    let Payload::File(slice) = &call.payload else {
-        let timeout = |_| RegistryError::Timeout {
-            request: line.clone(),
-            after: IDLE_PATIENCE,
-        };
-        return tokio::time::timeout(IDLE_PATIENCE, sending)
-            .await
-            .map_err(timeout);
-    };
-    tokio::pin!(sending);
-    let mut watch = Watch {
-        seen: 0,
-        since: Instant::now(),
-    };
-    loop {
-        let answer = tokio::time::timeout(TICK, &mut sending).await;
-        let sent = slice.sent();
-        if let Some(progress) = call.progress {
-            progress(slice.start + sent);
-        }
-        match answer {
-            Ok(answer) => return Ok(answer),
-            Err(_) => watch.look(sent, slice, line)?,
-        }
-    }
-}
-
-/// When an upload last moved.
-struct Watch {
-    seen: u64,
-    since: Instant,
-}
-
-impl Watch {
-    fn look(
-        &mut self,
-        sent: u64,
-        slice: &FileSlice,
-        line: &RequestLine,
-    ) -> Result<(), RegistryError> {
-        if sent != self.seen {
-            *self = Self {
-                seen: sent,
-                since: Instant::now(),
-            };
-        }
-        let after = if sent >= slice.len {
-            COMMIT_PATIENCE
-        } else {
-            IDLE_PATIENCE
-        };
-        if self.since.elapsed() < after {
-            return Ok(());
-        }
-        Err(RegistryError::Timeout {
-            request: line.clone(),
-            after,
-        })
-    }
-}
-
 fn read_authorities(path: &Path) -> Result<Vec<Certificate>, RegistryError> {
     let bytes = std::fs::read(path).map_err(|source| RegistryError::File {
         path: path.to_owned(),
@@ -481,66 +419,6 @@ pub(super) fn is_loopback(registry: &str) -> bool {
         || bare
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback())
-}
-
-fn classify(request: RequestLine, error: reqwest::Error, payload: &Payload) -> RegistryError {
-    if let (Payload::File(slice), Some(failed)) = (payload, cause::<SourceFailed>(&error)) {
-        return RegistryError::File {
-            path: slice.path.to_path_buf(),
-            source: failed.to_io(),
-        };
-    }
-    let source = Box::new(error.without_url());
-    if cause::<rustls::Error>(&*source).is_some() || source.is_builder() {
-        return RegistryError::Tls { request, source };
-    }
-    match source.is_connect() {
-        true => RegistryError::Connect { request, source },
-        false => RegistryError::Interrupted { request, source },
-    }
-}
-
-/// Whether the other side broke off, or answered TLS with something else.
-fn answers_without_tls(error: &RegistryError) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
-    match error {
-        RegistryError::Tls { source, .. } => {
-            matches!(
-                cause::<rustls::Error>(&**source),
-                Some(rustls::Error::InvalidMessage(_))
-            )
-        }
-        RegistryError::Connect { source, .. } => causes(&**source).any(|error| {
-            let kind = error
-                .downcast_ref::<std::io::Error>()
-                .map(std::io::Error::kind);
-            matches!(
-                kind,
-                Some(ConnectionAborted | ConnectionReset | UnexpectedEof)
-            )
-        }),
-        _ => false,
-    }
-}
-
-/// Finds the first error of type `T` in `error` and its causes.
-fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    causes(error).find_map(|error| error.downcast_ref())
-}
-
-/// Returns `error` and its causes, what I/O errors wrap included.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        let error: &'a (dyn Error + 'static) = *error;
-        // An I/O error's `source` is that of the error it wraps, so the wrapped one has to be asked for.
-        let wrapped = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        match wrapped {
-            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

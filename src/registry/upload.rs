@@ -10,7 +10,8 @@ use super::client::{Place, Registry};
 use super::error::RegistryError;
 use super::pull::DIGEST_HEADER;
 use super::reply::Reply;
-use super::transport::{Call, Progress};
+use super::transport::Call;
+use super::wait::Progress;
 use kfactory_layers::digest::Digest;
 
 /// The size of a piece where one request for all is refused. Some registries take no larger ones.
@@ -105,14 +106,13 @@ impl Upload<'_> {
     /// Uploads the blob, in `session` if there is one.
     pub(super) async fn run(&self, session: Option<Session>) -> Result<(), RegistryError> {
         let mut pieces = self.registry.chunk_size().is_some();
-        let mut next = session;
-        let mut failed = 0;
+        let mut tries = self.registry.tries();
+        let (mut next, mut furthest) = (session, 0);
         loop {
             let mut session = match next.take() {
                 Some(session) => session,
                 None => self.registry.start_upload(self.place).await?,
             };
-            let before = session.offset;
             let error = match self.send(&mut session, pieces).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -122,22 +122,22 @@ impl Upload<'_> {
                 self.registry.cancel_upload(self.place, session).await;
                 continue;
             }
-            failed = if session.offset > before {
-                1
+            // Further than ever: starting over again and again must end.
+            if session.offset > furthest {
+                furthest = session.offset;
+                tries.moved_on();
+            }
+            let lost = session.offset > 0 && is_lost(&error);
+            let verdict = if lost {
+                tries.lost(error)
             } else {
-                failed + 1
+                tries.failed(error).await
             };
-            let lost = before > 0 && is_lost(&error);
-            let pause = match self.registry.retry().pause(failed, &error) {
-                None if lost && failed < self.registry.retry().tries => std::time::Duration::ZERO,
-                None => {
-                    self.registry.cancel_upload(self.place, session).await;
-                    return Err(error);
-                }
-                Some(pause) => pause,
-            };
-            tokio::time::sleep(pause).await;
-            pieces = pieces || failed >= FAILURES_BEFORE_PIECES;
+            if let Err(error) = verdict {
+                self.registry.cancel_upload(self.place, session).await;
+                return Err(error);
+            }
+            pieces = pieces || tries.count() >= FAILURES_BEFORE_PIECES;
             next = if lost {
                 None
             } else {

@@ -1,5 +1,6 @@
 //! The registry client against the registry that Debian ships, with skopeo as the second judge.
 
+mod proxy;
 mod support;
 
 use std::process::Command;

@@ -87,7 +87,7 @@ async fn pieces_are_sent_where_one_request_is_refused_or_they_are_asked_for() {
 #[tokio::test]
 async fn pieces_are_as_large_as_the_registry_demands() {
     let fake = Fake::scripted(|seen, _| {
-        lock_free_post(seen).then(|| {
+        opens_upload(seen).then(|| {
             answer(202)
                 .header("location", "mine")
                 .header("oci-chunk-min-length", "6000")
@@ -107,7 +107,7 @@ async fn pieces_are_as_large_as_the_registry_demands() {
     assert_eq!(fake.seen("PATCH", "").len(), 2);
 }
 
-fn lock_free_post(seen: &Seen) -> bool {
+fn opens_upload(seen: &Seen) -> bool {
     seen.method == "POST"
 }
 
@@ -139,6 +139,15 @@ async fn a_forgotten_upload_starts_anew() {
 }
 
 #[tokio::test]
+async fn a_way_that_lets_no_large_body_pass_is_used_in_pieces() {
+    let (fake, blob) = (Fake::honest().await, sample(6_000_000));
+    lock(&fake.state).max_body = Some(5_000_000);
+    push(&client(), &fake, &blob).await.expect("in pieces");
+    assert!(holds(&fake, &blob));
+    assert_eq!(fake.seen("PATCH", "").len(), 2);
+}
+
+#[tokio::test]
 async fn a_registry_that_breaks_every_upload_is_given_up() {
     let fake = Fake::scripted(|seen, _| seen.is("PUT", "/uploads/").then(|| answer(502))).await;
     let error = push(&client(), &fake, &sample(1_000))
@@ -151,7 +160,7 @@ async fn a_registry_that_breaks_every_upload_is_given_up() {
 
 #[tokio::test]
 async fn answers_without_a_location_or_with_another_digest_are_refused() {
-    let fake = Fake::scripted(|seen, _| lock_free_post(seen).then(|| answer(202))).await;
+    let fake = Fake::scripted(|seen, _| opens_upload(seen).then(|| answer(202))).await;
     let error = push(&client(), &fake, b"x").await.expect_err("refused");
     assert!(error.to_string().contains("has no `location`"), "{error}");
 
@@ -209,7 +218,7 @@ async fn an_upload_elsewhere_carries_no_credentials() {
         let known = seen.header("authorization") == "Basic dTpw";
         let challenge = || answer(401).header("www-authenticate", "Basic realm=x");
         let accepted = || answer(202).header("location", location.clone());
-        lock_free_post(seen).then(|| if known { accepted() } else { challenge() })
+        opens_upload(seen).then(|| if known { accepted() } else { challenge() })
     })
     .await;
     let registry = client_with(RegistryOptions {
@@ -264,7 +273,7 @@ async fn a_mount_is_taken_when_granted_and_its_upload_used_when_not() {
 
 #[tokio::test]
 async fn a_refused_mount_and_another_registry_mean_not_mounted() {
-    let fake = Fake::scripted(|seen, _| lock_free_post(seen).then(|| error(403, "DENIED"))).await;
+    let fake = Fake::scripted(|seen, _| opens_upload(seen).then(|| error(403, "DENIED"))).await;
     let (to, digest) = (reference(&fake, "to"), Digest::of(b"x"));
     assert!(
         !client()
