@@ -74,6 +74,10 @@ impl CredentialFile {
                 });
             }
         };
+        // As the other tools have it: an empty file holds no credentials.
+        if bytes.is_empty() {
+            return Ok(Some(Content::default()));
+        }
         // Only the position is kept: serde's message may quote a value, and values here are secrets.
         let content = serde_json::from_slice(&bytes).map_err(|error| RegistryError::AuthFile {
             path: self.path.clone(),

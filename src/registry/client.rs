@@ -282,7 +282,8 @@ impl Registry {
                 _,
             ) => {
                 let scopes = joined(&place.scopes, scopes);
-                let realm = TokenRequest::check_realm(realm, &place.base).map_err(|problem| {
+                let realm = TokenRequest::check_realm(&self.inner.transport, realm, &place.base);
+                let realm = realm.map_err(|problem| {
                     let request = Call::new(Method::GET, place.base.clone()).line();
                     RegistryError::Protocol { request, problem }
                 })?;

@@ -16,7 +16,7 @@ use super::auth::{Credential, Secret};
 use super::body::Payload;
 use super::challenge::Challenge;
 use super::error::RegistryError;
-use super::transport::{Call, Transport, authority, is_loopback, lock};
+use super::transport::{Call, Transport, authority, lock};
 
 /// How we present ourselves to token servers.
 const CLIENT_ID: &str = "kfactory";
@@ -139,27 +139,35 @@ pub(super) struct TokenRequest<'a> {
 }
 
 impl TokenRequest<'_> {
-    /// Refuses to show credentials to a token server over plain HTTP, unless the registry itself, at `registry`, is
-    /// spoken to that way.
-    pub(super) fn check_realm(realm: &str, registry: &Url) -> Result<Url, String> {
+    /// Reads where the token server of the registry at `registry` is, and refuses one that would see credentials without
+    /// encryption. Plain HTTP is taken on the host of a registry that is spoken to that way, on this machine, and on
+    /// hosts that are declared insecure.
+    pub(super) fn check_realm(
+        transport: &Transport,
+        realm: &str,
+        registry: &Url,
+    ) -> Result<Url, String> {
         let url = registry
             .join(realm)
             .map_err(|_| format!("it names the token server {realm:?}, which is no URL"))?;
-        let safe =
-            url.scheme() == "https" || registry.scheme() == "http" || is_loopback(&authority(&url));
-        if safe {
-            Ok(url)
-        } else {
-            Err(format!(
-                "it names the token server {realm:?}, which is not encrypted"
-            ))
-        }
+        let same_host = registry.scheme() == "http" && registry.host_str() == url.host_str();
+        let safe = match url.scheme() {
+            "https" => true,
+            "http" => same_host || transport.may_descend(&authority(registry), &authority(&url)),
+            _ => false,
+        };
+        let problem = || format!("it names the token server {realm:?}, which is not encrypted");
+        if safe { Ok(url) } else { Err(problem()) }
     }
 
     async fn send(&self, transport: &Transport) -> Result<Token, RegistryError> {
         let (call, authorization) = self.call();
         let asked = Instant::now();
-        let reply = transport.follow(&call, authorization.as_ref()).await?;
+        let reply = match self.credential {
+            // A redirect would carry the body, and with it the identity token, to another host.
+            Some(Credential::Identity(_)) => transport.exchange(&call, None).await?,
+            _ => transport.follow(&call, authorization.as_ref()).await?,
+        };
         if reply.status() != StatusCode::OK {
             return Err(reply.into_error().await);
         }
@@ -232,5 +240,45 @@ impl TokenRequest<'_> {
         );
         call.payload = Payload::Bytes(form.query().unwrap_or_default().to_owned().into());
         call
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::transport::TransportOptions;
+
+    #[test]
+    fn token_servers_are_encrypted_or_at_home() {
+        let insecure = vec!["known.example".to_owned()];
+        let options = TransportOptions {
+            insecure,
+            ..Default::default()
+        };
+        let transport = Transport::new(options).expect("no certificates to read");
+        for (registry, realm, expected) in [
+            ("https://a.example/v2/", "https://b.example/token", true),
+            ("https://a.example/v2/", "/token", true),
+            ("https://a.example/v2/", "http://b.example/token", false),
+            ("https://a.example/v2/", "http://127.0.0.1/token", false),
+            ("https://a.example/v2/", "http://known.example/token", true),
+            (
+                "http://known.example/v2/",
+                "http://known.example:5001/token",
+                true,
+            ),
+            (
+                "http://127.0.0.1:5000/v2/",
+                "http://localhost:5001/token",
+                true,
+            ),
+            ("http://127.0.0.1:5000/v2/", "http://b.example/token", false),
+            ("https://a.example/v2/", "file:///etc/passwd", false),
+            ("https://a.example/v2/", "https://", false),
+        ] {
+            let registry = Url::parse(registry).expect("valid");
+            let found = TokenRequest::check_realm(&transport, realm, &registry);
+            assert_eq!(found.is_ok(), expected, "{registry} {realm}: {found:?}");
+        }
     }
 }

@@ -281,7 +281,8 @@ impl Transport {
         })
     }
 
-    fn may_descend(&self, from: &str, to: &str) -> bool {
+    /// Whether `from` may lead to plain HTTP at `to`: it stays on this machine, or `to` is declared insecure.
+    pub(super) fn may_descend(&self, from: &str, to: &str) -> bool {
         let at_home = is_loopback(from) && is_loopback(to);
         match self.options.tls_verify {
             Some(verify) => !verify,

@@ -1,22 +1,23 @@
 //! The registry client against the registry that Debian ships, with skopeo as the second judge.
 
+mod helper;
 mod proxy;
 mod support;
 
+use std::io::Write;
 use std::process::Command;
 use std::time::Instant;
 
 use kfactory::registry::{BlobOutcome, Credentials, Digest, RegistryError, RegistryOptions};
 
-use support::{Image, OCI_MANIFEST, PASSWORD, Server, USER, client, missing, run, silent};
+use kfactory_layers::digest::Hasher;
+use support::{Image, OCI_MANIFEST, PASSWORD, Server, USER, client, missing, run, silent, skip};
 
 /// Ends the test early where a program is not installed.
 macro_rules! need {
     ($($program:literal),+) => {
         if let Some(reason) = missing(&[$($program),+]) {
-            #[allow(clippy::print_stderr)] // The one place a skipped test can say why.
-            { eprintln!("{reason}"); }
-            return;
+            return skip(&reason);
         }
     };
 }
@@ -220,32 +221,46 @@ async fn an_unknown_authority_is_refused_until_it_is_named() {
     assert!(matches!(error, RegistryError::CaFile { .. }), "{error}");
 }
 
-/// `cargo test --test registry -- --ignored --nocapture` prints what a blob of 300 MB takes.
+/// `cargo test --test registry throughput -- --ignored --nocapture` prints what a blob of 300 MB takes.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement, not a test"]
 #[allow(clippy::print_stdout)]
 async fn throughput() {
     need!("docker-registry");
-    const LEN: usize = 300_000_000;
+    const PIECE: usize = 1_000_000;
+    const PIECES: usize = 300;
+    let len = (PIECE * PIECES) as u64;
     let server = Server::open();
-    let (registry, to) = (client(RegistryOptions::default()), server.reference("a:1"));
-    let blob: Vec<u8> = (0..LEN as u64)
-        .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
-        .collect();
-    let (digest, file) = (Digest::of(&blob), server.file("blob"));
-    std::fs::write(&file, &blob).expect("written");
-    let rate = |start: Instant| LEN as f64 / 1e6 / start.elapsed().as_secs_f64();
+    let registry = client(RegistryOptions::default());
+    let to = server.reference("a:1");
+    let (path, mut hasher) = (server.file("blob"), Hasher::new());
+    let mut file = std::fs::File::create(&path).expect("made");
+    for piece in 0..PIECES {
+        let bytes = [piece as u8; PIECE];
+        hasher.update(&bytes);
+        file.write_all(&bytes).expect("written");
+    }
+    let digest = hasher.finish();
+    let rate = |start: Instant| len as f64 / 1e6 / start.elapsed().as_secs_f64();
 
     let start = Instant::now();
     registry
-        .push_blob(&to, &digest, LEN as u64, file, &silent)
+        .push_blob(&to, &digest, len, path, &silent)
         .await
         .expect("pushed");
     println!("push {:.0} MB/s", rate(start));
     let start = Instant::now();
     registry
-        .fetch_blob(&to, &digest, LEN as u64, &server.file("back"), &silent)
+        .fetch_blob(&to, &digest, len, &server.file("back"), &silent)
         .await
         .expect("pulled");
     println!("pull {:.0} MB/s", rate(start));
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    println!(
+        "{}",
+        status
+            .lines()
+            .find(|line| line.starts_with("VmHWM"))
+            .unwrap_or_default()
+    );
 }

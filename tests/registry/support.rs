@@ -26,6 +26,12 @@ pub(crate) fn missing(programs: &[&str]) -> Option<String> {
         .map(|program| format!("skipped: `{program}` is not installed"))
 }
 
+/// Says that a test was skipped.
+#[allow(clippy::print_stderr)] // The harness shows it with `--nocapture`; there is no other way to say it.
+pub(crate) fn skip(reason: &str) {
+    eprintln!("{reason}");
+}
+
 /// A running `docker-registry`; stopped when dropped.
 pub(crate) struct Server {
     pub(crate) name: String,
@@ -132,16 +138,14 @@ pub(crate) fn run(command: &mut Command) -> String {
 
 /// A client that reads nothing of the machine's configuration.
 pub(crate) fn client(options: RegistryOptions) -> Registry {
-    let conf = Some(PathBuf::from("/dev/null"));
-    let nobody = std::env::temp_dir().join("kfactory-test-empty-auth.json");
-    std::fs::write(&nobody, "{}").expect("written");
-    let authfile = options.authfile.or(Some(nobody));
-    Registry::new(RegistryOptions {
-        registries_conf: conf,
+    let nothing = || Some(PathBuf::from("/dev/null"));
+    let authfile = options.authfile.or_else(nothing);
+    let options = RegistryOptions {
+        registries_conf: nothing(),
         authfile,
         ..options
-    })
-    .expect("nothing to read")
+    };
+    Registry::new(options).expect("nothing to read")
 }
 
 pub(crate) fn silent(_: u64) {}
