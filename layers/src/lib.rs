@@ -3,5 +3,6 @@
 
 pub mod metadata;
 pub mod root;
+pub mod tar;
 
 mod handle;
