@@ -13,6 +13,8 @@
 //! - [`source`]: where an image and its blobs can be read from.
 //! - [`layout`]: the OCI image layout directory.
 //! - [`archive`]: `oci-archive` and `docker-archive` files.
+//! - [`root`]: a directory tree out of which no operation can leave.
+//! - [`tar`]: the deterministic archive writer and the strict reader.
 //!
 //! The crate opens no socket, starts no process, prints nothing and never looks for a home directory.
 #![forbid(unsafe_code)]
@@ -23,14 +25,18 @@ pub mod chain;
 pub mod compress;
 pub mod digest;
 mod gzip;
+mod handle;
 mod hash_thread;
 pub mod image;
 pub mod layer;
 pub mod layout;
 pub mod manifest;
 pub mod media_type;
+pub mod metadata;
 pub mod platform;
 mod resolve;
+pub mod root;
 pub mod source;
+pub mod tar;
 pub mod time;
 mod verify;
