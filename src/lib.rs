@@ -1,3 +1,4 @@
 //! kfactory.
 
 pub mod kairos;
+pub mod distro;
