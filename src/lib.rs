@@ -1,1 +1,3 @@
 //! kfactory.
+
+pub mod framework;
