@@ -2,3 +2,4 @@
 
 pub mod kairos;
 pub mod distro;
+pub mod framework;
