@@ -1,0 +1,284 @@
+//! The program the integration tests start: enters a stage, makes a small root filesystem, runs one command in it and says what happened.
+//!
+//! `sandbox-probe DIR [OPTION]... -- COMMAND [ARGUMENT]...`; every report is one line with a word in front.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use kfactory_sandbox::{
+    CancelToken, LaunchError, Mount, Network, OverlayMount, SandboxSpec, Status, Stdin, Stream,
+    enter, in_stage, printable, run_with,
+};
+
+/// What the root filesystem holds, with the libraries these need.
+const PROGRAMS: [&str; 20] = [
+    "sh", "cat", "ls", "id", "chown", "chmod", "mkdir", "rmdir", "ln", "mv", "touch", "sleep",
+    "stat", "env", "hostname", "useradd", "perl", "rm", "head", "mount",
+];
+
+fn main() -> ExitCode {
+    if !in_stage() {
+        return match enter() {
+            Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
+            Err(error) => {
+                say("no stage", &chain(&error));
+                error.hints().iter().for_each(|hint| say("hint", hint));
+                ExitCode::from(70)
+            }
+        };
+    }
+    match staged(std::env::args_os().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say("error", &chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn staged(arguments: Vec<OsString>) -> Result<()> {
+    let request = Request::parse(arguments)?;
+    if let Some(code) = request.exit {
+        std::process::exit(code);
+    }
+    let part = |name: &str| request.directory.join(name);
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir_all(part(name))?;
+    }
+    small_root(&part("lower"))?;
+    for (link, to) in &request.links {
+        std::os::unix::fs::symlink(to, part("lower").join(link))?;
+    }
+    for gone in &request.without {
+        fs::remove_dir(part("lower").join(gone))?;
+    }
+    let overlay = OverlayMount::mount(
+        &[part("lower")],
+        &part("upper"),
+        &part("work"),
+        &part("merged"),
+    )?;
+    let mut spec = request.spec;
+    spec.root = overlay.target().to_owned();
+    run_spec(&spec, request.cancel_after);
+    overlay.unmount()?;
+    changes(&part("upper"), &part("upper"))
+}
+
+fn run_spec(spec: &SandboxSpec, cancel_after: Option<Duration>) {
+    let token = CancelToken::new().expect("a descriptor is left");
+    if let Some(delay) = cancel_after {
+        let token = token.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            token.cancel();
+        });
+    }
+    let mut on_line = |stream: Stream, line: &[u8]| {
+        say(
+            if stream == Stream::Stdout {
+                "out"
+            } else {
+                "err"
+            },
+            &printable(line),
+        );
+    };
+    match run_with(spec, &token, &mut on_line) {
+        Ok(outcome) => {
+            match outcome.status {
+                Status::Exit(code) => say("exit", &code.to_string()),
+                Status::Signal(number) => say("signal", &number.to_string()),
+            }
+            say("tail", &outcome.tail.len().to_string());
+            say("rss", &outcome.max_rss_bytes.to_string());
+            say(
+                "cpu",
+                &(outcome.user_time + outcome.system_time)
+                    .as_millis()
+                    .to_string(),
+            );
+        }
+        Err(error @ LaunchError::Cancelled) => say("cancelled", &error.to_string()),
+        Err(error) => say("launch", &chain(&error)),
+    }
+}
+
+#[derive(Debug)]
+struct Request {
+    directory: PathBuf,
+    spec: SandboxSpec,
+    links: Vec<(String, String)>,
+    without: Vec<String>,
+    cancel_after: Option<Duration>,
+    exit: Option<i32>,
+}
+
+impl Request {
+    fn parse(arguments: Vec<OsString>) -> Result<Self> {
+        let mut words = arguments
+            .into_iter()
+            .map(|word| word.into_string().map_err(|_| "argument is not UTF-8"));
+        let mut next = || {
+            words
+                .next()
+                .transpose()
+                .map(|word| word.ok_or("argument missing"))
+                .and_then(|word| word)
+        };
+        let mut request = Self {
+            directory: next()?.into(),
+            spec: SandboxSpec::new("", [""; 0]),
+            links: Vec::new(),
+            without: Vec::new(),
+            cancel_after: None,
+            exit: None,
+        };
+        request.spec.env = vec![("PATH".into(), "/usr/sbin:/usr/bin".into())];
+        loop {
+            let option = next()?;
+            match option.as_str() {
+                "--" => break,
+                "--exit" => request.exit = Some(next()?.parse()?),
+                "--net" => request.spec.network = Network::Host,
+                "--env" => request.spec.env.push(("MARK".into(), next()?.into())),
+                "--stdin" => request.spec.stdin = Stdin::Bytes(next()?.into()),
+                "--link" => request.links.push((next()?, next()?)),
+                "--without" => request.without.push(next()?),
+                "--cancel-ms" => {
+                    request.cancel_after = Some(Duration::from_millis(next()?.parse()?))
+                }
+                "--file" => {
+                    let (target, content) = (next()?.into(), next()?.into());
+                    request.spec.mounts.push(Mount::File {
+                        target,
+                        content,
+                        mode: 0o644,
+                    });
+                }
+                "--bind" => {
+                    let (source, target) = (next()?.into(), next()?.into());
+                    request.spec.mounts.push(Mount::Bind {
+                        source,
+                        target,
+                        read_only: false,
+                    });
+                }
+                "--ro-bind" => {
+                    let (source, target) = (next()?.into(), next()?.into());
+                    request.spec.mounts.push(Mount::Bind {
+                        source,
+                        target,
+                        read_only: true,
+                    });
+                }
+                other => return Err(format!("unknown option {other}").into()),
+            }
+        }
+        while let Ok(word) = next() {
+            request.spec.argv.push(word.into());
+        }
+        Ok(request)
+    }
+}
+
+/// Copies a few programs of the host with their libraries, owned by root of the stage.
+fn small_root(root: &Path) -> Result<()> {
+    for directory in [
+        "usr/bin", "usr/sbin", "etc", "proc", "dev", "sys", "tmp", "run", "root", "home",
+    ] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name))?;
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
+    fs::write(root.join("etc/group"), "root:x:0:\n")?;
+    fs::write(root.join("etc/login.defs"), "UID_MIN 1000\nUID_MAX 60000\n")?;
+    for program in PROGRAMS {
+        let Some(path) = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+            .iter()
+            .map(|dir| Path::new(dir).join(program))
+            .find(|path| path.exists())
+        else {
+            say("lacks", program);
+            continue;
+        };
+        copy_into(
+            root,
+            &fs::canonicalize(&path)?,
+            Path::new("/usr/bin").join(program).as_path(),
+        )?;
+        let listing = Command::new("ldd").arg(&path).output()?;
+        for word in String::from_utf8_lossy(&listing.stdout)
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'))
+        {
+            copy_into(root, &fs::canonicalize(word)?, Path::new(word))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_into(root: &Path, from: &Path, to: &Path) -> Result<()> {
+    // `/lib` and `/lib64` are links into `/usr` in this root.
+    let to = to.strip_prefix("/")?;
+    let to = if to.starts_with("usr") {
+        root.join(to)
+    } else {
+        root.join("usr").join(to)
+    };
+    if to.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().unwrap_or(root))?;
+    fs::copy(from, &to)?;
+    Ok(())
+}
+
+/// Lists what the command changed.
+fn changes(top: &Path, directory: &Path) -> Result<()> {
+    let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let metadata = entry.path().symlink_metadata()?;
+        use std::os::unix::fs::MetadataExt;
+        let owner = (metadata.uid(), metadata.gid());
+        say(
+            "change",
+            &format!(
+                "{} {}:{}",
+                entry.path().strip_prefix(top)?.display(),
+                owner.0,
+                owner.1
+            ),
+        );
+        if metadata.is_dir() {
+            changes(top, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+fn say(word: &str, rest: &str) {
+    let mut stdout = io::stdout().lock();
+    // A test that is gone reads nothing.
+    let _ = writeln!(stdout, "{word}: {rest}");
+    let _ = stdout.flush();
+}
