@@ -100,3 +100,35 @@ impl<W: Write> Write for LayerWriter<W> {
         self.encoder.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::compress::decoder;
+
+    #[test]
+    fn digests_and_sizes_are_those_of_the_bytes() {
+        let tar: Vec<u8> = [&[0; 1024][..], &b"usr/bin/".repeat(400_000)].concat();
+        for text in ["none", "gzip", "zstd"] {
+            let compression: Compression = text.parse().unwrap();
+            let mut writer = LayerWriter::new(Vec::new(), compression, 2).unwrap();
+            for piece in tar.chunks(99_991) {
+                writer.write_all(piece).unwrap();
+            }
+            assert_eq!(writer.uncompressed_size(), tar.len() as u64);
+            let (blob, info) = writer.finish().unwrap();
+            assert_eq!(info.diff_id, Digest::of(&tar), "{text}");
+            assert_eq!(info.digest, Digest::of(&blob), "{text}");
+            assert_eq!(
+                (info.size, info.uncompressed_size),
+                (blob.len() as u64, tar.len() as u64)
+            );
+            assert_eq!(info.media_type, compression.layer_media_type());
+            let mut back = Vec::new();
+            decoder(&blob[..]).unwrap().read_to_end(&mut back).unwrap();
+            assert!(back == tar, "{text}");
+        }
+    }
+}

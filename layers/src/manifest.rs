@@ -497,3 +497,182 @@ where
 pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("documents have string keys and no fallible parts")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn descriptor(media_type: &str) -> Value {
+        serde_json::to_value(Descriptor::of(media_type, b"{}")).unwrap()
+    }
+
+    fn parse(value: &Value, declared: Option<&str>) -> Result<Document, ManifestError> {
+        Document::parse(&to_json(value), declared)
+    }
+
+    fn manifest() -> Value {
+        json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "config": descriptor(media_type::OCI_CONFIG),
+            "layers": [descriptor(media_type::OCI_LAYER_GZIP)],
+        })
+    }
+
+    fn index(platforms: &[&str]) -> Index {
+        let entry = |(n, text): (usize, &&str)| {
+            let entry = Descriptor::of(media_type::OCI_MANIFEST, &[n as u8]);
+            match *text {
+                "" => entry,
+                text => entry.with_platform(Platform::parse(text).unwrap()),
+            }
+        };
+        Index::new(platforms.iter().enumerate().map(entry).collect())
+    }
+
+    #[test]
+    fn unknown_keys_survive_at_every_level() {
+        let mut value = manifest();
+        value["com.example.extra"] = json!({"b": 1, "a": [null]});
+        value["layers"][0]["data"] = json!("e30=");
+        value["layers"][0]["urls"] = json!(["https://example.com/blob"]);
+        value["annotations"] = json!({"k": "v"});
+        let Document::Manifest(manifest) = parse(&value, None).unwrap() else {
+            panic!("a manifest")
+        };
+        assert_eq!(serde_json::to_value(&manifest).unwrap(), value);
+
+        let value = json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": media_type::OCI_MANIFEST,
+                "digest": Digest::of(b""),
+                "size": 0,
+                "platform": {"os": "windows", "architecture": "amd64", "os.version": "10.0.1", "os.features": ["x"]},
+            }],
+        });
+        let Document::Index(index) = parse(&value, None).unwrap() else {
+            panic!("an index")
+        };
+        assert_eq!(serde_json::to_value(&index).unwrap(), value);
+    }
+
+    #[test]
+    fn nulls_of_go_programs_are_empty() {
+        let mut value = manifest();
+        value["layers"] = Value::Null;
+        value["annotations"] = Value::Null;
+        value["config"]["urls"] = Value::Null;
+        let Document::Manifest(manifest) = parse(&value, None).unwrap() else {
+            panic!("a manifest")
+        };
+        assert!(manifest.layers.is_empty() && manifest.annotations.is_empty());
+    }
+
+    #[test]
+    fn the_first_docker_format_is_refused_by_name() {
+        let one = json!({"schemaVersion": 1, "name": "x", "fsLayers": []});
+        assert!(matches!(parse(&one, None), Err(ManifestError::SchemaOne)));
+        let signed = Some("application/vnd.docker.distribution.manifest.v1+prettyjws");
+        assert!(matches!(
+            parse(&manifest(), signed),
+            Err(ManifestError::SchemaOne)
+        ));
+    }
+
+    #[test]
+    fn documents_that_are_two_things_are_refused() {
+        let mut both = manifest();
+        both["manifests"] = json!([]);
+        assert!(matches!(
+            parse(&both, None),
+            Err(ManifestError::Ambiguous { .. })
+        ));
+        for declared in [media_type::OCI_INDEX, media_type::DOCKER_MANIFEST] {
+            let result = parse(&manifest(), Some(declared));
+            assert!(
+                matches!(result, Err(ManifestError::Ambiguous { .. })),
+                "{declared}"
+            );
+        }
+        let twice = br#"{"schemaVersion":2,"schemaVersion":2,"layers":[],"config":{}}"#;
+        assert!(matches!(
+            Document::parse(twice, None),
+            Err(ManifestError::Json(_))
+        ));
+    }
+
+    #[test]
+    fn generic_content_types_say_nothing() {
+        for declared in [
+            "application/json",
+            "text/plain; charset=utf-8",
+            "application/octet-stream",
+        ] {
+            assert!(parse(&manifest(), Some(declared)).is_ok(), "{declared}");
+        }
+        let with_parameter = format!("{}; charset=utf-8", media_type::OCI_MANIFEST);
+        assert!(parse(&manifest(), Some(&with_parameter)).is_ok());
+        let html = parse(&manifest(), Some("text/html"));
+        assert!(matches!(html, Err(ManifestError::UnknownMediaType { .. })));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let big = vec![b' '; MAX_DOCUMENT_SIZE as usize + 1];
+        assert!(matches!(
+            Document::parse(&big, None),
+            Err(ManifestError::TooLarge { .. })
+        ));
+        let mut value = manifest();
+        value["layers"] = vec![descriptor(media_type::OCI_LAYER); MAX_LAYERS + 1].into();
+        assert!(matches!(
+            parse(&value, None),
+            Err(ManifestError::TooManyLayers { count: 1025 })
+        ));
+        let mut value = manifest();
+        value["layers"][0]["size"] = json!(-1);
+        assert!(matches!(parse(&value, None), Err(ManifestError::Json(_))));
+        value["layers"][0]["size"] = json!(1);
+        value["layers"][0]["digest"] = json!("sha512:00");
+        assert!(matches!(parse(&value, None), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
+    fn the_best_platform_is_selected() {
+        for (present, wanted, chosen) in [
+            (&["linux/amd64", "linux/arm64"][..], "arm64", Some(1)),
+            (&["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7", Some(1)),
+            (&["linux/arm/v5", "linux/arm/v6"], "linux/arm/v7", Some(1)),
+            (
+                &["unknown/unknown", "linux/amd64", "linux/amd64"],
+                "amd64",
+                Some(1),
+            ),
+            (&["linux/s390x", ""], "amd64", Some(1)),
+            (&["", ""], "amd64", None),
+            (&["linux/arm64"], "amd64", None),
+            (&[], "amd64", None),
+        ] {
+            let index = index(present);
+            let selected = index.select(&Platform::parse(wanted).unwrap());
+            let at = selected
+                .ok()
+                .and_then(|entry| index.manifests.iter().position(|e| e == entry));
+            assert_eq!(at, chosen, "{wanted} of {present:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_platform_is_answered_with_those_present() {
+        let error = index(&["linux/s390x", "linux/arm64", "unknown/unknown"])
+            .select(&Platform::parse("amd64").unwrap())
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no image for linux/amd64, the index has linux/arm64, linux/s390x"
+        );
+    }
+}
