@@ -40,3 +40,11 @@ pub mod source;
 pub mod tar;
 pub mod time;
 mod verify;
+pub mod apply;
+pub mod ledger;
+pub mod metadata;
+pub mod root;
+pub mod tar;
+
+mod handle;
+mod overlay;

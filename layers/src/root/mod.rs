@@ -9,6 +9,8 @@
 mod read;
 mod write;
 
+pub(crate) use write::{group, owner};
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
