@@ -71,7 +71,7 @@ pub struct Component {
     pub required: bool,
     /// Whether only [`Variant::Standard`] has it.
     pub standard_only: bool,
-    /// Whether upstream makes FIPS builds of it.
+    /// Whether upstream releases FIPS builds of it. A build from the module can always be one.
     pub has_fips: bool,
     /// Owner of the repository with its releases, whose name is the component's.
     pub(super) owner: &'static str,

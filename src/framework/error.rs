@@ -36,8 +36,8 @@ pub enum FrameworkError {
     /// Not an architecture that Kairos has programs for.
     #[error("architecture {0:?} has no Kairos programs")]
     UnknownArch(String),
-    /// There are no FIPS builds for the architecture.
-    #[error("upstream makes no FIPS builds for {0}")]
+    /// There are no FIPS releases for the architecture.
+    #[error("upstream makes no FIPS releases for {0}")]
     NoFips(Arch),
     /// The source does not hold a program that every image needs.
     #[error("{origin} does not hold {target}")]
@@ -182,6 +182,14 @@ pub enum FrameworkError {
         /// What it wrote.
         answer: String,
     },
+    /// A FIPS build has no FIPS module in it.
+    #[error("the FIPS build is none: `{command}` does not show `{setting}`")]
+    NoFipsModule {
+        /// The command that shows how a program was built.
+        command: String,
+        /// What it should show.
+        setting: String,
+    },
     /// A file operation failed.
     #[error("{doing} {}", path.display())]
     Io {
@@ -207,7 +215,7 @@ impl FrameworkError {
                 vec![format!("the components are {}", names.join(", "))]
             }
             Self::InvalidVersion { .. } => vec!["a version looks like `v0.20.4`; moving names are not accepted".into()],
-            Self::NoFips(_) => vec!["leave out `--fips`, or give your own programs with `--framework dir:PATH`".into()],
+            Self::NoFips(_) => vec!["`--framework go` builds them for every architecture".into()],
             Self::Missing { target, .. } => {
                 vec![format!("the directory must be laid out as in the image, with `.{target}` in it")]
             }
@@ -225,6 +233,7 @@ impl FrameworkError {
                 "install Go from https://go.dev/dl, or a package such as `golang`".into(),
                 "`--framework release` needs no Go".into(),
             ],
+            Self::NoFipsModule { .. } => vec!["FIPS builds need Go 1.24 or later".into()],
             Self::Go { stderr, .. } => go_hints(stderr),
             Self::Archive { source: archive::ArchiveError::Link(_), .. } => {
                 vec!["unpack the archive and give the directory with `--framework dir:PATH`".into()]

@@ -20,6 +20,11 @@ use super::{Event, Framework, FrameworkContext, FrameworkError, Verified, pins, 
 
 /// Where Go is when it is not in `PATH`: its own archive, Debian's package.
 const USUAL_PLACES: [&str; 2] = ["/usr/local/go/bin/go", "/usr/lib/go/bin/go"];
+/// The frozen Go Cryptographic Module that FIPS builds link.
+///
+/// Not `GOEXPERIMENT=boringcrypto`, as upstream's releases have it: BoringCrypto is C, and without cgo that setting leaves
+/// only its name in the program.
+const FIPS_MODULE: &str = "v1.0.0";
 /// Lines of the Go tool's output that an error shows.
 const SHOWN_LINES: usize = 12;
 /// Matches no module path, so that every module is looked up in the checksum database. An empty value would let the
@@ -59,9 +64,6 @@ pub(super) fn resolve(
     versions: &Versions,
     ctx: &FrameworkContext<'_>,
 ) -> Result<Framework, FrameworkError> {
-    if ctx.fips && ctx.arch == Arch::Riscv64 {
-        return Err(FrameworkError::NoFips(ctx.arch));
-    }
     let go = Go::find(ctx)?;
     let mut files = Vec::new();
     for component in component::of_variant(ctx.variant) {
@@ -107,7 +109,11 @@ impl Job {
             self.ldflags()
         );
         let recipe = &hex(&Sha256::digest(recipe))[..8];
-        let fips = if self.fips { "-fips" } else { "" };
+        let fips = if self.fips {
+            format!("-fips{FIPS_MODULE}")
+        } else {
+            String::new()
+        };
         let (name, version) = (self.component.name, &self.version);
         Slot::new(
             cache_dir,
@@ -260,7 +266,7 @@ impl Go {
             .env("GOOS", "linux")
             .env("GOARCH", self.arch.as_str());
         if job.fips {
-            command.env("GOEXPERIMENT", "boringcrypto");
+            command.env("GOFIPS140", FIPS_MODULE);
         }
         self.run(command)?;
         if job.fips {
@@ -270,20 +276,20 @@ impl Go {
         }
     }
 
-    /// Checks that the validated cryptography is really in the program: Go versions differ in what they support.
+    /// Checks that the frozen cryptographic module is really in the program: old Go versions ignore the setting.
     fn check_fips(&self, program: &Path) -> Result<(), FrameworkError> {
-        let mut command = self.command(&["version"]);
+        let mut command = self.command(&["version", "-m"]);
         command.arg(program);
         let shown = shown(&command);
         let answer = String::from_utf8_lossy(&self.run(command)?.stdout).into_owned();
-        if answer.contains("boringcrypto") {
-            Ok(())
-        } else {
-            Err(FrameworkError::GoAnswer {
-                command: shown,
-                answer,
-            })
+        let setting = format!("GOFIPS140={FIPS_MODULE}");
+        if answer.contains(&setting) {
+            return Ok(());
         }
+        Err(FrameworkError::NoFipsModule {
+            command: shown,
+            setting,
+        })
     }
 
     /// Returns a command in an environment where only the modules' origin and the caches are the user's choice.

@@ -18,12 +18,12 @@ impl FakeGo {
         let here = dir.path().display();
         let script = format!(
             r#"#!/bin/sh
-echo "$* [$GOOS/$GOARCH cgo=$CGO_ENABLED exp=$GOEXPERIMENT proxy=$GOPROXY flags=$GOFLAGS]" >> {here}/log
+echo "$* [$GOOS/$GOARCH cgo=$CGO_ENABLED fips=$GOFIPS140 proxy=$GOPROXY flags=$GOFLAGS]" >> {here}/log
 case "$1" in
 env) printf 'go1.99.1\nsum.golang.org\n' ;;
 mod) {download} ;;
 build) while [ "$1" != -o ]; do shift; done; printf '#!/bin/sh\n: %s\n' "$PWD" > "$2" ;;
-version) echo "x: go1.99.1 X:boringcrypto" ;;
+version) printf 'x: go1.99.1\n\tbuild\tGOFIPS140=v1.0.0-c2097c7c\n' ;;
 esac
 "#
         );
@@ -81,7 +81,7 @@ fn every_component_is_built_static_for_the_image_and_only_once() {
     assert!(
         builds
             .iter()
-            .all(|line| line.contains("[linux/arm64 cgo=0 exp= ")),
+            .all(|line| line.contains("[linux/arm64 cgo=0 fips= ")),
         "{log}"
     );
     assert!(
@@ -178,12 +178,30 @@ fn a_fips_build_is_another_build() {
     let log = go.log();
     assert_eq!(
         log.lines()
-            .filter(|l| l.starts_with("build ") && l.contains("exp=boringcrypto"))
+            .filter(|l| l.starts_with("build ") && l.contains("fips=v1.0.0"))
             .count(),
         2,
         "{log}"
     );
     assert_eq!(log.matches("build ").count(), 4, "{log}");
+}
+
+#[test]
+fn a_fips_build_by_a_go_that_knows_no_fips_is_refused() {
+    let go = FakeGo::good();
+    let script = fs::read_to_string(go.path())
+        .expect("there")
+        .replace("GOFIPS140=v1.0.0-", "-trimpath=");
+    fs::write(go.path(), script).expect("ours");
+    let ctx = FrameworkContext {
+        fips: true,
+        ..go.context()
+    };
+    let error = resolve(&spec("go"), &ctx).expect_err("no module");
+    assert!(
+        matches!(error, FrameworkError::NoFipsModule { .. }),
+        "{error}"
+    );
 }
 
 #[test]
