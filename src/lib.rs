@@ -3,3 +3,4 @@
 pub mod kairos;
 pub mod distro;
 pub mod framework;
+pub mod registry;

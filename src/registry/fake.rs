@@ -1,0 +1,1 @@
+//! A registry inside the test that can also lie.
