@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod diff;
 pub mod ledger;
 pub mod metadata;
 pub mod root;
