@@ -41,6 +41,7 @@ pub mod tar;
 pub mod time;
 mod verify;
 pub mod apply;
+pub mod diff;
 pub mod ledger;
 pub mod metadata;
 pub mod root;
