@@ -263,6 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn the_initramfs_fits_every_machine() {
+        let conf = content(&PLAIN, "99-immucore");
+        let directives: Vec<&str> = conf.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = [
+            "hostonly=\"no\"",
+            "hostonly_cmdline=\"no\"",
+            "compress=\"xz\"",
+            "i18n_install_all=\"yes\"",
+            "show_modules=\"yes\"",
+            "install_items+=\" /etc/hosts \"",
+            "add_dracutmodules+=\" livenet dmsquash-live immucore network \"",
+        ];
+        assert_eq!(directives, expected);
+    }
+
+    #[test]
     fn alpine_and_trusted_boot_get_none() {
         assert!(
             dracut_files(&DracutFacts {

@@ -137,6 +137,75 @@ mod tests {
     }
 
     #[test]
+    fn the_hardening_says_this() {
+        let file = ssh_hardening(false);
+        assert_eq!(
+            (file.path.as_ref(), file.mode),
+            ("/etc/ssh/sshd_config.d/05-kairos-hardening.conf", 0o644)
+        );
+        let mut lines: Vec<&str> = file
+            .content
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect();
+        lines.sort_unstable();
+        let expected = [
+            "AllowAgentForwarding no",
+            "AllowTcpForwarding no",
+            "Ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr",
+            "ClientAliveCountMax 3",
+            "ClientAliveInterval 300",
+            "GatewayPorts no",
+            "HostKeyAlgorithms ssh-ed25519,ssh-ed25519-cert-v01@openssh.com,rsa-sha2-256,rsa-sha2-512,\
+             rsa-sha2-256-cert-v01@openssh.com,rsa-sha2-512-cert-v01@openssh.com",
+            "HostbasedAuthentication no",
+            "IgnoreRhosts yes",
+            "KexAlgorithms sntrup761x25519-sha512@openssh.com,curve25519-sha256@libssh.org,diffie-hellman-group-exchange-sha256",
+            "LogLevel VERBOSE",
+            "LoginGraceTime 30",
+            "MACs hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,umac-128-etm@openssh.com,hmac-sha2-512,hmac-sha2-256",
+            "MaxAuthTries 2",
+            "MaxSessions 10",
+            "MaxStartups 10:30:60",
+            "PermitEmptyPasswords no",
+            "PermitRootLogin no",
+            "PermitTunnel no",
+            "Protocol 2",
+            "StrictModes yes",
+            "SyslogFacility AUTH",
+            "TCPKeepAlive no",
+            "UseDNS no",
+            "UsePAM yes",
+            "X11Forwarding no",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn the_fips_variant_differs_in_algorithms_only() {
+        let settings = |fips| {
+            let content = ssh_hardening(fips).content;
+            let algorithms = |line: &&str| {
+                ["Ciphers", "Kex", "MACs", "HostKeyAlg", "#"]
+                    .iter()
+                    .any(|it| line.starts_with(it))
+            };
+            content
+                .lines()
+                .filter(|line| !algorithms(line))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(settings(true), settings(false));
+        for unapproved in ["chacha20", "25519", "umac", "sntrup"] {
+            assert!(
+                !ssh_hardening(true).content.contains(unapproved),
+                "{unapproved}"
+            );
+        }
+    }
+
+    #[test]
     fn weak_primes_go_and_comments_stay() {
         let moduli = "#  Time Type Tests Tries Size Gen Modulus\n20 2 6 100 1023 2 AA\n20 2 6 100 2047 2 BB\nbroken\n20 2 6 100 8191 5 CC\n";
         let kept = "#  Time Type Tests Tries Size Gen Modulus\n20 2 6 100 2047 2 BB\n20 2 6 100 8191 5 CC\n";

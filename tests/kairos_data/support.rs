@@ -68,6 +68,7 @@ pub(crate) fn strings(list: &Value) -> Vec<&str> {
 }
 
 /// Whether `program` can be started; says so if not, as the test then proves less.
+#[expect(clippy::print_stderr, reason = "a test that proves less must say so")]
 pub(crate) fn available(program: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
