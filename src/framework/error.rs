@@ -65,8 +65,8 @@ pub enum FrameworkError {
         /// What it is instead.
         what: &'static str,
     },
-    /// The manifest beside a framework does not describe it.
-    #[error("{} does not describe the files beside it: {reason}", path.display())]
+    /// The manifest of a framework cannot be read, is not of the files beside it, or not for this image.
+    #[error("{} does not fit: {reason}", path.display())]
     Manifest {
         /// The manifest.
         path: PathBuf,

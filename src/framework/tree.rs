@@ -56,7 +56,7 @@ pub fn from_dir(root: &Path, ctx: &FrameworkContext<'_>) -> Result<Framework, Fr
     let dir = File::open(root).map_err(FrameworkError::io("opening", root))?;
     let manifest = read_manifest(&dir, root)?;
     if let Some(manifest) = &manifest {
-        check_manifest_arch(manifest, root, ctx.arch)?;
+        check_manifest(manifest, root, ctx)?;
     }
     let mut files = Vec::new();
     for (name, target) in places() {
@@ -224,11 +224,22 @@ fn read_manifest(dir: &File, root: &Path) -> Result<Option<Manifest>, FrameworkE
     }
 }
 
-fn check_manifest_arch(manifest: &Manifest, root: &Path, arch: Arch) -> Result<(), FrameworkError> {
-    if manifest.arch == arch.as_str() {
+/// Checks that the manifest is of programs for this image.
+fn check_manifest(
+    manifest: &Manifest,
+    root: &Path,
+    ctx: &FrameworkContext<'_>,
+) -> Result<(), FrameworkError> {
+    let reason = if manifest.arch != ctx.arch.as_str() {
+        format!(
+            "it is for {:?}, but the image is for {}",
+            manifest.arch, ctx.arch
+        )
+    } else if ctx.fips && !manifest.fips {
+        "its programs are no FIPS builds, but the image is to have those".into()
+    } else {
         return Ok(());
-    }
-    let reason = format!("it is for {:?}, but the image is for {arch}", manifest.arch);
+    };
     Err(FrameworkError::Manifest {
         path: root.join(MANIFEST),
         reason,

@@ -162,6 +162,14 @@ fn what_was_written_is_read_back_with_versions_and_its_manifest_as_witness() {
             0o755
         );
     }
+    let fips = FrameworkContext {
+        fips: true,
+        ..context(Path::new("/nonexistent"))
+    };
+    assert!(matches!(
+        from_dir(out.path(), &fips),
+        Err(FrameworkError::Manifest { .. })
+    ));
     put(out.path(), AGENT, b"#!/bin/sh\n: forged\n");
     let error = read(out.path()).expect_err("forged");
     assert!(
