@@ -16,6 +16,7 @@
 
 pub mod bwrap;
 pub mod cancel;
+pub mod doctor;
 pub mod idmap;
 pub mod launch;
 mod lines;

@@ -3,7 +3,7 @@
 //! The file is read by dotenv parsers, by `sh`, by GRUB's script language and by a tool that looks for `^KAIROS_RELEASE="(.*)"`.
 //! One narrow form satisfies all four. Pure text in, text out.
 
-mod dotenv;
+pub mod dotenv;
 
 use std::collections::BTreeMap;
 

@@ -29,7 +29,7 @@ pub enum DotenvError {
 /// `export` is allowed before the name; values are bare, in single quotes (literal) or in double quotes (backslash escapes,
 /// `\n` and `\r`), and may span lines inside quotes. `$NAME` and `${NAME}` outside single quotes stand for what the same file
 /// assigned before, or for nothing. The environment is never looked at.
-pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, DotenvError> {
+pub fn parse(text: &str) -> Result<BTreeMap<String, String>, DotenvError> {
     let mut values = BTreeMap::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -63,7 +63,7 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, DotenvError>
 ///
 /// Canonical integers stay bare; everything else is in double quotes with `\`, newline, carriage return, `"`, `!`, `$` and the
 /// backquote escaped.
-pub(super) fn render(values: &BTreeMap<String, String>) -> String {
+pub fn render(values: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     for (key, value) in values {
         text.push_str(key);
