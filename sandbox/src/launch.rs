@@ -591,6 +591,14 @@ fn outcome(spec: &SandboxSpec, ended: AllEnded, tail: Vec<String>) -> Result<Out
     })
 }
 
+/// Returns the error for what bubblewrap `said` in a trial.
+pub(crate) fn refused_setup(said: &str) -> LaunchError {
+    LaunchError::Setup {
+        lines: said.lines().map(str::to_owned).collect(),
+        status: ExitStatus::from_raw(1 << 8),
+    }
+}
+
 /// Explains why the command was not executed.
 fn setup_error(spec: &SandboxSpec, status: ExitStatus, tail: Vec<String>) -> LaunchError {
     if status.signal().is_some() {
