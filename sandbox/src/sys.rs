@@ -122,12 +122,8 @@ impl StageChild {
             )?;
             self.report(ChildStep::Mounted)?;
         }
-        // Last, because a change of credentials takes it back. The parent may have died before it was set.
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        if rustix::process::getppid() != Some(self.parent) {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
-        Ok(())
+        // Last, because a change of credentials takes it back.
+        die_with(self.parent)
     }
 
     fn report(&self, step: ChildStep) -> io::Result<()> {
@@ -136,13 +132,28 @@ impl StageChild {
     }
 }
 
+/// Has this process killed when the thread that started it ends, which must belong to `parent`.
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before.
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
 /// Arranges that `command` inherits `fds` under their numbers, no other descriptor but its standard streams, no blocked signals
 /// and no supplementary groups.
 ///
 /// The descriptors must stay open until `command` is spawned; they stay close-on-exec in this process, so no other command
 /// started meanwhile inherits them. Where groups may not be changed they stay.
+///
+/// It is killed when the thread that spawns it ends.
 pub(crate) fn inherit_only(command: &mut Command, fds: Vec<RawFd>) {
+    let parent = rustix::process::getpid();
     let hook = move || {
+        die_with(parent)?;
         // What this program blocks or not is nothing a command should see.
         set_blocked(&empty_set());
         // May be forbidden outside a stage, where there is nothing to hide either.

@@ -207,10 +207,7 @@ fn capabilities_are_a_default_containers_and_end_with_root() {
         );
         assert_eq!(effective(&report), 0, "{report:#?}");
         assert!(
-            report
-                .all("out")
-                .iter()
-                .any(|line| *line == "Uid:\t7\t7\t7\t7"),
+            report.all("out").contains(&"Uid:\t7\t7\t7\t7"),
             "{report:#?}"
         );
     }
@@ -389,15 +386,21 @@ fn a_process_left_behind_ends_with_the_command() {
 }
 
 #[test]
-fn cancelling_ends_every_process() {
+fn cancelling_ends_every_process_at_any_moment() {
     for caller in callers() {
-        let report = Probe::new(&caller)
-            .arguments(["--cancel-ms", "300"])
-            .script("sleep 7654322.1 & sleep 7654322.2")
-            .run();
-        assert_eq!(report.one("cancelled"), "cancelled");
-        assert!(processes_with("7654322.").is_empty());
-        assert_eq!(report.all("change"), [""; 0]);
+        for delay in ["0", "2", "4", "8", "300"] {
+            let report = Probe::new(&caller)
+                .arguments(["--cancel-ms", delay])
+                .script("sleep 7654322.1 & sleep 7654322.2")
+                .run();
+            assert_eq!(report.one("cancelled"), "cancelled");
+            assert_eq!(
+                processes_with("7654322."),
+                [""; 0].map(std::path::PathBuf::from),
+                "after {delay} ms"
+            );
+            assert_eq!(report.all("change"), [""; 0]);
+        }
     }
 }
 
@@ -522,5 +525,42 @@ fn the_doctor_finds_a_working_host_working() {
         ] {
             assert!(report.one(id).starts_with("ok "), "{report:#?}");
         }
+    }
+}
+
+#[test]
+fn a_forbidden_namespace_names_the_setting() {
+    for caller in callers() {
+        let report = Probe::new(&caller)
+            .arguments(["--forbid-nesting", "--", "x"])
+            .run();
+        assert!(
+            report
+                .one("no stage")
+                .starts_with("creating a user namespace: No space left on device"),
+            "{report:#?}"
+        );
+        assert_eq!(
+            report.one("hint"),
+            "`sysctl -w user.max_user_namespaces=15000` as root allows it (now 0)"
+        );
+    }
+}
+
+#[test]
+fn hundreds_of_layers_make_one_root() {
+    for caller in callers() {
+        let report = Probe::new(&caller)
+            .arguments(["--layers", "300"])
+            .script("touch /x")
+            .run();
+        if report
+            .all("error")
+            .iter()
+            .any(|error| error.contains("more than this kernel takes"))
+        {
+            return skipped("this kernel has no `lowerdir+`");
+        }
+        assert_eq!(report.all("change"), ["x 0:0"], "{report:#?}");
     }
 }

@@ -145,9 +145,14 @@ impl Probe {
             .tempdir()
             .unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        // The build directory may be closed to the plain user.
+        // The build directory may be closed to the plain user. Copied by another process, because a descriptor open for writing
+        // that a test in another thread inherits would make the copy "busy".
         let program = home.path().join("probe");
-        fs::copy(env!("CARGO_BIN_EXE_sandbox-probe"), &program).unwrap();
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_sandbox-probe"))
+            .arg(&program)
+            .status();
+        assert!(copied.unwrap().success());
         let store = home.path().join(name);
         fs::create_dir(&store).unwrap();
         let mut command = match caller {

@@ -66,7 +66,16 @@ fn staged(arguments: Vec<OsString>) -> Result<()> {
     for name in ["lower", "upper", "work", "merged"] {
         fs::create_dir_all(part(name))?;
     }
-    small_root(&part("lower"))?;
+    if request.forbid_nesting {
+        return nested();
+    }
+    let base = match &request.root {
+        Some(root) => root.clone(),
+        None => {
+            small_root(&part("lower"))?;
+            part("lower")
+        }
+    };
     for (link, to) in &request.links {
         std::os::unix::fs::symlink(to, part("lower").join(link))?;
     }
@@ -75,14 +84,15 @@ fn staged(arguments: Vec<OsString>) -> Result<()> {
     }
     let overlay = if request.read_only {
         fs::create_dir_all(part("empty"))?;
-        OverlayMount::mount_read_only(&[part("empty"), part("lower")], &part("merged"))?
+        OverlayMount::mount_read_only(&[part("empty"), base], &part("merged"))?
     } else {
-        OverlayMount::mount(
-            &[part("lower")],
-            &part("upper"),
-            &part("work"),
-            &part("merged"),
-        )?
+        let mut lowers = Vec::new();
+        for number in 0..request.layers {
+            fs::create_dir(part(&format!("layer{number}")))?;
+            lowers.push(part(&format!("layer{number}")));
+        }
+        lowers.push(base);
+        OverlayMount::mount(&lowers, &part("upper"), &part("work"), &part("merged"))?
     };
     for line in fs::read_to_string("/proc/self/mounts")?
         .lines()
@@ -95,6 +105,19 @@ fn staged(arguments: Vec<OsString>) -> Result<()> {
     run_spec(&spec, request.cancel_after);
     overlay.unmount()?;
     changes(&part("upper"), &part("upper"))
+}
+
+/// Forbids further user namespaces to this one and its descendants, and tries to enter one.
+fn nested() -> Result<()> {
+    fs::write("/proc/sys/user/max_user_namespaces", "0")?;
+    match enter() {
+        Ok(_) => say("nested", "entered"),
+        Err(error) => {
+            say("no stage", &chain(&error));
+            error.hints().iter().for_each(|hint| say("hint", hint));
+        }
+    }
+    Ok(())
 }
 
 fn run_spec(spec: &SandboxSpec, cancel_after: Option<Duration>) {
@@ -145,6 +168,9 @@ struct Request {
     cancel_after: Option<Duration>,
     exit: Option<i32>,
     read_only: bool,
+    root: Option<PathBuf>,
+    layers: usize,
+    forbid_nesting: bool,
 }
 
 impl Request {
@@ -167,6 +193,9 @@ impl Request {
             cancel_after: None,
             exit: None,
             read_only: false,
+            root: None,
+            layers: 0,
+            forbid_nesting: false,
         };
         request.spec.env = vec![("PATH".into(), "/usr/sbin:/usr/bin".into())];
         loop {
@@ -174,6 +203,9 @@ impl Request {
             match option.as_str() {
                 "--" => break,
                 "--exit" => request.exit = Some(next()?.parse()?),
+                "--root" => request.root = Some(next()?.into()),
+                "--layers" => request.layers = next()?.parse()?,
+                "--forbid-nesting" => request.forbid_nesting = true,
                 "--read-only" => request.read_only = true,
                 "--net" => request.spec.network = Network::Host,
                 "--env" => request.spec.env.push(("MARK".into(), next()?.into())),
