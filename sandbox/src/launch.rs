@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
@@ -20,6 +20,10 @@ use crate::lines::{LineBuffer, Tail};
 use crate::mountpoint::{self, MountPointError, Stubs, Targets};
 use crate::spec::{Mount, SandboxSpec, Stdin};
 use crate::sys::{self, Ended};
+
+/// How long bubblewrap gets to report the sandbox's first process when it is to be killed; it takes milliseconds unless a bind mount's
+/// source hangs.
+const REPORT_WAIT: Duration = Duration::from_secs(10);
 
 /// Which output of the command a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -492,6 +496,35 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Waits until the first process inside is known, so that it can be killed.
+    ///
+    /// bubblewrap reports it before it lets it run, but a process inside that has not run yet has not asked to die with
+    /// bubblewrap either, and would stay.
+    fn wait_for_report(&mut self) {
+        let end = Instant::now() + REPORT_WAIT;
+        while self.read_status().is_ok()
+            && self.init.is_none()
+            && !has_exited(self.monitor.handle.as_fd())
+        {
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(pipe) = self.status.pipe.as_ref().filter(|_| !left.is_zero()) else {
+                return;
+            };
+            let mut polled = [
+                PollFd::new(pipe, PollFlags::IN),
+                PollFd::new(&self.monitor.handle, PollFlags::IN),
+            ];
+            let timeout = rustix::time::Timespec {
+                tv_sec: left.as_secs() as _,
+                tv_nsec: left.subsec_nanos() as _,
+            };
+            // What happened is looked at in the next turn.
+            let _ = poll(&mut polled, Some(&timeout));
+        }
+        // It may have reported between the last look and its end.
+        let _ = self.read_status();
+    }
+
     /// Reaps both processes.
     fn reap(mut self) -> Result<AllEnded, LaunchError> {
         let ended = self.wait_for_both()?;
@@ -520,8 +553,7 @@ impl Drop for Sandbox {
         if self.reaped {
             return;
         }
-        // The first process inside may not have been heard of yet; it asked to die with bubblewrap.
-        let _ = self.read_status();
+        self.wait_for_report();
         self.monitor.kill();
         if let Some(init) = &self.init {
             init.kill();
@@ -589,6 +621,14 @@ fn outcome(spec: &SandboxSpec, ended: AllEnded, tail: Vec<String>) -> Result<Out
         user_time: usage.user_time,
         system_time: usage.system_time,
     })
+}
+
+/// Returns the error for what bubblewrap `said` in a trial.
+pub(crate) fn refused_setup(said: &str) -> LaunchError {
+    LaunchError::Setup {
+        lines: said.lines().map(str::to_owned).collect(),
+        status: ExitStatus::from_raw(1 << 8),
+    }
 }
 
 /// Explains why the command was not executed.

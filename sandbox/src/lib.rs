@@ -10,6 +10,7 @@
 //! - [`seccomp`]: the system calls a command is refused, and those that do nothing.
 //! - [`bwrap`]: a spec as bubblewrap arguments; pure.
 //! - [`launch`]: runs a spec, streams its lines, reaps everything.
+//! - [`doctor`]: says what this host allows by trying it.
 //!
 //! What is absent: no asynchronous code, no printing, no `$HOME`, no knowledge of images or registries. All unsafe code is in
 //! `sys`.

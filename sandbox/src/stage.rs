@@ -5,7 +5,6 @@
 //!
 //! It must not know what the program does on the stage.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +17,9 @@ use rustix::process::{Pid, Signal};
 use thiserror::Error;
 
 use crate::idmap::{self, IdMap, IdMapError, IdRange, MapWriter};
-use crate::sys::{BlockedSignals, ChildStep, StageChild, TrialMount, default_child_signal};
+use crate::sys::{
+    BlockedSignals, ChildStep, SignalSet, StageChild, TrialMount, default_child_signal,
+};
 
 /// Set for the re-executed program to the namespaces it came from, `<user inode>:<mount inode>`.
 const STAGE_VAR: &str = "KFACTORY_STAGE_FROM";
@@ -168,7 +169,7 @@ pub fn enter() -> Result<i32, StageError> {
     let mut watched = FORWARDED.to_vec();
     watched.push(libc::SIGCHLD);
     let signals = BlockedSignals::block(&watched).map_err(io_error("blocking signals"))?;
-    let mut child = plan.spawn(command, None)?.child?;
+    let mut child = plan.spawn(command, Some(signals.before()), None)?.child?;
     wait_forwarding(&mut child, &signals)
 }
 
@@ -210,6 +211,36 @@ struct Helpers {
     newgidmap: PathBuf,
 }
 
+impl Helpers {
+    fn find() -> Result<Self, StageError> {
+        let find = |program| find_program(program).ok_or(StageError::HelperMissing { program });
+        Ok(Self {
+            newuidmap: find("newuidmap")?,
+            newgidmap: find("newgidmap")?,
+        })
+    }
+}
+
+/// Returns the ID map this process may have, by its IDs and grants.
+pub(crate) fn map_of_this_process() -> Result<IdMap, StageError> {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return Ok(IdMap::identity(
+            &read("/proc/self/uid_map")?,
+            &read("/proc/self/gid_map")?,
+        )?);
+    }
+    let uid = uid.as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    Ok(IdMap::for_user(
+        uid,
+        gid,
+        &user_name(uid),
+        &read_opt("/etc/subuid"),
+        &read_opt("/etc/subgid"),
+    )?)
+}
+
 /// A stage's first process, and how far it came.
 #[derive(Debug)]
 pub(crate) struct Staged {
@@ -222,40 +253,19 @@ pub(crate) struct Staged {
 impl Plan {
     /// Reads the caller's IDs and grants and finds the helper programs.
     pub(crate) fn for_this_process() -> Result<Self, StageError> {
-        let uid = rustix::process::geteuid();
-        if uid.is_root() {
-            let map = IdMap::identity(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?)?;
-            return Ok(Self { map, helpers: None });
-        }
-        let uid = uid.as_raw();
-        let gid = rustix::process::getegid().as_raw();
-        let map = IdMap::for_user(
-            uid,
-            gid,
-            &user_name(uid),
-            &read_opt("/etc/subuid"),
-            &read_opt("/etc/subgid"),
-        )?;
-        let find = |program| find_program(program).ok_or(StageError::HelperMissing { program });
-        let helpers = Helpers {
-            newuidmap: find("newuidmap")?,
-            newgidmap: find("newgidmap")?,
+        let map = map_of_this_process()?;
+        let helpers = match map.writer {
+            MapWriter::Ourselves => None,
+            MapWriter::Helpers => Some(Helpers::find()?),
         };
-        Ok(Self {
-            map,
-            helpers: Some(helpers),
-        })
+        Ok(Self { map, helpers })
     }
 
-    /// Returns the planned ID map.
-    pub(crate) fn map(&self) -> &IdMap {
-        &self.map
-    }
-
-    /// Starts `command` on a stage; with `trial`, after that mount was made there.
+    /// Starts `command` on a stage with the signals `blocked`, where given; with `trial`, after that mount was made there.
     pub(crate) fn spawn(
         &self,
         mut command: Command,
+        blocked: Option<SignalSet>,
         trial: Option<TrialMount>,
     ) -> Result<Staged, StageError> {
         let from = format!(
@@ -274,6 +284,7 @@ impl Plan {
             ready: ready_write,
             go: go_read,
             parent: rustix::process::getpid(),
+            blocked,
             trial,
         }
         .install(&mut command);
@@ -506,11 +517,6 @@ fn read_opt(file: &str) -> String {
 
 fn io_error(doing: &'static str) -> impl Fn(io::Error) -> StageError {
     move |source| StageError::Io { doing, source }
-}
-
-/// Returns the environment variables that belong to the stage itself and mean nothing to programs started from it.
-pub fn private_variables() -> [OsString; 1] {
-    [OsString::from(STAGE_VAR)]
 }
 
 #[cfg(test)]

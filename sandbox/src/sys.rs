@@ -49,7 +49,8 @@ pub(crate) struct TrialMount {
     pub(crate) target: CString,
     /// The option string of mount(2).
     pub(crate) options: CString,
-    /// The directories that the options may name by descriptor.
+    /// The directories, open because the options may name them by descriptor.
+    #[expect(dead_code, reason = "held, not read")]
     pub(crate) layers: Vec<OwnedFd>,
 }
 
@@ -62,6 +63,8 @@ pub(crate) struct StageChild {
     pub(crate) go: OwnedFd,
     /// The process that must stay alive.
     pub(crate) parent: Pid,
+    /// The signals the program starts with blocked, where this process blocked others meanwhile.
+    pub(crate) blocked: Option<SignalSet>,
     /// An overlay mount to try before exec.
     pub(crate) trial: Option<TrialMount>,
 }
@@ -77,6 +80,9 @@ impl StageChild {
     }
 
     fn enter(&self) -> io::Result<()> {
+        if let Some(blocked) = &self.blocked {
+            set_blocked(&blocked.0);
+        }
         // SAFETY: the flags share nothing that the rest of this process could rely on: the forked child has one thread, and
         // file descriptors stay as they are (CLONE_FILES is not among the flags).
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }?;
@@ -116,12 +122,8 @@ impl StageChild {
             )?;
             self.report(ChildStep::Mounted)?;
         }
-        // Last, because a change of credentials takes it back. The parent may have died before it was set.
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        if rustix::process::getppid() != Some(self.parent) {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
-        Ok(())
+        // Last, because a change of credentials takes it back.
+        die_with(self.parent)
     }
 
     fn report(&self, step: ChildStep) -> io::Result<()> {
@@ -130,14 +132,33 @@ impl StageChild {
     }
 }
 
-/// Arranges that `command` inherits `fds` under their numbers and has no supplementary groups.
+/// Has this process killed when the thread that started it ends, which must belong to `parent`.
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before.
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// Arranges that `command` inherits `fds` under their numbers, no other descriptor but its standard streams, no blocked signals
+/// and no supplementary groups.
 ///
 /// The descriptors must stay open until `command` is spawned; they stay close-on-exec in this process, so no other command
 /// started meanwhile inherits them. Where groups may not be changed they stay.
+///
+/// It is killed when the thread that spawns it ends.
 pub(crate) fn inherit_only(command: &mut Command, fds: Vec<RawFd>) {
+    let parent = rustix::process::getpid();
     let hook = move || {
+        die_with(parent)?;
+        // What this program blocks or not is nothing a command should see.
+        set_blocked(&empty_set());
         // May be forbidden outside a stage, where there is nothing to hide either.
         let _ = rustix::thread::set_thread_groups(&[]);
+        close_others_on_exec()?;
         for &fd in &fds {
             // SAFETY: the caller keeps these descriptors open across the spawn, and the borrow ends with this statement.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -148,6 +169,25 @@ pub(crate) fn inherit_only(command: &mut Command, fds: Vec<RawFd>) {
     // SAFETY: the hook makes system calls only, allocates nothing and takes no locks.
     unsafe {
         command.pre_exec(hook);
+    }
+}
+
+/// Marks every descriptor above the standard streams close-on-exec: one that this program was started with (a directory of the host,
+/// say) would be a way out of the sandbox.
+fn close_others_on_exec() -> io::Result<()> {
+    // SAFETY: close_range takes three integers; with this flag it closes nothing in this process.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -225,6 +265,11 @@ impl BlockedSignals {
         Ok(Self { set, before })
     }
 
+    /// Returns the signals that were blocked before.
+    pub(crate) fn before(&self) -> SignalSet {
+        SignalSet(self.before)
+    }
+
     /// Waits for one of the signals and takes it.
     pub(crate) fn wait(&self) -> io::Result<Taken> {
         loop {
@@ -248,10 +293,25 @@ impl BlockedSignals {
 
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // SAFETY: `before` is the set the kernel gave us.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut());
-        }
+        set_blocked(&self.before);
+    }
+}
+
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub(crate) struct SignalSet(libc::sigset_t);
+
+impl std::fmt::Debug for SignalSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SignalSet")
+    }
+}
+
+/// Makes `set` the signals this thread has blocked.
+fn set_blocked(set: &libc::sigset_t) {
+    // SAFETY: every `sigset_t` of this file comes from sigemptyset or the kernel; the old set is not asked for.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, set, std::ptr::null_mut());
     }
 }
 

@@ -39,8 +39,8 @@ pub(super) struct Rule {
 /// A call that an ABI does not have.
 const NONE: i32 = -1;
 
-/// A call's name, its answer, and its numbers on x86_64, i386, the generic table (aarch64, riscv64) and 32-bit arm.
-struct Row(&'static str, Action, [i32; 4]);
+/// A call's answer, and its numbers on x86_64, i386, the generic table (aarch64, riscv64) and 32-bit arm.
+struct Row(Action, [i32; 4]);
 
 /// The columns of [`Row`].
 const X86_64: usize = 0;
@@ -52,73 +52,73 @@ const ARM: usize = 3;
 /// default containers.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    Row("fsync", Action::Succeed, [74, 118, 82, 118]),
-    Row("fdatasync", Action::Succeed, [75, 148, 83, 148]),
-    Row("sync", Action::Succeed, [162, 36, 81, 36]),
-    Row("syncfs", Action::Succeed, [306, 344, 267, 373]),
-    Row("msync", Action::Succeed, [26, 144, 227, 144]),
-    Row("sync_file_range", Action::Succeed, [277, 314, 84, 341]),
-    Row("clone3", Action::Unknown, [435, 435, 435, 435]),
-    Row("clone", Action::RefuseNamespaces, [56, 120, 220, 120]),
-    Row("unshare", Action::RefuseNewNamespaces, [272, 310, 97, 337]),
-    Row("socket", Action::RefuseVsock, [41, 359, 198, 281]),
-    Row("mount", Action::Refuse, [165, 21, 40, 21]),
-    Row("umount", Action::Refuse, [NONE, 22, NONE, NONE]),
-    Row("umount2", Action::Refuse, [166, 52, 39, 52]),
-    Row("pivot_root", Action::Refuse, [155, 217, 41, 218]),
-    Row("setns", Action::Refuse, [308, 346, 268, 375]),
-    Row("fsopen", Action::Refuse, [430, 430, 430, 430]),
-    Row("fsconfig", Action::Refuse, [431, 431, 431, 431]),
-    Row("fsmount", Action::Refuse, [432, 432, 432, 432]),
-    Row("fspick", Action::Refuse, [433, 433, 433, 433]),
-    Row("open_tree", Action::Refuse, [428, 428, 428, 428]),
-    Row("move_mount", Action::Refuse, [429, 429, 429, 429]),
-    Row("mount_setattr", Action::Refuse, [442, 442, 442, 442]),
-    Row("open_tree_attr", Action::Refuse, [467, 467, 467, 467]),
-    Row("init_module", Action::Refuse, [175, 128, 105, 128]),
-    Row("finit_module", Action::Refuse, [313, 350, 273, 379]),
-    Row("delete_module", Action::Refuse, [176, 129, 106, 129]),
-    Row("bpf", Action::Refuse, [321, 357, 280, 386]),
-    Row("perf_event_open", Action::Refuse, [298, 336, 241, 364]),
-    Row("kexec_load", Action::Refuse, [246, 283, 104, 347]),
-    Row("kexec_file_load", Action::Refuse, [320, NONE, 294, 401]),
-    Row("add_key", Action::Refuse, [248, 286, 217, 309]),
-    Row("request_key", Action::Refuse, [249, 287, 218, 310]),
-    Row("keyctl", Action::Refuse, [250, 288, 219, 311]),
-    Row("userfaultfd", Action::Refuse, [323, 374, 282, 388]),
-    Row("io_uring_setup", Action::Refuse, [425, 425, 425, 425]),
-    Row("io_uring_enter", Action::Refuse, [426, 426, 426, 426]),
-    Row("io_uring_register", Action::Refuse, [427, 427, 427, 427]),
-    Row("open_by_handle_at", Action::Refuse, [304, 342, 265, 371]),
-    Row("fanotify_init", Action::Refuse, [300, 338, 262, 367]),
-    Row("lookup_dcookie", Action::Refuse, [212, 253, 18, 249]),
-    Row("nfsservctl", Action::Refuse, [180, 169, 42, 169]),
-    Row("quotactl", Action::Refuse, [179, 131, 60, 131]),
-    Row("quotactl_fd", Action::Refuse, [443, 443, 443, 443]),
-    Row("acct", Action::Refuse, [163, 51, 89, 51]),
-    Row("swapon", Action::Refuse, [167, 87, 224, 87]),
-    Row("swapoff", Action::Refuse, [168, 115, 225, 115]),
-    Row("reboot", Action::Refuse, [169, 88, 142, 88]),
-    Row("syslog", Action::Refuse, [103, 103, 116, 103]),
-    Row("vhangup", Action::Refuse, [153, 111, 58, 111]),
-    Row("settimeofday", Action::Refuse, [164, 79, 170, 79]),
-    Row("stime", Action::Refuse, [NONE, 25, NONE, NONE]),
-    Row("clock_settime", Action::Refuse, [227, 264, 112, 262]),
-    Row("clock_settime64", Action::Refuse, [NONE, 404, NONE, 404]),
-    Row("clock_adjtime", Action::Refuse, [305, 343, 266, 372]),
-    Row("clock_adjtime64", Action::Refuse, [NONE, 405, NONE, 405]),
-    Row("adjtimex", Action::Refuse, [159, 124, 171, 124]),
-    Row("iopl", Action::Refuse, [172, 110, NONE, NONE]),
-    Row("ioperm", Action::Refuse, [173, 101, NONE, NONE]),
-    Row("uselib", Action::Refuse, [134, 86, NONE, 86]),
-    Row("vm86", Action::Refuse, [NONE, 166, NONE, NONE]),
-    Row("vm86old", Action::Refuse, [NONE, 113, NONE, NONE]),
+    Row(Action::Succeed, [74, 118, 82, 118]), // fsync
+    Row(Action::Succeed, [75, 148, 83, 148]), // fdatasync
+    Row(Action::Succeed, [162, 36, 81, 36]), // sync
+    Row(Action::Succeed, [306, 344, 267, 373]), // syncfs
+    Row(Action::Succeed, [26, 144, 227, 144]), // msync
+    Row(Action::Succeed, [277, 314, 84, 341]), // sync_file_range
+    Row(Action::Unknown, [435, 435, 435, 435]), // clone3
+    Row(Action::RefuseNamespaces, [56, 120, 220, 120]), // clone
+    Row(Action::RefuseNewNamespaces, [272, 310, 97, 337]), // unshare
+    Row(Action::RefuseVsock, [41, 359, 198, 281]), // socket
+    Row(Action::Refuse, [165, 21, 40, 21]), // mount
+    Row(Action::Refuse, [NONE, 22, NONE, NONE]), // umount
+    Row(Action::Refuse, [166, 52, 39, 52]), // umount2
+    Row(Action::Refuse, [155, 217, 41, 218]), // pivot_root
+    Row(Action::Refuse, [308, 346, 268, 375]), // setns
+    Row(Action::Refuse, [430, 430, 430, 430]), // fsopen
+    Row(Action::Refuse, [431, 431, 431, 431]), // fsconfig
+    Row(Action::Refuse, [432, 432, 432, 432]), // fsmount
+    Row(Action::Refuse, [433, 433, 433, 433]), // fspick
+    Row(Action::Refuse, [428, 428, 428, 428]), // open_tree
+    Row(Action::Refuse, [429, 429, 429, 429]), // move_mount
+    Row(Action::Refuse, [442, 442, 442, 442]), // mount_setattr
+    Row(Action::Refuse, [467, 467, 467, 467]), // open_tree_attr
+    Row(Action::Refuse, [175, 128, 105, 128]), // init_module
+    Row(Action::Refuse, [313, 350, 273, 379]), // finit_module
+    Row(Action::Refuse, [176, 129, 106, 129]), // delete_module
+    Row(Action::Refuse, [321, 357, 280, 386]), // bpf
+    Row(Action::Refuse, [298, 336, 241, 364]), // perf_event_open
+    Row(Action::Refuse, [246, 283, 104, 347]), // kexec_load
+    Row(Action::Refuse, [320, NONE, 294, 401]), // kexec_file_load
+    Row(Action::Refuse, [248, 286, 217, 309]), // add_key
+    Row(Action::Refuse, [249, 287, 218, 310]), // request_key
+    Row(Action::Refuse, [250, 288, 219, 311]), // keyctl
+    Row(Action::Refuse, [323, 374, 282, 388]), // userfaultfd
+    Row(Action::Refuse, [425, 425, 425, 425]), // io_uring_setup
+    Row(Action::Refuse, [426, 426, 426, 426]), // io_uring_enter
+    Row(Action::Refuse, [427, 427, 427, 427]), // io_uring_register
+    Row(Action::Refuse, [304, 342, 265, 371]), // open_by_handle_at
+    Row(Action::Refuse, [300, 338, 262, 367]), // fanotify_init
+    Row(Action::Refuse, [212, 253, 18, 249]), // lookup_dcookie
+    Row(Action::Refuse, [180, 169, 42, 169]), // nfsservctl
+    Row(Action::Refuse, [179, 131, 60, 131]), // quotactl
+    Row(Action::Refuse, [443, 443, 443, 443]), // quotactl_fd
+    Row(Action::Refuse, [163, 51, 89, 51]), // acct
+    Row(Action::Refuse, [167, 87, 224, 87]), // swapon
+    Row(Action::Refuse, [168, 115, 225, 115]), // swapoff
+    Row(Action::Refuse, [169, 88, 142, 88]), // reboot
+    Row(Action::Refuse, [103, 103, 116, 103]), // syslog
+    Row(Action::Refuse, [153, 111, 58, 111]), // vhangup
+    Row(Action::Refuse, [164, 79, 170, 79]), // settimeofday
+    Row(Action::Refuse, [NONE, 25, NONE, NONE]), // stime
+    Row(Action::Refuse, [227, 264, 112, 262]), // clock_settime
+    Row(Action::Refuse, [NONE, 404, NONE, 404]), // clock_settime64
+    Row(Action::Refuse, [305, 343, 266, 372]), // clock_adjtime
+    Row(Action::Refuse, [NONE, 405, NONE, 405]), // clock_adjtime64
+    Row(Action::Refuse, [159, 124, 171, 124]), // adjtimex
+    Row(Action::Refuse, [172, 110, NONE, NONE]), // iopl
+    Row(Action::Refuse, [173, 101, NONE, NONE]), // ioperm
+    Row(Action::Refuse, [134, 86, NONE, 86]), // uselib
+    Row(Action::Refuse, [NONE, 166, NONE, NONE]), // vm86
+    Row(Action::Refuse, [NONE, 113, NONE, NONE]), // vm86old
 ];
 
 fn abi(name: &'static str, audit_arch: u32, column: usize) -> Abi {
     let rules = ROWS
         .iter()
-        .filter_map(|Row(_, action, numbers)| {
+        .filter_map(|Row(action, numbers)| {
             Some(Rule {
                 number: u32::try_from(numbers[column]).ok()?,
                 action: *action,

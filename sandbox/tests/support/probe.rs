@@ -21,6 +21,21 @@ const PROGRAMS: [&str; 20] = [
 ];
 
 fn main() -> ExitCode {
+    if let [_, store, option] = &std::env::args_os().collect::<Vec<_>>()[..]
+        && option == "--doctor"
+    {
+        for finding in kfactory_sandbox::doctor::probe(Path::new(store)) {
+            say(
+                finding.id,
+                &format!("{} {}", finding.level.as_str(), finding.what),
+            );
+            finding
+                .remedy
+                .iter()
+                .for_each(|remedy| say("remedy", remedy));
+        }
+        return ExitCode::SUCCESS;
+    }
     if !in_stage() {
         return match enter() {
             Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
@@ -51,24 +66,58 @@ fn staged(arguments: Vec<OsString>) -> Result<()> {
     for name in ["lower", "upper", "work", "merged"] {
         fs::create_dir_all(part(name))?;
     }
-    small_root(&part("lower"))?;
+    if request.forbid_nesting {
+        return nested();
+    }
+    let base = match &request.root {
+        Some(root) => root.clone(),
+        None => {
+            small_root(&part("lower"))?;
+            part("lower")
+        }
+    };
     for (link, to) in &request.links {
         std::os::unix::fs::symlink(to, part("lower").join(link))?;
     }
     for gone in &request.without {
         fs::remove_dir(part("lower").join(gone))?;
     }
-    let overlay = OverlayMount::mount(
-        &[part("lower")],
-        &part("upper"),
-        &part("work"),
-        &part("merged"),
-    )?;
+    let overlay = if request.read_only {
+        fs::create_dir_all(part("empty"))?;
+        OverlayMount::mount_read_only(&[part("empty"), base], &part("merged"))?
+    } else {
+        let mut lowers = Vec::new();
+        for number in 0..request.layers {
+            fs::create_dir(part(&format!("layer{number}")))?;
+            lowers.push(part(&format!("layer{number}")));
+        }
+        lowers.push(base);
+        OverlayMount::mount(&lowers, &part("upper"), &part("work"), &part("merged"))?
+    };
+    for line in fs::read_to_string("/proc/self/mounts")?
+        .lines()
+        .filter(|line| line.contains("userxattr"))
+    {
+        say("mount", line);
+    }
     let mut spec = request.spec;
     spec.root = overlay.target().to_owned();
     run_spec(&spec, request.cancel_after);
     overlay.unmount()?;
     changes(&part("upper"), &part("upper"))
+}
+
+/// Forbids further user namespaces to this one and its descendants, and tries to enter one.
+fn nested() -> Result<()> {
+    fs::write("/proc/sys/user/max_user_namespaces", "0")?;
+    match enter() {
+        Ok(_) => say("nested", "entered"),
+        Err(error) => {
+            say("no stage", &chain(&error));
+            error.hints().iter().for_each(|hint| say("hint", hint));
+        }
+    }
+    Ok(())
 }
 
 fn run_spec(spec: &SandboxSpec, cancel_after: Option<Duration>) {
@@ -118,6 +167,10 @@ struct Request {
     without: Vec<String>,
     cancel_after: Option<Duration>,
     exit: Option<i32>,
+    read_only: bool,
+    root: Option<PathBuf>,
+    layers: usize,
+    forbid_nesting: bool,
 }
 
 impl Request {
@@ -139,6 +192,10 @@ impl Request {
             without: Vec::new(),
             cancel_after: None,
             exit: None,
+            read_only: false,
+            root: None,
+            layers: 0,
+            forbid_nesting: false,
         };
         request.spec.env = vec![("PATH".into(), "/usr/sbin:/usr/bin".into())];
         loop {
@@ -146,6 +203,10 @@ impl Request {
             match option.as_str() {
                 "--" => break,
                 "--exit" => request.exit = Some(next()?.parse()?),
+                "--root" => request.root = Some(next()?.into()),
+                "--layers" => request.layers = next()?.parse()?,
+                "--forbid-nesting" => request.forbid_nesting = true,
+                "--read-only" => request.read_only = true,
                 "--net" => request.spec.network = Network::Host,
                 "--env" => request.spec.env.push(("MARK".into(), next()?.into())),
                 "--stdin" => request.spec.stdin = Stdin::Bytes(next()?.into()),
@@ -201,27 +262,30 @@ fn small_root(root: &Path) -> Result<()> {
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
     fs::write(root.join("etc/group"), "root:x:0:\n")?;
     fs::write(root.join("etc/login.defs"), "UID_MIN 1000\nUID_MAX 60000\n")?;
-    for program in PROGRAMS {
-        let Some(path) = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+    let find = |program: &&str| {
+        let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
+        directories
             .iter()
-            .map(|dir| Path::new(dir).join(program))
+            .map(|directory| Path::new(directory).join(program))
             .find(|path| path.exists())
-        else {
-            say("lacks", program);
-            continue;
-        };
+    };
+    let programs: Vec<PathBuf> = PROGRAMS.iter().filter_map(find).collect();
+    for program in &programs {
+        let name = program.file_name().unwrap_or_default();
         copy_into(
             root,
-            &fs::canonicalize(&path)?,
-            Path::new("/usr/bin").join(program).as_path(),
+            &fs::canonicalize(program)?,
+            &Path::new("/usr/bin").join(name),
         )?;
-        let listing = Command::new("ldd").arg(&path).output()?;
-        for word in String::from_utf8_lossy(&listing.stdout)
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            copy_into(root, &fs::canonicalize(word)?, Path::new(word))?;
-        }
+    }
+    let listing = Command::new("ldd").args(&programs).output()?;
+    // Lines with a colon at the end name the program.
+    let text = String::from_utf8_lossy(&listing.stdout).into_owned();
+    for library in text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+    {
+        copy_into(root, &fs::canonicalize(library)?, Path::new(library))?;
     }
     Ok(())
 }
