@@ -4,7 +4,7 @@
 //!
 //! - [`digest`]: the names of blobs, and the one reader that every blob passes through.
 //! - [`platform`]: operating system and architecture, and which manifest of an index fits.
-//! - [`manifest`]: descriptors, manifests and indexes as documents.
+//! - [`manifest`]: manifests, indexes and their descriptors as documents.
 //! - [`image`]: one platform's image as a value; every change returns a new one.
 //! - [`chain`]: the name of a stack of layers.
 //! - [`compress`]: gzip and zstd, in both directions, on all cores.
@@ -21,10 +21,12 @@ pub mod archive;
 pub mod blobs;
 pub mod chain;
 pub mod compress;
+mod descriptor;
 pub mod digest;
 mod gzip;
 mod hash_thread;
 pub mod image;
+mod index;
 pub mod layer;
 pub mod layout;
 pub mod manifest;
