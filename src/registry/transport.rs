@@ -3,6 +3,7 @@
 //! Knows hosts and URLs; knows nothing of repositories, tokens or retries.
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -509,37 +510,37 @@ fn answers_without_tls(error: &RegistryError) -> bool {
                 Some(rustls::Error::InvalidMessage(_))
             )
         }
-        RegistryError::Connect { source, .. } => {
-            cause::<std::io::Error>(&**source).is_some_and(|error| {
-                matches!(
-                    error.kind(),
-                    ConnectionAborted | ConnectionReset | UnexpectedEof
-                )
-            })
-        }
+        RegistryError::Connect { source, .. } => causes(&**source).any(|error| {
+            let kind = error
+                .downcast_ref::<std::io::Error>()
+                .map(std::io::Error::kind);
+            matches!(
+                kind,
+                Some(ConnectionAborted | ConnectionReset | UnexpectedEof)
+            )
+        }),
         _ => false,
     }
 }
 
-/// Finds the first error of type `T` behind `error`, inside I/O errors too.
-fn cause<'a, T: std::error::Error + 'static>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
+/// Finds the first error of type `T` in `error` and its causes.
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// Returns `error` and its causes, what I/O errors wrap included.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error: &'a (dyn Error + 'static) = *error;
         // An I/O error's `source` is that of the error it wraps, so the wrapped one has to be asked for.
         let wrapped = error
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
+        match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
             None => error.source(),
-        };
-    }
-    None
+        }
+    })
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
