@@ -49,6 +49,15 @@ impl StaticFile {
 macro_rules! cloud_configs {
     ($($name:literal),+ $(,)?) => {
         /// The cloud-configs by file name, in lexical order. Every image gets all of them; conditions inside select at boot.
+        ///
+        /// What the engine does not check, so that the files have to keep to it:
+        ///
+        /// * Steps of different files may run at the same time, whatever the names of the files. What must come first is in the
+        ///   same file or in an earlier stage (`X.before`, `X`, `X.after`).
+        /// * A file or directory without `permissions` gets none at all, and an unknown key is ignored.
+        /// * Conditions are POSIX sh, and look for whole words on the command line with the shell alone: `rootfs` stages run in the
+        ///   initramfs, which has few programs.
+        /// * A reset boot has the sentinel `autoreset_mode` and not `recovery_mode`.
         pub const CLOUD_CONFIGS: &[(&str, &str)] = &[$(($name, include_str!(concat!("cloudconfigs/", $name)))),+];
     };
 }

@@ -23,10 +23,16 @@ fn upgrade(host_release: (&str, &str), arguments: &[&str], force: &str) -> (Opti
         .expect("the script");
     assert_eq!(script.mode, 0o755);
     let host = root.at("run/host").display().to_string();
-    let script = script.content.replace(
+    let mut script = script.content.replace(
         "version_of \"\"",
         &format!("version_of \"{}\"", root.at("").display()),
     );
+    // By path: a shell with built-in programs must not mount over or reboot the machine that runs the tests.
+    for program in ["mount", "kairos-agent", "nsenter"] {
+        let stub = root.at("stubs").join(program).display().to_string();
+        script = script.replace(&format!("\n{program} "), &format!("\n{stub} "));
+        script = script.replace(&format!("\n    {program} "), &format!("\n    {stub} "));
+    }
     let output = root.run_with(
         &format!("HOST_DIR={host} FORCE={force}\n{script}"),
         arguments,
