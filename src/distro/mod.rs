@@ -5,6 +5,8 @@
 //! and every later decision follows from it: a derivative is either treated as the distribution it derives from
 //! everywhere, or refused at once.
 
+pub mod apt;
+pub mod debian;
 pub mod detect;
 pub mod facts;
 pub mod os_release;
