@@ -54,6 +54,7 @@ pub struct WorkFile {
 pub struct Workspace {
     root: String,
     source_date_epoch: u64,
+    ahead: bool,
 }
 
 impl Workspace {
@@ -63,6 +64,18 @@ impl Workspace {
         Self {
             root: root.into(),
             source_date_epoch,
+            ahead: false,
+        }
+    }
+
+    /// Lets dpkg take packages that [`Workspace::decompress_ahead`] has decompressed; others it decompresses itself.
+    ///
+    /// Decompression is a third of the work of unpacking. It needs no order and no lock, so it can use the cores and the time
+    /// that downloading leaves idle.
+    pub fn with_packages_ahead(self) -> Self {
+        Self {
+            ahead: true,
+            ..self
         }
     }
 
@@ -77,6 +90,11 @@ impl Workspace {
         format!("{}/lists", self.root)
     }
 
+    /// Where decompressed packages are: the file system archive of `NAME.deb` as `NAME.deb.tar`, complete or not there.
+    pub fn unpacked(&self) -> String {
+        format!("{}/unpacked", self.root)
+    }
+
     /// The directories to create, parents first. apt changes the owner of the `partial` ones to its download user.
     pub fn directories(&self) -> Vec<String> {
         [
@@ -88,6 +106,7 @@ impl Workspace {
             "/archives/partial",
             "/lists",
             "/lists/partial",
+            "/unpacked",
         ]
         .iter()
         .map(|name| format!("{}{name}", self.root))
@@ -106,7 +125,15 @@ impl Workspace {
             mode: 0o755,
             content: NO_OP.to_owned(),
         });
-        std::iter::once(config).chain(held_back).collect()
+        let dpkg_deb = self.ahead.then(|| WorkFile {
+            path: format!("{}/bin/dpkg-deb", self.root),
+            mode: 0o755,
+            content: self.dpkg_deb(),
+        });
+        std::iter::once(config)
+            .chain(held_back)
+            .chain(dpkg_deb)
+            .collect()
     }
 
     /// The environment of every apt command, complete: nothing of the caller's environment belongs in it but proxies.
@@ -176,6 +203,43 @@ impl Workspace {
             line.push(package_name(name)?);
         }
         Ok(line.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Builds the command line that decompresses what is in [`Workspace::archives`] into [`Workspace::unpacked`], `jobs` files
+    /// at a time, the largest first. It may run while apt downloads or installs; a file is visible when it is whole.
+    ///
+    /// Its failure is no error of the build: dpkg decompresses what is missing and names what is damaged.
+    pub fn decompress_ahead(&self, jobs: usize) -> Vec<String> {
+        let one = format!(
+            r#"tar="{}/$1.tar"; [ -e "$tar" ] || {{ /usr/bin/dpkg-deb --fsys-tarfile "$1" >"$tar.part" && mv "$tar.part" "$tar"; }}"#,
+            self.unpacked()
+        );
+        let script = r#"cd "$1" && ls -S | grep '[.]deb$' | xargs -r -n 1 -P "$2" sh -c "$3" sh"#;
+        let line = [
+            "sh",
+            "-c",
+            script,
+            "sh",
+            &self.archives(),
+            &jobs.max(1).to_string(),
+            &one,
+        ];
+        line.map(str::to_owned).into()
+    }
+
+    /// The `dpkg-deb` that dpkg finds first. apt hands files over as numbered links in a directory of its own.
+    fn dpkg_deb(&self) -> String {
+        format!(
+            r#"#!/bin/sh
+if [ "$1" = --fsys-tarfile ]; then
+    name=${{2##*/}}
+    case $2 in */apt-dpkg-install-*/*) name=${{name#*-}} ;; esac
+    if [ -e "{unpacked}/$name.tar" ]; then exec cat "{unpacked}/$name.tar"; fi
+fi
+exec /usr/bin/dpkg-deb "$@"
+"#,
+            unpacked = self.unpacked()
+        )
     }
 
     fn config_path(&self) -> String {
@@ -483,6 +547,20 @@ mod tests {
                 .expect("held back");
             assert_eq!((file.mode, file.content.as_str()), (0o755, NO_OP));
         }
+    }
+
+    #[test]
+    fn dpkg_is_given_decompressed_packages_only_when_asked() {
+        let has_dpkg_deb = |workspace: &Workspace| {
+            workspace
+                .files()
+                .iter()
+                .any(|file| file.path == "/run/kfactory/apt/bin/dpkg-deb")
+        };
+        assert!(!has_dpkg_deb(&workspace()));
+        assert!(has_dpkg_deb(&workspace().with_packages_ahead()));
+        let line = workspace().decompress_ahead(0);
+        assert_eq!(line[4..6], ["/run/kfactory/apt/archives", "1"]);
     }
 
     #[test]
