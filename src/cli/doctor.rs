@@ -52,7 +52,7 @@ fn disk_space(store: &std::path::Path) -> Finding {
     let free = rustix::fs::statvfs(store).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let enough = free >= WANTED_BYTES;
     Finding {
-        id: "disk-space".into(),
+        id: "disk-space",
         level: if enough { Level::Ok } else { Level::Fail },
         what: format!("{} free in {} (a conversion needs up to {})", bytes_text(free), store.display(), bytes_text(WANTED_BYTES)),
         remedy: (!enough).then(|| "`kfactory store gc`, or `--store DIR` on another disk".into()),

@@ -22,7 +22,6 @@ use tokio::runtime::Runtime;
 
 use super::outputs::Outputs;
 use super::{BaseImage, Clock, Options, base};
-use crate::distro::debian;
 use crate::error::{Context as _, Error, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
@@ -240,8 +239,9 @@ impl Builder<'_> {
             package_cache: self.store.cache_dir(&cache)?,
             scratch,
             clamp_mtime: self.clock.clamp(),
+            created: self.clock.created(),
             later_packages: later_packages(plan),
-            ahead: exec::Ahead::default(),
+            packages: exec::PackageSession::default(),
             jobs: self.options.jobs,
             reporter: self.reporter,
             cancel: self.options.cancel.clone(),
@@ -264,10 +264,10 @@ impl Builder<'_> {
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
         }
-        debian::normalize(&target.root, self.clock.clamp()).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
+        exec::normalize(&target.root, self.clock.created()).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
         drop(target);
         mount.unmount().map_err(|error| Error::from_source(&error))?;
-        prune(&upper)?;
+        exec::prune(&upper).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
         Ok(id)
     }
 
@@ -339,10 +339,4 @@ fn copy_root_metadata(below: &Path, upper: &Path) -> Result<()> {
     fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777)).context(doing)?;
     let times = fs::FileTimes::new().set_modified(metadata.modified().context(doing)?);
     fs::File::open(upper).and_then(|dir| dir.set_times(times)).context(doing)
-}
-
-/// Removes from an upper directory what installation leaves behind; what the base had there shows again.
-fn prune(upper: &Path) -> Result<()> {
-    let root = Root::open(upper).context(|| format!("opening {}", upper.display()))?;
-    exec::remove_patterns(&root, debian::RESIDUE)
 }

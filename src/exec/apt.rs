@@ -1,7 +1,7 @@
-//! Installs packages with apt: lists and archives on mounts shared between runs, downloads ahead of installation,
-//! rebuild triggers held back.
+//! Installs packages with apt: lists and archives outside the image and shared between runs, downloads ahead of
+//! installation, rebuild triggers held back.
 //!
-//! What is held back leaves no trace: it is done by mounts that exist only while the command runs.
+//! apt works in a directory of its own below `/run` ([`Workspace`]), so nothing of it has to be taken out of the image.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,133 +10,161 @@ use std::thread::JoinHandle;
 
 use kfactory_sandbox::spec::Mount;
 
-use super::{CommandOptions, Environment, Target, download};
-use crate::distro::apt;
+use super::{CommandOptions, CommandResult, Environment, Target, download};
+use crate::distro::apt::{self, Operation, PackageUri, Workspace};
 use crate::error::{Context as _, Error, Result};
 
-/// The package cache of one distribution release, shared between runs and locked by one at a time.
-#[derive(Debug)]
-struct Cache {
+/// Where the workspace stands inside the sandbox.
+const WORKSPACE: &str = "/run/kfactory";
+
+/// What the package steps of one run share.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Whether the lists have been refreshed in this run.
+    refreshed: Mutex<bool>,
+    /// Archives of later steps that are still being fetched.
+    ahead: Mutex<Option<JoinHandle<Result<()>>>>,
+}
+
+/// apt, ready to run on one tree.
+struct Apt<'a> {
+    env: &'a Environment<'a>,
+    target: &'a Target<'a>,
+    step: &'a str,
+    workspace: Workspace,
+    /// The workspace on this machine; archives and lists below it.
     dir: PathBuf,
+    /// The shared cache, locked while this value lives.
+    cache: PathBuf,
     _lock: File,
 }
 
-/// Archives of later steps that are still being fetched.
-#[derive(Debug, Default)]
-pub struct Ahead(Mutex<Option<JoinHandle<Result<()>>>>);
-
-/// Brings the lists up to date and upgrades if `upgrade` is set, then installs `packages`.
+/// Refreshes the lists, upgrades if `upgrade` is set, and installs `packages`.
 pub(super) fn install(env: &Environment<'_>, target: &Target<'_>, step: &str, upgrade: bool, packages: &[String]) -> Result<()> {
     if packages.is_empty() && !upgrade {
         return Ok(());
     }
-    let cache = Cache::lock(env)?;
-    let run = |arguments: &[&str], network: bool| {
-        let argv: Vec<&str> = apt::COMMAND.iter().copied().chain(arguments.iter().copied()).collect();
-        env.command(target, step, &argv, CommandOptions { network, mounts: cache.mounts(env, target)?, env: apt::environment(), any_status: false })
-    };
-    if upgrade || !cache.has_lists() {
-        run(apt::UPDATE, true)?;
-    }
+    let apt = Apt::open(env, target, step)?;
     let names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    let install: Vec<&str> = apt::INSTALL.iter().copied().chain(names.iter().copied()).collect();
-    env.ahead.wait()?;
-    if env.has_network() {
-        let uris = |arguments: &[&str]| -> Result<Vec<apt::PackageUri>> {
-            let argv: Vec<&str> = apt::PRINT_URIS.iter().copied().chain(arguments.iter().copied()).collect();
-            Ok(apt::parse_uris(&run(&argv, false)?.lines.join("\n")))
-        };
-        let mut now = if upgrade { uris(apt::UPGRADE)? } else { Vec::new() };
-        now.extend(uris(&install)?);
-        let later: Vec<&str> = env.later_packages.iter().map(String::as_str).filter(|name| !names.contains(name)).collect();
-        let all: Vec<&str> = install.iter().copied().chain(later.iter().copied()).collect();
-        let later = if later.is_empty() { Vec::new() } else { uris(&all)? };
-        cache.fetch(env, now, later)?;
-    }
-    // Whatever could not be fetched ahead (another transport than HTTP, say), apt fetches itself.
-    if upgrade {
-        run(apt::UPGRADE, true)?;
+    apt.refresh()?;
+    env.packages.wait()?;
+    let now = apt.missing(&names)?;
+    std::thread::scope(|scope| {
+        let fetching = scope.spawn(|| apt.fetch(&now));
+        // An upgrade of a fresh base is a second of doing nothing: time to fetch in.
+        let upgraded = if upgrade { apt.run(Operation::Upgrade).map(|_| ()) } else { Ok(()) };
+        upgraded.and(fetching.join().map_err(|_| Error::internal("fetching packages panicked"))?)
+    })?;
+    let later: Vec<&str> = env.later_packages.iter().map(String::as_str).filter(|name| !names.contains(name)).collect();
+    if upgrade && !later.is_empty() {
+        let all: Vec<&str> = names.iter().copied().chain(later).collect();
+        apt.fetch_in_background(apt.missing(&all)?);
     }
     if !names.is_empty() {
-        run(&install, true)?;
+        apt.run(Operation::Install(&names))?;
     }
     Ok(())
 }
 
-/// Returns what the cleanup step removes: package lists and archives that came with the base, and temporary files.
+/// Returns what the cleanup step removes: what came with the base, and temporary files.
 pub(super) fn cleanup_paths() -> Vec<String> {
     ["/var/cache/apt/*", "/var/lib/apt/lists/*", "/tmp/*", "/var/tmp/*"].map(str::to_owned).to_vec()
 }
 
-impl Cache {
-    fn lock(env: &Environment<'_>) -> Result<Self> {
-        let dir = env.package_cache.clone();
-        let doing = || format!("preparing the package cache in {}", dir.display());
-        for name in ["cache/archives/partial", "lists/partial"] {
-            fs::create_dir_all(dir.join(name)).context(doing)?;
+impl<'a> Apt<'a> {
+    fn open(env: &'a Environment<'_>, target: &'a Target<'_>, step: &'a str) -> Result<Self> {
+        let cache = env.package_cache.clone();
+        let doing = || format!("preparing the package cache in {}", cache.display());
+        for name in ["archives", "lists/partial"] {
+            fs::create_dir_all(cache.join(name)).context(doing)?;
         }
-        let lock = File::create(dir.join("lock")).context(doing)?;
+        let lock = File::create(cache.join("lock")).context(doing)?;
         if lock.try_lock().is_err() {
             env.reporter.note("waiting for another run to release the package cache");
             lock.lock().context(doing)?;
         }
-        Ok(Self { dir, _lock: lock })
+        let workspace = Workspace::new(WORKSPACE, u64::try_from(env.created).unwrap_or(0));
+        let dir = env.scratch.join("apt");
+        write_workspace(&workspace, &dir)?;
+        Ok(Self { env, target, step, workspace, dir, cache, _lock: lock })
     }
 
-    fn has_lists(&self) -> bool {
-        fs::read_dir(self.dir.join("lists")).is_ok_and(|entries| entries.filter_map(std::result::Result::ok).any(|entry| entry.path().is_file()))
+    fn command(&self, argv: &[String]) -> Result<CommandResult> {
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let bind = |source: &Path, target: String| Mount::Bind { source: source.to_owned(), target: target.into(), read_only: false };
+        let mounts = vec![bind(&self.dir, WORKSPACE.into()), bind(&self.cache.join("lists"), self.workspace.lists())];
+        let env = self.workspace.environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.env.command(self.target, self.step, &argv, CommandOptions { network: true, mounts, env, any_status: false })
     }
 
-    fn archives(&self) -> PathBuf {
-        self.dir.join("cache/archives")
+    fn run(&self, operation: Operation<'_>) -> Result<CommandResult> {
+        self.command(&self.workspace.command(operation).map_err(|error| Error::from_source(&error))?)
     }
 
-    fn mounts(&self, _env: &Environment<'_>, target: &Target<'_>) -> Result<Vec<Mount>> {
-        let mut mounts = vec![
-            Mount::Bind { source: self.dir.join("cache"), target: "/var/cache/apt".into(), read_only: false },
-            Mount::Bind { source: self.dir.join("lists"), target: "/var/lib/apt/lists".into(), read_only: false },
-            Mount::File { target: apt::CONFIG_PATH.into(), content: apt::CONFIG.as_bytes().to_vec(), mode: 0o644 },
-        ];
-        for held in apt::HELD_BACK {
-            // Programs that are not installed yet need not be held back: what runs them is not installed either.
-            let wanted = held.always || target.root.exists(held.path)?;
-            if wanted {
-                mounts.push(Mount::File { target: held.path.into(), content: held.script.as_bytes().to_vec(), mode: 0o755 });
-            }
-        }
-        Ok(mounts)
-    }
-
-    /// Fetches `now` and waits; fetches `later` in the background.
-    fn fetch(&self, env: &Environment<'_>, now: Vec<apt::PackageUri>, later: Vec<apt::PackageUri>) -> Result<()> {
-        let archives = self.archives();
-        let missing = |uris: Vec<apt::PackageUri>| -> Vec<apt::PackageUri> { uris.into_iter().filter(|uri| !is_cached(&archives, uri)).collect() };
-        let now = missing(now);
-        let later: Vec<_> = missing(later).into_iter().filter(|uri| !now.iter().any(|known| known.filename == uri.filename)).collect();
-        let bytes = now.iter().map(|uri| uri.size).sum();
-        if !now.is_empty() {
-            let transfer = env.reporter.transfer("download", &format!("{} packages", now.len()), bytes);
-            download::fetch(&now, &archives, env.jobs, &|n| transfer.advance(n))?;
-        }
-        if !later.is_empty() {
-            let jobs = env.jobs;
-            env.ahead.start(std::thread::spawn(move || download::fetch(&later, &archives, jobs, &|_| {})));
+    /// Brings the lists up to date once in a run.
+    fn refresh(&self) -> Result<()> {
+        let mut refreshed = self.env.packages.refreshed.lock().expect("no panic while held");
+        if !*refreshed {
+            self.run(Operation::Update)?;
+            *refreshed = true;
         }
         Ok(())
     }
-}
 
-fn is_cached(archives: &Path, uri: &apt::PackageUri) -> bool {
-    fs::metadata(archives.join(&uri.filename)).is_ok_and(|metadata| metadata.len() == uri.size)
-}
-
-impl Ahead {
-    fn start(&self, job: JoinHandle<Result<()>>) {
-        *self.0.lock().expect("no panic while held") = Some(job);
+    /// Returns what installing `names` needs and this run does not have yet; what the cache has is linked into place.
+    fn missing(&self, names: &[&str]) -> Result<Vec<PackageUri>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let argv = self.workspace.list_downloads(Operation::Install(names)).map_err(|error| Error::from_source(&error))?;
+        let listed = self.command(&argv)?.lines.join("\n");
+        let uris = apt::parse_uris(&listed).map_err(|error| Error::from_source(&error))?;
+        let (archives, cache) = (self.dir.join("archives"), self.cache.join("archives"));
+        Ok(uris.into_iter().filter(|uri| !download::link_cached(uri, &cache, &archives)).collect())
     }
 
+    fn fetch(&self, uris: &[PackageUri]) -> Result<()> {
+        if uris.is_empty() || !self.env.has_network() {
+            return Ok(());
+        }
+        let bytes = uris.iter().map(|uri| uri.size_bytes).sum();
+        let transfer = self.env.reporter.transfer("download", &format!("{} packages", uris.len()), bytes);
+        download::fetch(uris, &self.cache.join("archives"), &self.dir.join("archives"), self.env.jobs, &|n| transfer.advance(n))
+    }
+
+    /// Fetches what later steps install while this one installs.
+    fn fetch_in_background(&self, uris: Vec<PackageUri>) {
+        if uris.is_empty() || !self.env.has_network() {
+            return;
+        }
+        let (cache, archives, jobs) = (self.cache.join("archives"), self.dir.join("archives"), self.env.jobs);
+        let job = std::thread::spawn(move || download::fetch(&uris, &cache, &archives, jobs, &|_| {}));
+        *self.env.packages.ahead.lock().expect("no panic while held") = Some(job);
+    }
+}
+
+/// Makes the workspace's directories and files at `dir`.
+fn write_workspace(workspace: &Workspace, dir: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let doing = || format!("preparing apt's workspace in {}", dir.display());
+    let local = |path: &str| path.strip_prefix(WORKSPACE).map(|rest| dir.join(rest.trim_start_matches('/')));
+    for path in workspace.directories().iter().filter_map(|path| local(path)) {
+        fs::create_dir_all(path).context(doing)?;
+    }
+    for file in workspace.files() {
+        let Some(path) = local(&file.path) else {
+            return Err(Error::internal(format!("{} is outside the workspace", file.path)));
+        };
+        fs::write(&path, &file.content).context(doing)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode)).context(doing)?;
+    }
+    Ok(())
+}
+
+impl Session {
+    /// Waits for archives that are being fetched ahead.
     fn wait(&self) -> Result<()> {
-        let job = self.0.lock().expect("no panic while held").take();
+        let job = self.ahead.lock().expect("no panic while held").take();
         match job {
             Some(job) => job.join().map_err(|_| Error::internal("fetching packages panicked"))?,
             None => Ok(()),

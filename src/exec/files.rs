@@ -7,7 +7,7 @@ use kfactory_layers::root::Root;
 
 use super::Environment;
 use crate::error::{Context as _, Error, Result};
-use crate::kairos::release::dotenv;
+use crate::kairos::dotenv;
 use crate::progress::Reporter;
 
 /// The mode of parent directories that an action has to make.
@@ -70,7 +70,7 @@ pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
 }
 
 /// Returns whether `name` matches `pattern`, in which `*` stands for any run of characters.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((head, rest)) => name

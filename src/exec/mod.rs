@@ -10,8 +10,10 @@ mod initrd;
 mod kernel;
 mod services;
 mod ssh;
+mod tidy;
 
-pub use apt::Ahead;
+pub use apt::Session as PackageSession;
+pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,10 +49,12 @@ pub struct Environment<'a> {
     pub scratch: PathBuf,
     /// The highest modification time that new files may have, in seconds since 1970; `None`: as they come.
     pub clamp_mtime: Option<i64>,
+    /// The moment the run is dated with, in seconds since 1970.
+    pub created: i64,
     /// Names that later steps install, to be fetched ahead.
     pub later_packages: Vec<String>,
-    /// Archives being fetched ahead.
-    pub ahead: Ahead,
+    /// What the package steps share.
+    pub packages: PackageSession,
     /// Cores to use for compression, transfers at a time.
     pub jobs: usize,
     /// Shows what happens.
@@ -86,18 +90,6 @@ pub(crate) struct CommandOptions {
 pub(crate) struct CommandResult {
     /// Every line it printed, on both streams.
     pub(crate) lines: Vec<String>,
-    /// Its exit status.
-    pub(crate) code: i32,
-}
-
-/// Removes what matches each absolute pattern; `*` is understood in the last component.
-///
-/// # Errors
-///
-/// Something cannot be removed.
-pub fn remove_patterns(root: &Root, patterns: &[&str]) -> Result<()> {
-    let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-    files::remove_all(root, &patterns)
 }
 
 /// Runs one step on `target`.
@@ -167,7 +159,7 @@ impl Environment<'_> {
         .map_err(|error| error.context(format!("running `{}`", argv.join(" "))))?;
         self.check_cancelled()?;
         match outcome.status {
-            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines, code }),
+            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
             status => Err(Error::new(Kind::Step, format!("`{}` {status}", argv.join(" "))).output(outcome.tail)),
         }
     }

@@ -9,6 +9,7 @@
 //! * [`release`] and [`version`] · `/etc/kairos-release`
 //! * [`kernel`] · which of the installed kernels the image boots
 
+pub mod dotenv;
 pub mod dracut;
 pub mod files;
 pub mod kernel;

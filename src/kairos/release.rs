@@ -3,12 +3,11 @@
 //! The file is read by dotenv parsers, by `sh`, by GRUB's script language and by a tool that looks for `^KAIROS_RELEASE="(.*)"`.
 //! One narrow form satisfies all four. Pure text in, text out.
 
-pub mod dotenv;
-
 use std::collections::BTreeMap;
 
+use super::dotenv;
+pub use super::dotenv::DotenvError;
 use super::version::Version;
-pub use dotenv::DotenvError;
 
 /// Where the file is in the image.
 pub const RELEASE_PATH: &str = "/etc/kairos-release";
