@@ -44,7 +44,7 @@ pub struct CompressionError {
 }
 
 impl Compression {
-    /// gzip at the level where a layer is about as small as the gzip program makes it, several times faster.
+    /// gzip at level 4: as fast as 2 and 3 and smaller; within 1 % of what `gzip -6` makes in three times the CPU time.
     pub const GZIP: Compression = Compression::Gzip { level: 4 };
     /// zstd at its own default level.
     pub const ZSTD: Compression = Compression::Zstd { level: 3 };
@@ -221,10 +221,10 @@ pub fn default_threads() -> usize {
 
 /// Compresses what is written to it, on several threads.
 ///
-/// The output depends on the input and the [`Compression`] only. Memory is bounded: some 4 MiB a thread for gzip, some
-/// 24 MiB a thread for zstd at its default level. [`flush`](Write::flush) flushes the inner writer only: ending a block
-/// early would make the bytes depend on the caller's habits. Dropping it without [`finish`](Self::finish) leaves a
-/// truncated stream.
+/// The output depends on the input and the [`Compression`] only. Memory is bounded: some 5 MiB a thread for gzip; for
+/// zstd 70 MiB with two threads and 130 MiB with eight at the default level, below 200 MiB at every level.
+/// [`flush`](Write::flush) flushes the inner writer only: ending a block early would make the bytes depend on the caller's
+/// habits. Dropping it without [`finish`](Self::finish) leaves a truncated stream.
 pub struct Encoder<W: Write>(Inner<W>);
 
 enum Inner<W: Write> {
@@ -268,10 +268,24 @@ fn zstd_encoder<W: Write>(
     threads: usize,
 ) -> io::Result<zstd::stream::write::Encoder<'static, W>> {
     let mut encoder = zstd::stream::write::Encoder::new(out, i32::from(level))?;
-    let threads = u32::try_from(threads).expect("clamped to MAX_THREADS");
+    let threads = threads.min(zstd_threads(level));
+    let threads = u32::try_from(threads).expect("at most MAX_THREADS");
     // Never 0 workers: that is another code path of the library with other bytes.
     encoder.multithread(threads)?;
     Ok(encoder)
+}
+
+/// Returns the most threads at this level.
+///
+/// A thread's share of the input, and so its memory, grows with the level: 8 MiB at 3, 32 MiB at 19. Smaller shares compress
+/// worse (by 5 % at level 3 with 1 MiB), so the number of threads gives way instead. It does not change the output.
+fn zstd_threads(level: u8) -> usize {
+    match level {
+        0..=5 => 8,
+        6..=9 => 4,
+        10..=12 => 2,
+        _ => 1,
+    }
 }
 
 impl<W: Write> Write for Encoder<W> {

@@ -1,4 +1,4 @@
-//! Descriptors, manifests and indexes as documents: parsed with limits, written deterministically, unknown keys kept.
+//! Manifests and indexes as documents: parsed with limits, written deterministically, unknown keys kept.
 //!
 //! A document's digest is that of its bytes, so whoever parses one keeps the bytes too; nothing here assumes that
 //! writing a foreign document again gives the same bytes.
@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::digest::Digest;
+pub use crate::descriptor::{Descriptor, DescriptorPlatform};
+pub use crate::index::{Index, SelectError};
 use crate::media_type;
-use crate::platform::Platform;
 
 /// Most bytes of a manifest, index or config: what registries promise to accept (distribution-spec, "Pushing Manifests").
 pub const MAX_DOCUMENT_SIZE: u64 = 4 * 1024 * 1024;
@@ -63,109 +63,6 @@ pub enum ManifestError {
         /// Their number.
         count: usize,
     },
-}
-
-/// A reference to a blob: what it is, which bytes, and how many.
-///
-/// Spec: image-spec `descriptor.md`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// Media type of the blob.
-    pub media_type: String,
-    /// Digest of the blob.
-    pub digest: Digest,
-    /// Size of the blob in bytes.
-    pub size: u64,
-    /// Where else the blob may be downloaded from.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    pub urls: Vec<String>,
-    /// Platform of the manifest this points at; only in an index.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<DescriptorPlatform>,
-    /// Annotations, written sorted by key.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
-    pub annotations: BTreeMap<String, String>,
-    /// Every key not listed above, in the document's order.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
-}
-
-/// A platform with the keys that only its own operating system uses (`os.version`, `os.features`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DescriptorPlatform {
-    /// Operating system, architecture and variant, in the document's own spelling.
-    #[serde(flatten)]
-    pub platform: Platform,
-    /// Every other key, in the document's order.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
-}
-
-impl From<Platform> for DescriptorPlatform {
-    fn from(platform: Platform) -> Self {
-        Self {
-            platform,
-            rest: Map::new(),
-        }
-    }
-}
-
-impl Descriptor {
-    /// Makes a descriptor with nothing but the required keys.
-    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
-        Self {
-            media_type: media_type.into(),
-            digest,
-            size,
-            urls: Vec::new(),
-            platform: None,
-            annotations: BTreeMap::new(),
-            rest: Map::new(),
-        }
-    }
-
-    /// Makes the descriptor of these bytes.
-    pub fn of(media_type: impl Into<String>, bytes: &[u8]) -> Self {
-        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
-    }
-
-    /// Returns this descriptor with a platform.
-    #[must_use]
-    pub fn with_platform(mut self, platform: Platform) -> Self {
-        self.platform = Some(platform.into());
-        self
-    }
-
-    /// Returns this descriptor with one annotation set.
-    #[must_use]
-    pub fn with_annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.annotations.insert(key.into(), value.into());
-        self
-    }
-
-    /// Returns the platform, if the descriptor has one.
-    pub fn platform(&self) -> Option<&Platform> {
-        self.platform.as_ref().map(|p| &p.platform)
-    }
-
-    /// Returns whether this points at an index (of either spelling) rather than at one manifest.
-    pub fn is_index(&self) -> bool {
-        kind_of(&self.media_type) == Some(Kind::Index)
-    }
-
-    /// Returns whether this points at a manifest (of either spelling).
-    pub fn is_manifest(&self) -> bool {
-        kind_of(&self.media_type) == Some(Kind::Manifest)
-    }
 }
 
 /// A manifest: the config and the layers of one platform's image.
@@ -240,112 +137,6 @@ impl Manifest {
     }
 }
 
-/// An index: manifests by platform.
-///
-/// Spec: image-spec `image-index.md`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Index {
-    /// Always 2.
-    pub schema_version: u32,
-    /// The document's own media type; older OCI tools leave it out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// What the index holds when it is not an image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// The manifests, in order of preference.
-    #[serde(deserialize_with = "null_is_default")]
-    pub manifests: Vec<Descriptor>,
-    /// Annotations, written sorted by key.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
-    pub annotations: BTreeMap<String, String>,
-    /// Every key not listed above, in the document's order.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
-}
-
-/// No manifest of an index fits the platform asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no image for {wanted}, the index has {}", list(present))]
-pub struct SelectError {
-    /// The platform asked for.
-    pub wanted: Platform,
-    /// The platforms the index offers, sorted, without repetition.
-    pub present: Vec<String>,
-}
-
-fn list(present: &[String]) -> String {
-    if present.is_empty() {
-        return "none".to_owned();
-    }
-    present.join(", ")
-}
-
-impl Index {
-    /// Makes an OCI index of these manifests, in this order.
-    pub fn new(manifests: Vec<Descriptor>) -> Self {
-        Self {
-            schema_version: 2,
-            media_type: Some(media_type::OCI_INDEX.to_owned()),
-            artifact_type: None,
-            manifests,
-            annotations: BTreeMap::new(),
-            rest: Map::new(),
-        }
-    }
-
-    /// Returns the index as compact JSON; the same value always gives the same bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        to_json(self)
-    }
-
-    /// Returns the entry that serves `wanted` best: the exact variant, else the newest older one; the first of equals.
-    ///
-    /// Attestations (`unknown/unknown`) are never chosen. An entry without a platform is chosen only when none with a
-    /// platform fits and it is the only one of its kind.
-    ///
-    /// # Errors
-    ///
-    /// [`SelectError`] lists the platforms present.
-    pub fn select(&self, wanted: &Platform) -> Result<&Descriptor, SelectError> {
-        select(self.manifests.iter(), wanted)
-    }
-}
-
-/// [`Index::select`] over any entries.
-pub(crate) fn select<'a>(
-    entries: impl Iterator<Item = &'a Descriptor> + Clone,
-    wanted: &Platform,
-) -> Result<&'a Descriptor, SelectError> {
-    let best = entries
-        .clone()
-        .filter_map(|entry| Some((entry.platform()?.serves(wanted)?, entry)))
-        .min_by_key(|(steps_down, _)| *steps_down);
-    if let Some((_, entry)) = best {
-        return Ok(entry);
-    }
-    let mut without_platform = entries.clone().filter(|entry| entry.platform.is_none());
-    if let (Some(entry), None) = (without_platform.next(), without_platform.next()) {
-        return Ok(entry);
-    }
-    let mut present: Vec<String> = entries
-        .filter_map(Descriptor::platform)
-        .filter(|platform| !platform.is_unknown())
-        .map(|platform| platform.to_string().escape_debug().to_string())
-        .collect();
-    present.sort();
-    present.dedup();
-    Err(SelectError {
-        wanted: wanted.clone(),
-        present,
-    })
-}
-
 /// A parsed document: one image, or a list of images.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Document {
@@ -355,13 +146,14 @@ pub enum Document {
     Index(Index),
 }
 
+/// The two kinds of document.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Manifest,
     Index,
 }
 
-fn kind_of(media_type: &str) -> Option<Kind> {
+pub(crate) fn kind_of(media_type: &str) -> Option<Kind> {
     match media_type {
         media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST => Some(Kind::Manifest),
         media_type::OCI_INDEX | media_type::DOCKER_INDEX => Some(Kind::Index),
@@ -486,7 +278,7 @@ fn parse_index(bytes: &[u8]) -> Result<Index, ManifestError> {
 }
 
 /// Go writes empty maps and lists as `null`.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
@@ -503,6 +295,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::digest::Digest;
 
     fn descriptor(media_type: &str) -> Value {
         serde_json::to_value(Descriptor::of(media_type, b"{}")).unwrap()
@@ -519,17 +312,6 @@ mod tests {
             "config": descriptor(media_type::OCI_CONFIG),
             "layers": [descriptor(media_type::OCI_LAYER_GZIP)],
         })
-    }
-
-    fn index(platforms: &[&str]) -> Index {
-        let entry = |(n, text): (usize, &&str)| {
-            let entry = Descriptor::of(media_type::OCI_MANIFEST, &[n as u8]);
-            match *text {
-                "" => entry,
-                text => entry.with_platform(Platform::parse(text).unwrap()),
-            }
-        };
-        Index::new(platforms.iter().enumerate().map(entry).collect())
     }
 
     #[test]
@@ -638,41 +420,5 @@ mod tests {
         value["layers"][0]["size"] = json!(1);
         value["layers"][0]["digest"] = json!("sha512:00");
         assert!(matches!(parse(&value, None), Err(ManifestError::Json(_))));
-    }
-
-    #[test]
-    fn the_best_platform_is_selected() {
-        for (present, wanted, chosen) in [
-            (&["linux/amd64", "linux/arm64"][..], "arm64", Some(1)),
-            (&["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7", Some(1)),
-            (&["linux/arm/v5", "linux/arm/v6"], "linux/arm/v7", Some(1)),
-            (
-                &["unknown/unknown", "linux/amd64", "linux/amd64"],
-                "amd64",
-                Some(1),
-            ),
-            (&["linux/s390x", ""], "amd64", Some(1)),
-            (&["", ""], "amd64", None),
-            (&["linux/arm64"], "amd64", None),
-            (&[], "amd64", None),
-        ] {
-            let index = index(present);
-            let selected = index.select(&Platform::parse(wanted).unwrap());
-            let at = selected
-                .ok()
-                .and_then(|entry| index.manifests.iter().position(|e| e == entry));
-            assert_eq!(at, chosen, "{wanted} of {present:?}");
-        }
-    }
-
-    #[test]
-    fn a_missing_platform_is_answered_with_those_present() {
-        let error = index(&["linux/s390x", "linux/arm64", "unknown/unknown"])
-            .select(&Platform::parse("amd64").unwrap())
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no image for linux/amd64, the index has linux/arm64, linux/s390x"
-        );
     }
 }

@@ -2,9 +2,8 @@
 
 use crate::digest::Digest;
 use crate::image::{Image, ImageError};
-use crate::manifest::{
-    Descriptor, Document, Index, MAX_DOCUMENT_SIZE, ManifestError, SelectError, select,
-};
+use crate::index::select;
+use crate::manifest::{Descriptor, Document, Index, MAX_DOCUMENT_SIZE, ManifestError, SelectError};
 use crate::platform::Platform;
 use crate::source::{BlobSource, read_blob};
 

@@ -157,3 +157,6 @@ impl ImageSource for ArchiveImage {
         &self.image
     }
 }
+
+#[cfg(test)]
+mod tests;
