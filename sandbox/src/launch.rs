@@ -4,14 +4,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use thiserror::Error;
 
 use crate::bwrap::{self, Descriptors, SpecError};
@@ -19,11 +20,7 @@ use crate::cancel::CancelToken;
 use crate::lines::{LineBuffer, Tail};
 use crate::mountpoint::{self, MountPointError, Stubs, Targets};
 use crate::spec::{Mount, SandboxSpec, Stdin};
-use crate::sys::{self, Ended};
-
-/// How long bubblewrap gets to report the sandbox's first process when it is to be killed; it takes milliseconds unless a bind mount's
-/// source hangs.
-const REPORT_WAIT: Duration = Duration::from_secs(10);
+use crate::sys::{self, Supervisor, Usage};
 
 /// Which output of the command a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,9 +176,7 @@ pub fn run(
 ///
 /// Each line is passed to `on_line` when it is whole: without its end, raw bytes, at most 16 KiB at a time (see
 /// [`crate::printable`]). On return, error or panic in `on_line` no process of the sandbox is left and the mount points made for it
-/// are removed. Call it on a stage, from a thread that lives until it returns; any number may run at once, in different roots.
-///
-/// It makes this process the reaper of orphaned descendants (`PR_SET_CHILD_SUBREAPER`), to reap the sandbox's first process.
+/// are removed; when this program is killed, they are killed. Call it on a stage; any number may run at once, in different roots.
 ///
 /// # Errors
 ///
@@ -199,8 +194,6 @@ pub fn run_with(
     let targets = Targets::resolve(spec)?;
     // Dropped last, when nothing is mounted on them any more.
     let _stubs = Stubs::make(&spec.root, &mountpoint::missing(spec, &targets)?)?;
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(io_error("becoming a subreaper"))?;
     let inputs = Inputs::open(spec, &targets)?;
     let mut sandbox = Sandbox::start(Command::new(program), spec, inputs)?;
     let mut output = Output {
@@ -256,40 +249,20 @@ impl Inputs {
     }
 }
 
-/// A process and a handle that names it even after its number is used again.
-#[derive(Debug)]
-struct Process {
-    pid: Pid,
-    handle: OwnedFd,
-    exited: bool,
-}
-
-impl Process {
-    fn open(pid: Pid) -> rustix::io::Result<Self> {
-        Ok(Self {
-            pid,
-            handle: pidfd_open(pid, PidfdFlags::empty())?,
-            exited: false,
-        })
-    }
-
-    fn kill(&self) {
-        // It can only be gone already.
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
-    }
-}
-
 /// A running sandbox; its processes are killed and reaped when it is dropped.
 #[derive(Debug)]
 struct Sandbox {
-    /// bubblewrap outside the sandbox.
-    monitor: Process,
-    /// The first process inside, our descendant; known once bubblewrap has reported it.
-    init: Option<Process>,
+    /// Process 1 of the PID namespace around bubblewrap. Its end is the end of all of them.
+    supervisor: Child,
+    /// Becomes readable when the supervisor has ended.
+    ended: OwnedFd,
     streams: [Source; 2],
     status: Source,
     reported: Vec<u8>,
+    usage: OwnedFd,
     reaped: bool,
+    /// Dropped last: the thread that started the supervisor then ends, and the supervisor would be killed with it.
+    _keeper: Sender<()>,
 }
 
 /// The reading end of a pipe.
@@ -300,11 +273,14 @@ struct Source {
 }
 
 impl Source {
-    fn new(fd: impl Into<OwnedFd>) -> Result<Self, LaunchError> {
-        let fd = fd.into();
-        rustix::fs::fcntl_setfl(&fd, OFlags::NONBLOCK).map_err(io_error("preparing a pipe"))?;
+    fn new(pipe: Option<impl Into<OwnedFd>>) -> Result<Self, LaunchError> {
+        let pipe: Option<OwnedFd> = pipe.map(Into::into);
+        if let Some(pipe) = &pipe {
+            rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK)
+                .map_err(io_error("preparing a pipe"))?;
+        }
         Ok(Self {
-            pipe: Some(File::from(fd)),
+            pipe: pipe.map(File::from),
             lines: LineBuffer::default(),
         })
     }
@@ -325,11 +301,31 @@ impl Output<'_> {
 
 /// What bubblewrap and the command ended with.
 #[derive(Debug)]
-struct AllEnded {
-    monitor: Ended,
-    init: Option<Ended>,
+struct Ended {
+    /// bubblewrap's exit status.
+    status: ExitStatus,
     /// The command's exit code; there is none unless it was executed.
     code: Option<i32>,
+    usage: Usage,
+}
+
+/// Starts `command` as the first but one process of a new PID namespace, from a thread that lives until the sender is dropped: the
+/// supervisor dies with the thread that started it, and only that thread's children are in the new namespace.
+fn spawn_supervised(mut command: Command) -> io::Result<(Child, Sender<()>)> {
+    let (keeper, kept) = channel::<()>();
+    let (answer, answered) = channel();
+    std::thread::Builder::new()
+        .name("sandbox".to_owned())
+        .spawn(move || {
+            let spawned = sys::new_pid_namespace_for_children().and_then(|()| command.spawn());
+            // Our copies of its pipes' ends go before anybody waits for their end.
+            drop(command);
+            let _ = answer.send(spawned);
+            // An error: the other side is gone.
+            let _ = kept.recv();
+        })?;
+    let child = answered.recv().map_err(io::Error::other)??;
+    Ok((child, keeper))
 }
 
 impl Sandbox {
@@ -360,68 +356,69 @@ impl Sandbox {
             &mut command,
             others.iter().chain([&args]).map(sys::raw).collect(),
         );
-        let child = command.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => LaunchError::BwrapMissing,
-            _ => LaunchError::Io {
-                doing: "starting bwrap",
-                source,
-            },
-        })?;
+        let program = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+            .map_err(io_error("watching this program"))?;
+        let (usage, usage_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(io_error("making a pipe"))?;
+        Supervisor {
+            program,
+            usage: usage_write,
+        }
+        .install(&mut command);
+        let (child, keeper) = spawn_supervised(command).map_err(io_error("starting bwrap"))?;
         // Our copy of the status pipe's other end goes here, so that its end can be seen.
         drop(others);
-        Self::adopt(child, status_read)
+        Self::adopt(child, keeper, status_read, usage)
     }
 
-    fn adopt(mut child: Child, status: OwnedFd) -> Result<Self, LaunchError> {
-        let monitor =
-            pid_of(&child).and_then(|pid| Process::open(pid).map_err(io_error("watching bwrap")));
-        let monitor = match monitor {
-            Ok(monitor) => monitor,
+    fn adopt(
+        mut child: Child,
+        keeper: Sender<()>,
+        status: OwnedFd,
+        usage: OwnedFd,
+    ) -> Result<Self, LaunchError> {
+        let prepared = watch(&child).and_then(|ended| {
+            Ok((
+                ended,
+                Source::new(child.stdout.take())?,
+                Source::new(child.stderr.take())?,
+                Source::new(Some(status))?,
+            ))
+        });
+        match prepared {
+            Ok((ended, stdout, stderr, status)) => Ok(Self {
+                supervisor: child,
+                ended,
+                streams: [stdout, stderr],
+                status,
+                reported: Vec::new(),
+                usage,
+                reaped: false,
+                _keeper: keeper,
+            }),
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(error);
+                Err(error)
             }
-        };
-        let mut sandbox = Self {
-            monitor,
-            init: None,
-            streams: [
-                Source {
-                    pipe: None,
-                    lines: LineBuffer::default(),
-                },
-                Source {
-                    pipe: None,
-                    lines: LineBuffer::default(),
-                },
-            ],
-            status: Source {
-                pipe: None,
-                lines: LineBuffer::default(),
-            },
-            reported: Vec::new(),
-            reaped: false,
-        };
-        sandbox.status = Source::new(status)?;
-        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-            sandbox.streams = [Source::new(stdout)?, Source::new(stderr)?];
         }
-        Ok(sandbox)
     }
 
-    /// Passes lines on until bubblewrap and the sandbox's first process have ended.
+    /// Passes lines on until every process of the sandbox has ended.
     fn pump(&mut self, cancel: &CancelToken, output: &mut Output<'_>) -> Result<(), LaunchError> {
-        while !(self.monitor.exited && self.init.as_ref().is_none_or(|init| init.exited)) {
-            self.wait_for_something(cancel)?;
+        let mut ended = false;
+        while !ended {
+            ended = self.wait_for_something(cancel)?;
             if cancel.is_cancelled() {
                 return Err(LaunchError::Cancelled);
             }
-            self.read_status()?;
+            // After the end nobody writes any more, so this is the last of it.
+            let reported = &mut self.reported;
+            drain(&mut self.status.pipe, &mut |bytes| {
+                reported.extend_from_slice(bytes)
+            })?;
             self.read_streams(output)?;
         }
-        // Everything that could write is gone.
-        self.read_streams(output)?;
         for (source, stream) in self
             .streams
             .iter_mut()
@@ -432,54 +429,26 @@ impl Sandbox {
         Ok(())
     }
 
-    fn wait_for_something(&mut self, cancel: &CancelToken) -> Result<(), LaunchError> {
-        let mut watched: Vec<BorrowedFd<'_>> = vec![cancel.wake()];
-        watched.extend(
-            self.streams
-                .iter()
-                .chain([&self.status])
-                .filter_map(|source| source.pipe.as_ref())
-                .map(AsFd::as_fd),
-        );
-        let processes = [Some(&self.monitor), self.init.as_ref()];
-        watched.extend(
-            processes
-                .into_iter()
-                .flatten()
-                .filter(|process| !process.exited)
-                .map(|process| process.handle.as_fd()),
-        );
-        let mut polled: Vec<PollFd<'_>> = watched
+    /// Waits for output, cancellation or the end, and tells whether it was the end.
+    fn wait_for_something(&self, cancel: &CancelToken) -> Result<bool, LaunchError> {
+        let sources = self
+            .streams
+            .iter()
+            .chain([&self.status])
+            .filter_map(|source| source.pipe.as_ref());
+        let watched = [self.ended.as_fd(), cancel.wake()]
             .into_iter()
+            .chain(sources.map(AsFd::as_fd));
+        let mut polled: Vec<PollFd<'_>> = watched
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
         match poll(&mut polled, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(io_error("waiting for the sandbox")(errno)),
+            Ok(_) => Ok(polled
+                .first()
+                .is_some_and(|ended| !ended.revents().is_empty())),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(io_error("waiting for the sandbox")(errno)),
         }
-        drop(polled);
-        // Before the last read of the status: an init that ends after this is seen in the next turn.
-        for process in [Some(&mut self.monitor), self.init.as_mut()]
-            .into_iter()
-            .flatten()
-        {
-            process.exited = process.exited || has_exited(process.handle.as_fd());
-        }
-        Ok(())
-    }
-
-    fn read_status(&mut self) -> Result<(), LaunchError> {
-        let reported = &mut self.reported;
-        drain(&mut self.status.pipe, &mut |bytes| {
-            reported.extend_from_slice(bytes)
-        })?;
-        if self.init.is_none()
-            && let Some(pid) = json_number(&self.reported, "child-pid").and_then(Pid::from_raw)
-        {
-            // Gone without a trace only where somebody else reaped it.
-            self.init = Process::open(pid).ok();
-        }
-        Ok(())
     }
 
     fn read_streams(&mut self, output: &mut Output<'_>) -> Result<(), LaunchError> {
@@ -496,86 +465,42 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Waits until the first process inside is known, so that it can be killed.
-    ///
-    /// bubblewrap reports it before it lets it run, but a process inside that has not run yet has not asked to die with
-    /// bubblewrap either, and would stay.
-    fn wait_for_report(&mut self) {
-        let end = Instant::now() + REPORT_WAIT;
-        while self.read_status().is_ok()
-            && self.init.is_none()
-            && !has_exited(self.monitor.handle.as_fd())
-        {
-            let left = end.saturating_duration_since(Instant::now());
-            let Some(pipe) = self.status.pipe.as_ref().filter(|_| !left.is_zero()) else {
-                return;
-            };
-            let mut polled = [
-                PollFd::new(pipe, PollFlags::IN),
-                PollFd::new(&self.monitor.handle, PollFlags::IN),
-            ];
-            let timeout = rustix::time::Timespec {
-                tv_sec: left.as_secs() as _,
-                tv_nsec: left.subsec_nanos() as _,
-            };
-            // What happened is looked at in the next turn.
-            let _ = poll(&mut polled, Some(&timeout));
-        }
-        // It may have reported between the last look and its end.
-        let _ = self.read_status();
-    }
-
-    /// Reaps both processes.
-    fn reap(mut self) -> Result<AllEnded, LaunchError> {
-        let ended = self.wait_for_both()?;
-        Ok(ended)
-    }
-
-    fn wait_for_both(&mut self) -> Result<AllEnded, LaunchError> {
+    /// Reaps the supervisor, which has ended.
+    fn reap(mut self) -> Result<Ended, LaunchError> {
         self.reaped = true;
-        let monitor =
-            sys::wait_with_usage(self.monitor.pid).map_err(io_error("waiting for bwrap"))?;
-        // Where another part of this program reaped it first, its usage is unknown.
-        let init = self
-            .init
-            .as_ref()
-            .and_then(|init| sys::wait_with_usage(init.pid).ok());
-        Ok(AllEnded {
-            monitor,
-            init,
+        let status = self
+            .supervisor
+            .wait()
+            .map_err(io_error("waiting for bwrap"))?;
+        let mut bytes = [0u8; Usage::BYTES];
+        let length = rustix::io::read(&self.usage, &mut bytes)
+            .map_err(io_error("reading the sandbox's usage"))?;
+        let usage = Usage::from_bytes(&bytes[..length]).unwrap_or_default();
+        Ok(Ended {
+            status,
             code: json_number(&self.reported, "exit-code"),
+            usage,
         })
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if self.reaped {
-            return;
+        if !self.reaped {
+            // The kernel ends every other process of the namespace before it lets the wait return.
+            let _ = self.supervisor.kill();
+            let _ = self.supervisor.wait();
         }
-        self.wait_for_report();
-        self.monitor.kill();
-        if let Some(init) = &self.init {
-            init.kill();
-        }
-        let _ = self.wait_for_both();
     }
 }
 
-fn pid_of(child: &Child) -> Result<Pid, LaunchError> {
-    i32::try_from(child.id())
+fn watch(child: &Child) -> Result<OwnedFd, LaunchError> {
+    let pid = i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
-        .ok_or_else(|| io_error("watching bwrap")(io::Error::from(io::ErrorKind::InvalidData)))
-}
-
-fn has_exited(handle: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::from_borrowed_fd(handle, PollFlags::IN)];
-    let now = rustix::time::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+        .ok_or(rustix::io::Errno::SRCH);
+    pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .map_err(io_error("watching bwrap"))
 }
 
 /// Reads what is there; closes `pipe` at its end.
@@ -603,23 +528,21 @@ fn json_number(report: &[u8], key: &str) -> Option<i32> {
     number.parse().ok()
 }
 
-fn outcome(spec: &SandboxSpec, ended: AllEnded, tail: Vec<String>) -> Result<Outcome, LaunchError> {
-    let AllEnded {
-        monitor,
-        init,
+fn outcome(spec: &SandboxSpec, ended: Ended, tail: Vec<String>) -> Result<Outcome, LaunchError> {
+    let Ended {
+        status,
         code,
+        usage,
     } = ended;
     let Some(code) = code else {
-        return Err(setup_error(spec, monitor.status, tail));
+        return Err(setup_error(spec, status, tail));
     };
-    // The first process inside has waited for the command; bubblewrap outside has waited for nobody.
-    let usage = init.unwrap_or(monitor);
     Ok(Outcome {
         status: Status::from_code(code),
         tail,
         max_rss_bytes: usage.max_rss_bytes,
-        user_time: usage.user_time,
-        system_time: usage.system_time,
+        user_time: Duration::from_micros(usage.user_micros),
+        system_time: Duration::from_micros(usage.system_micros),
     })
 }
 
@@ -633,7 +556,8 @@ pub(crate) fn refused_setup(said: &str) -> LaunchError {
 
 /// Explains why the command was not executed.
 fn setup_error(spec: &SandboxSpec, status: ExitStatus, tail: Vec<String>) -> LaunchError {
-    if status.signal().is_some() {
+    // The supervisor adds 128 to the signal that ended bubblewrap.
+    if status.code().is_none_or(|code| code > 128) {
         return LaunchError::Killed { status };
     }
     let lines: Vec<String> = tail
