@@ -431,9 +431,12 @@ fn a_killed_program_leaves_no_process() {
 fn a_program_killed_while_it_starts_leaves_no_process() {
     for (number, caller) in callers().into_iter().enumerate() {
         let mark = format!("7654325.{number}");
+        let (home, mut first) = Probe::new(&caller).script("true").into_command();
+        assert!(first.output().unwrap().status.success());
+        let root = home.path().join("store/lower");
         for delay in 1..40 {
             let mut running = Probe::new(&caller)
-                .arguments(["--root", "/", "--", "sleep", &mark])
+                .arguments(["--root", root.to_str().unwrap(), "--", "sleep", &mark])
                 .start();
             std::thread::sleep(Duration::from_millis(delay));
             running.child.kill().unwrap();
