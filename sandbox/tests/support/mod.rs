@@ -49,7 +49,7 @@ impl TestUser {
 
 impl Drop for TestUser {
     fn drop(&mut self) {
-        let _ = quiet("userdel", &[&self.name]);
+        let _ = quiet("userdel", &["--force", &self.name]);
     }
 }
 
