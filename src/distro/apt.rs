@@ -17,11 +17,12 @@ use std::fmt;
 /// Commands that package scripts call and that must do nothing while an image is built.
 ///
 /// * `dracut`, `update-initramfs`, `mkinitramfs`: the initrd is built once, at the end, by its own step.
-/// * `update-grub`: an image has no disk to configure a boot loader for.
+/// * `update-grub`, `grub-install`: an image has no disk to configure a boot loader for.
 /// * `ssh-keygen`: host keys are made when a machine boots first; keys in an image would be shared by all machines.
 /// * `invoke-rc.d`, `start-stop-daemon`: nothing may be started in the rootfs.
 pub const HELD_BACK: &[&str] = &[
     "dracut",
+    "grub-install",
     "invoke-rc.d",
     "mkinitramfs",
     "ssh-keygen",
