@@ -1,0 +1,156 @@
+//! Whiteouts: names in a changeset that hide what lower layers put there, and nothing of what their own layer brings.
+//!
+//! Spec: image-spec `layer.md`, "Whiteouts" and "Opaque Whiteout".
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::{ApplyError, Applying, DirId, Parent, Place};
+use crate::handle;
+use crate::overlay::{WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
+
+/// Directories that the AUFS driver of early Docker left in layers.
+const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk"];
+
+/// Levels of directories below a whiteout that are looked through, where some of them may belong to the layer itself.
+const MAX_DEPTH: usize = 1024;
+
+/// What the name of an entry makes of it.
+pub(super) enum Special<'a> {
+    /// An ordinary entry.
+    None,
+    /// Hides this name in the same directory.
+    Whiteout(&'a OsStr),
+    /// Hides everything in the same directory.
+    Opaque,
+    /// Bookkeeping of another tool.
+    Ignored,
+}
+
+/// Reads the name of an entry; `None` when it has the form of a whiteout but cannot be one.
+pub(super) fn special(path: &Path) -> Option<Special<'_>> {
+    let mut parts = path.iter().rev();
+    let last = parts.next().unwrap_or_default();
+    for part in path.iter() {
+        if AUFS.contains(&part.as_bytes()) {
+            return Some(Special::Ignored);
+        }
+    }
+    if parts.any(|part| part.as_bytes().starts_with(WHITEOUT_PREFIX)) {
+        return None;
+    }
+    match last.as_bytes().strip_prefix(WHITEOUT_PREFIX) {
+        None => Some(Special::None),
+        Some(_) if last.as_bytes() == WHITEOUT_OPAQUE => Some(Special::Opaque),
+        Some(b"" | b"." | b"..") => None,
+        Some(hidden) if hidden.starts_with(WHITEOUT_PREFIX) => None,
+        Some(hidden) => Some(Special::Whiteout(OsStr::from_bytes(hidden))),
+    }
+}
+
+impl Applying<'_> {
+    /// Hides `hidden` in the directory of `path`.
+    pub(super) fn whiteout(&mut self, path: &Path, hidden: &OsStr) -> Result<(), ApplyError> {
+        self.done.whiteouts += 1;
+        let Some(parent) = self.existing(path)? else {
+            return Ok(());
+        };
+        let path = parent.path.join(hidden);
+        if self.made.is_empty() {
+            let place = Place {
+                path: &path,
+                parent: &parent,
+                name: hidden,
+            };
+            return self.remove(&place);
+        }
+        let place = (parent.fd.as_fd(), parent.id, hidden);
+        self.hide(place, &self.real_path(&parent, hidden), 0)
+            .map(drop)
+            .map_err(|errno| ApplyError::io("removing", &path, errno))
+    }
+
+    /// Hides everything in the directory of `path`.
+    pub(super) fn opaque(&mut self, path: &Path) -> Result<(), ApplyError> {
+        self.done.whiteouts += 1;
+        let Some(parent) = self.existing(path)? else {
+            return Ok(());
+        };
+        let real = self.real_path(&parent, OsStr::new("."));
+        self.hide_content(parent.fd.as_fd(), parent.id, &real, 0)
+            .map(drop)
+            .map_err(|errno| ApplyError::io("removing what was in", &parent.path, errno))
+    }
+
+    /// Returns the directory that a whiteout is in, if there is one: what does not exist need not be hidden.
+    fn existing(&mut self, path: &Path) -> Result<Option<Rc<Parent>>, ApplyError> {
+        match self.parent_opt(path.parent().unwrap_or(Path::new(""))) {
+            Ok(parent) => Ok(Some(parent)),
+            Err(ApplyError::Io { source, .. })
+                if matches!(
+                    Errno::from_io_error(&source),
+                    Some(Errno::NOENT | Errno::NOTDIR)
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a name unless this layer made it, and returns whether it is gone. A directory stays as long as something of this layer is in it.
+    fn hide(
+        &mut self,
+        place: (BorrowedFd<'_>, DirId, &OsStr),
+        real: &Path,
+        depth: usize,
+    ) -> Result<bool, Errno> {
+        let (dir, id, name) = place;
+        let ours = self.made.contains(&(id, name.as_bytes().into()));
+        let Some(found) = handle::stat_opt(dir, name)? else {
+            return Ok(true);
+        };
+        if !found.is_dir() {
+            if !ours {
+                self.parent = None;
+                self.ledger.remove(real);
+                rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+            }
+            return Ok(!ours);
+        }
+        let below = handle::open_subdir(dir, name)?;
+        let empty = self.hide_content(below.as_fd(), found.id(), real, depth + 1)?;
+        if ours || !empty {
+            return Ok(false);
+        }
+        self.parent = None;
+        self.ledger.remove(real);
+        rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
+        Ok(true)
+    }
+
+    /// Hides everything in a directory and returns whether it is empty now.
+    fn hide_content(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        id: DirId,
+        real: &Path,
+        depth: usize,
+    ) -> Result<bool, Errno> {
+        if depth > MAX_DEPTH {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let mut empty = true;
+        for (name, _) in handle::list(dir)? {
+            let real: PathBuf = real.join(&name);
+            empty &= self.hide((dir, id, &name), &real, depth)?;
+        }
+        Ok(empty)
+    }
+}

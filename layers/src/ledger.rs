@@ -1,0 +1,202 @@
+//! What an image says about a file and this system would not take: owners outside the ID map, device nodes, privileged attributes.
+//!
+//! Who may not set these keeps them here, and writes a layer's metadata from here. Stored as one JSON object in a line.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metadata::{Device, Xattrs};
+
+/// A device node, for which an empty file stands in the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LedgerDevice {
+    /// Character device with major and minor number.
+    Char(u32, u32),
+    /// Block device with major and minor number.
+    Block(u32, u32),
+}
+
+impl LedgerDevice {
+    /// Returns the device number, which is the same for both kinds.
+    pub fn device(self) -> Device {
+        let (Self::Char(major, minor) | Self::Block(major, minor)) = self;
+        Device { major, minor }
+    }
+}
+
+/// What one path should be, where that differs from what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Path inside the root, links followed, relative.
+    pub path: PathBuf,
+    /// Owner it should have.
+    pub uid: u32,
+    /// Group it should have.
+    pub gid: u32,
+    /// Permission, set-id and sticky bits it should have.
+    pub mode: u32,
+    /// Device it should be.
+    pub dev: Option<LedgerDevice>,
+    /// Extended attributes that it should have beside those that it has.
+    pub xattrs: Xattrs,
+}
+
+/// A line that is no ledger entry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// Not the JSON of an entry.
+    #[error("no ledger entry: {line:?}")]
+    Json {
+        /// The line.
+        line: String,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A name or value with a broken escape.
+    #[error("no ledger escape: {text:?}")]
+    Escape {
+        /// The escaped text.
+        text: String,
+    },
+}
+
+/// The stored form. Text in it is escaped, since JSON has no way to write bytes that are not UTF-8.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    path: String,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dev: Option<LedgerDevice>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    xattrs: Vec<(String, String)>,
+}
+
+impl LedgerEntry {
+    /// Returns the entry as one line of JSON, without the line feed.
+    ///
+    /// Names and values are printable text; each other byte, and each backslash, is `\x` and two hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Json`], which no entry is known to cause.
+    pub fn to_line(&self) -> Result<String, LedgerError> {
+        let line = Line {
+            path: escape(self.path.as_os_str().as_bytes()),
+            uid: self.uid,
+            gid: self.gid,
+            mode: self.mode,
+            dev: self.dev,
+            xattrs: self
+                .xattrs
+                .iter()
+                .map(|(name, value)| (escape(name), escape(value)))
+                .collect(),
+        };
+        serde_json::to_string(&line).map_err(|source| LedgerError::Json {
+            line: line.path,
+            source,
+        })
+    }
+
+    /// Reads what [`to_line`](Self::to_line) wrote.
+    ///
+    /// # Errors
+    ///
+    /// Every variant of [`LedgerError`].
+    pub fn from_line(text: &str) -> Result<Self, LedgerError> {
+        let line: Line = serde_json::from_str(text).map_err(|source| LedgerError::Json {
+            line: text.to_owned(),
+            source,
+        })?;
+        let pair = |(name, value): &(String, String)| Ok((unescape(name)?, unescape(value)?));
+        Ok(Self {
+            path: PathBuf::from(OsString::from_vec(unescape(&line.path)?)),
+            uid: line.uid,
+            gid: line.gid,
+            mode: line.mode,
+            dev: line.dev,
+            xattrs: line
+                .xattrs
+                .iter()
+                .map(pair)
+                .collect::<Result<_, LedgerError>>()?,
+        })
+    }
+}
+
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character == '\\' || character.is_control() {
+                let mut buffer = [0; 4];
+                escape_bytes(&mut text, character.encode_utf8(&mut buffer).as_bytes());
+            } else {
+                text.push(character);
+            }
+        }
+        escape_bytes(&mut text, chunk.invalid());
+    }
+    text
+}
+
+fn escape_bytes(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        text.push_str(&format!("\\x{byte:02x}"));
+    }
+}
+
+fn unescape(text: &str) -> Result<Vec<u8>, LedgerError> {
+    let broken = || LedgerError::Escape {
+        text: text.to_owned(),
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let digits = rest[at..]
+            .strip_prefix("\\x")
+            .and_then(|rest| rest.get(..2))
+            .ok_or_else(broken)?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| broken())?);
+        rest = &rest[at + 4..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_keeps_names_and_values_of_any_bytes() {
+        let entry = LedgerEntry {
+            path: PathBuf::from(OsString::from_vec(b"a\\x41\n\xff\xc3\xa9/\"z".to_vec())),
+            uid: 3_000_000,
+            gid: 42,
+            mode: 0o4755,
+            dev: Some(LedgerDevice::Char(1, 3)),
+            xattrs: [(b"security.capability".to_vec(), vec![1, 0, 10, 0xff])].into(),
+        };
+        let line = entry.to_line().expect("an entry");
+        assert!(!line.contains('\n'));
+        assert!(line.contains("é"), "{line}");
+        assert_eq!(LedgerEntry::from_line(&line).expect("our own line"), entry);
+    }
+
+    #[test]
+    fn broken_escapes_are_refused() {
+        for text in ["\\", "\\x", "\\x4", "\\y41", "\\xzz", "\\x4é"] {
+            assert!(unescape(text).is_err(), "{text}");
+        }
+    }
+}
