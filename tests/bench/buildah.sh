@@ -88,7 +88,7 @@ declare -A seconds=() cpu=()
 part() {
     local name=$1 start end ticks_before
     shift
-    echo "[$name] $*" | cut -c 1-150 >&2
+    echo "[$name] $*" | tr '\n' ' ' | cut -c 1-150 >&2
     start=$(now) ticks_before=$(ticks)
     if ! "$@" >> "$log" 2>&1; then
         echo "buildah.sh: part $name failed: $*" >&2
