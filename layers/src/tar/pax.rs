@@ -151,7 +151,7 @@ mod tests {
             b"9",
             b" key=v\n",
             b"99 key=v\n",
-            b"8 key=v\n",
+            b"7 key=v\n",
             b"3 \n",
             b"0 k=v\n",
             b"6 k=v",
