@@ -1,1 +1,1 @@
-//! To come.
+//! The rules of applying that random trees do not single out.
