@@ -6,5 +6,6 @@ mod hostile;
 mod judges;
 mod overlay;
 mod property;
+mod root;
 mod rules;
 mod support;

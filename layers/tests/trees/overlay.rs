@@ -50,7 +50,8 @@ impl Overlay {
 
 impl Drop for Overlay {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.merged).status();
+        // Lazily: a program that another test is just starting may hold its copy of a handle until it runs.
+        let _ = Command::new("umount").arg("-l").arg(&self.merged).status();
     }
 }
 
@@ -139,7 +140,17 @@ fn step(
     let walked = diff_walk(&before, &open(&overlay.merged), &options).expect("a changeset");
     let below: Vec<_> = lowers.iter().map(|lower| lower.to_path_buf()).collect();
     let read = diff_upper(&overlay.upper, &below, &options).expect("a changeset");
-    assert_eq!(read, walked, "upper directory (left) and walk (right)");
+    let differs = |a: &[Change], b: &[Change]| {
+        a.iter()
+            .filter(|change| !b.contains(change))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let (only_read, only_walked) = (differs(&read, &walked), differs(&walked, &read));
+    assert!(
+        read == walked,
+        "only in the upper directory: {only_read:#?}\nonly in the walk: {only_walked:#?}"
+    );
     let bytes = archive(&read, &overlay.upper);
     assert_eq!(bytes, archive(&walked, &overlay.merged));
     (overlay.upper.clone(), bytes, describe(&overlay.merged))

@@ -230,7 +230,7 @@ pub(crate) enum Op {
     },
 }
 
-const PATHS: usize = 40;
+const PATHS: usize = 70;
 const OWNERS: [(u32, u32); 4] = [(0, 0), (3_000_000, 3_000_000), (1000, 100), (0, 42)];
 const TIMES: [(i64, i64); 5] = [
     (-2, 500_000_000),
@@ -249,7 +249,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
     let mode = || prop::sample::select(vec![0o644, 0o4755, 0o2755, 0o1777, 0o600, 0o000]);
     prop_oneof![
         6 => (path(), 0usize..3000, 0..OWNERS.len(), mode()).prop_map(|(path, size, owner, mode)| Op::File { path, size, owner, mode }),
-        6 => (path(), mode()).prop_map(|(path, mode)| Op::Directory { path, mode }),
+        7 => (path(), mode()).prop_map(|(path, mode)| Op::Directory { path, mode }),
         3 => (path(), path()).prop_map(|(path, target)| Op::Symlink { path, target }),
         4 => (path(), path()).prop_map(|(from, path)| Op::HardLink { from, path }),
         3 => (path(), 0..3usize).prop_map(|(path, name)| Op::Xattr { path, name }),
@@ -336,7 +336,7 @@ fn attempt(op: &Op, number: i64, at: impl Fn(&usize) -> PathBuf) -> std::io::Res
         }
         Op::Directory { path, mode } => {
             let path = at(path);
-            fs::create_dir(&path)?;
+            fs::create_dir_all(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(*mode))
         }
         Op::Symlink { path, target } => {
