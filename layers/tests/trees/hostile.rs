@@ -526,6 +526,18 @@ fn records_and_maps_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn only_sparse_files_have_a_sparse_name() {
+    for kind in *b"015" {
+        let text = record("GNU.sparse.name", "other");
+        let mut bytes = header(b'x', "PaxHeaders/f", text.as_bytes());
+        let mut entry = header(kind, "f", b"");
+        entry.extend([0; 1024]);
+        bytes.extend(entry);
+        assert!(read_all(&bytes).is_err(), "type {}", char::from(kind));
+    }
+}
+
+#[test]
 fn unknown_types_of_entries_are_refused_by_name() {
     for kind in *b"MVDNIX" {
         let error = read_all(&header(kind, "strange", b"")).expect_err("not a file object");

@@ -7,11 +7,10 @@ use kfactory_layers::diff::{
     CaptureOptions, Change, Snapshot, capture_upper, capture_walk, diff_upper, diff_walk,
 };
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::{
-    Op, any_op, apply_to, archive, assert_same, copy_tree, describe, open, perform, run, skip,
-    unprivileged,
+    Op, any_op, apply_to, archive, assert_same, cases, copy_tree, describe, open, perform, run,
+    skip, unprivileged,
 };
 
 /// An overlay mount that goes away with this value.
@@ -71,7 +70,10 @@ fn unavailable() -> Option<&'static str> {
 
 fn script(root: &Path, ops: &[Op], start: i64) {
     for (number, op) in (start..).zip(ops) {
-        perform(root, op, number);
+        // Only files can carry the note by which a `userxattr` mount shows one number for both names after it copied one up.
+        if !op.links_a_special(root) {
+            perform(root, op, number);
+        }
     }
 }
 
@@ -89,17 +91,10 @@ fn both_captures_give_the_same_changeset_for_the_same_change() {
             ops
         })
     };
-    let config = Config {
-        cases: 60,
-        failure_persistence: None,
-        max_shrink_iters: 300,
-        ..Config::default()
-    };
-    let outcome =
-        TestRunner::new(config).run(&(single(), single(), ops()), |(base, first, second)| {
-            compare(&base, &first, &second);
-            Ok(())
-        });
+    let outcome = cases(60).run(&(single(), single(), ops()), |(base, first, second)| {
+        compare(&base, &first, &second);
+        Ok(())
+    });
     outcome.expect("the captures agree");
 }
 

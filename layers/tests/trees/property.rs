@@ -4,21 +4,11 @@ use std::path::Path;
 
 use kfactory_layers::diff::{CaptureOptions, Change, Snapshot, diff_walk};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::{
-    Op, any_op, apply_to, archive, assert_same, copy_tree, describe, open, perform, skip,
+    Op, any_op, apply_to, archive, assert_same, cases, copy_tree, describe, open, perform, skip,
     unprivileged,
 };
-
-fn cases(count: u32) -> TestRunner {
-    TestRunner::new(Config {
-        cases: count,
-        failure_persistence: None,
-        max_shrink_iters: 400,
-        ..Config::default()
-    })
-}
 
 fn script(root: &Path, ops: &[Op], start: i64) {
     for (number, op) in (start..).zip(ops) {

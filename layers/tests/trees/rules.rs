@@ -306,7 +306,6 @@ fn privileged_layer() -> Vec<u8> {
         us,
         None,
     );
-    drop(add);
     archive.finish().expect("an archive")
 }
 

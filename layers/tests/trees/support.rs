@@ -13,6 +13,7 @@ use kfactory_layers::apply::{Applied, ApplyError, ApplyOptions, apply};
 use kfactory_layers::diff::{CaptureOptions, Change, write_changeset};
 use kfactory_layers::root::Root;
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
 /// Everything that must survive a layer, of one object.
@@ -163,6 +164,19 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from.join(".")).arg(to));
 }
 
+/// Returns a runner of `count` cases; `PROPTEST_CASES` asks for another number.
+pub(crate) fn cases(count: u32) -> TestRunner {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    TestRunner::new(Config {
+        cases: asked.unwrap_or(count),
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..Config::default()
+    })
+}
+
 /// One random change of a tree. Paths are numbers into a small set, so that changes meet.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
@@ -228,6 +242,17 @@ pub(crate) enum Op {
     Touch {
         path: usize,
     },
+}
+
+impl Op {
+    /// Returns whether this would give a link or device node another name.
+    pub(crate) fn links_a_special(&self, root: &Path) -> bool {
+        let Self::HardLink { from, .. } = self else {
+            return false;
+        };
+        let found = root.join(path_of(*from)).symlink_metadata();
+        found.is_ok_and(|found| !found.is_file())
+    }
 }
 
 const PATHS: usize = 70;
