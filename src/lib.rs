@@ -1,1 +1,32 @@
-//! kfactory.
+//! kfactory turns any base image into a Kairos-ready OCI image: rootless, daemonless, straight on OCI layers.
+//!
+//! In reading order:
+//!
+//! - [`cli`]: the command line; each subcommand calls one function.
+//! - [`request`]: what is asked for, as one value; the recipe file.
+//! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
+//! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
+//! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
+//! - [`exec`]: carries out a step's actions on a mounted tree.
+//! - [`framework`]: where the Kairos binaries come from.
+//! - [`registry`], [`location`]: where images come from and go to.
+//! - [`store`]: what survives between runs.
+//! - [`progress`], [`error`]: what people see.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod convert;
+pub mod distro;
+pub mod error;
+pub mod exec;
+pub mod framework;
+pub mod inspect;
+pub mod kairos;
+pub mod location;
+pub mod plan;
+pub mod progress;
+pub mod registry;
+pub mod request;
+pub mod step;
+pub mod store;
+pub mod unpack;

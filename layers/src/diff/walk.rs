@@ -33,6 +33,13 @@ struct Recorded {
 }
 
 impl Snapshot {
+    /// Returns the snapshot of an empty tree: everything that is there later is new.
+    pub fn empty() -> Self {
+        Self {
+            content: Listing::default(),
+        }
+    }
+
     /// Records the tree below `root`, without what `exclude` names; give it the same rule as the capture later.
     ///
     /// Takes some 300 bytes of memory for each object.

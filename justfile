@@ -1,0 +1,43 @@
+# The front door; CI calls the same scripts.
+
+target := env_var_or_default("CARGO_TARGET_DIR", "target")
+
+# List the recipes
+default:
+    @just --list
+
+# Build for development
+build:
+    cargo build --workspace --locked
+
+# Format, lints, unit tests
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo test --workspace --locked --lib
+
+# Everything that must hold, with what it needs installed
+test:
+    bash .ci/test
+
+# Bootstrap a Debian base and convert it
+demo:
+    bash .ci/demo
+
+# The same work with rootless buildah, side by side, as a table of ratios
+bench *ARGS:
+    bash tests/bench/run {{ARGS}}
+
+# Rewrite the golden files; review the difference like code
+golden:
+    KFACTORY_UPDATE_GOLDEN=1 cargo test --workspace --locked golden
+
+# One static binary: musl, with an allocator that two threads do not fight over
+dist arch="x86_64":
+    rustup target add {{arch}}-unknown-linux-musl
+    cargo build --release --locked --target {{arch}}-unknown-linux-musl
+    @ls -l {{target}}/{{arch}}-unknown-linux-musl/release/kfactory
+
+# Licences and advisories of every dependency
+deny:
+    cargo deny check

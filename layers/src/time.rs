@@ -1,0 +1,57 @@
+//! Times as image configs write them: RFC 3339, in UTC, whole seconds.
+
+const SECS_PER_DAY: i64 = 86_400;
+
+/// Formats seconds since 1970 as `YYYY-MM-DDThh:mm:ssZ`.
+///
+/// Years outside 0000-9999 have no RFC 3339 form; the time is moved to the nearest one that has.
+pub fn rfc3339(epoch_secs: i64) -> String {
+    const FIRST: i64 = -62_167_219_200;
+    const LAST: i64 = 253_402_300_799;
+    let secs = epoch_secs.clamp(FIRST, LAST);
+    let (year, month, day) = civil_from_days(secs.div_euclid(SECS_PER_DAY));
+    let of_day = secs.rem_euclid(SECS_PER_DAY);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Converts days since 1970 to a date, counting years from March so that the leap day comes last.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    const DAYS_PER_ERA: i64 = 146_097;
+    const DAYS_FROM_YEAR_0_MARCH: i64 = 719_468;
+    let shifted = days + DAYS_FROM_YEAR_0_MARCH;
+    let era = shifted.div_euclid(DAYS_PER_ERA);
+    let day_of_era = shifted.rem_euclid(DAYS_PER_ERA);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_times_have_their_known_text() {
+        for (secs, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (i64::MAX, "9999-12-31T23:59:59Z"),
+            (i64::MIN, "0000-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(secs), text, "{secs}");
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! The stage: the program re-executes itself once into its own user and mount namespace and does all its work there.
+//!
+//! Inside it is uid 0 and may mount, chown within the mapped IDs and start sandboxes; its mounts end with it. A plain user gets
+//! there through `newuidmap` and `newgidmap`; root (uid 0 with `CAP_SETUID`) writes an identity map of everything it has.
+//!
+//! It must not know what the program does on the stage.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal};
+use thiserror::Error;
+
+use crate::idmap::{self, IdMap, IdMapError, IdRange, MapWriter};
+use crate::sys::{
+    BlockedSignals, ChildStep, SignalSet, StageChild, TrialMount, default_child_signal,
+};
+
+/// Set for the re-executed program to the namespaces it came from, `<user inode>:<mount inode>`.
+const STAGE_VAR: &str = "KFACTORY_STAGE_FROM";
+
+/// The inode number of the initial user namespace, the same on every Linux (`PROC_USER_INIT_INO`).
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Signals that ask the program to end: passed on to the stage.
+const FORWARDED: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
+/// Why the stage cannot be entered.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// There are too few IDs to map.
+    #[error("mapping user and group IDs")]
+    IdMap(#[from] IdMapError),
+    /// `newuidmap` or `newgidmap` is not on `PATH`.
+    #[error("`{program}` is not installed")]
+    HelperMissing {
+        /// The program that is missing.
+        program: &'static str,
+    },
+    /// `newuidmap` or `newgidmap` refused the map.
+    #[error("`{program}` refused the ID map ({status}): {stderr}")]
+    HelperFailed {
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it said.
+        stderr: String,
+    },
+    /// The kernel or a security module forbids the user namespace, or what we need to do in it.
+    #[error("{doing}")]
+    Forbidden {
+        /// What was being done.
+        doing: &'static str,
+        /// The settings that forbid it, as far as they can be told.
+        settings: Vec<Setting>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The map could not be written although we are root here.
+    #[error("writing {file:?}")]
+    MapWrite {
+        /// The file in `/proc`.
+        file: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A plain system call failed.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A kernel setting that forbids user namespaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name for `sysctl`.
+    pub name: &'static str,
+    /// The value it has.
+    pub value: String,
+    /// The value that allows user namespaces.
+    pub wanted: &'static str,
+}
+
+impl StageError {
+    /// Returns what the reader can do about it, one command or setting per line.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::IdMap(error) => error.hints(),
+            Self::HelperMissing { .. } => {
+                vec!["`apt-get install uidmap` (Debian, Ubuntu) or `dnf install shadow-utils` (Fedora, RHEL)".to_owned()]
+            }
+            Self::HelperFailed { program, .. } => vec![format!(
+                "`ls -l $(command -v {program})` shows whether it is setuid root or has file capabilities; inside a container without them it cannot work"
+            )],
+            Self::Forbidden { settings, .. } if settings.is_empty() => vec![
+                "a container's seccomp profile or a security module may forbid it: `podman run --security-opt seccomp=unconfined --security-opt unmask=ALL` or a pod's `hostUsers` and `procMount` allow it".to_owned(),
+            ],
+            Self::Forbidden { settings, .. } => settings
+                .iter()
+                .map(|setting| format!("`sysctl -w {}={}` as root allows it (now {})", setting.name, setting.wanted, setting.value))
+                .collect(),
+            Self::MapWrite { .. } => vec!["uid 0 without CAP_SETUID, CAP_SETGID and CAP_SETFCAP cannot map IDs: run as a plain user with subordinate IDs".to_owned()],
+            Self::Io { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Tells whether this process is on a stage.
+///
+/// The environment variable the re-execution sets is believed only where the process is uid 0 of a user namespace other than the
+/// initial one and other than the one the variable names, in another mount namespace, with enough IDs mapped: who sets the
+/// variable by hand cannot make the program mount things over the host's.
+pub fn in_stage() -> bool {
+    let Some(from) = std::env::var_os(STAGE_VAR) else {
+        return false;
+    };
+    let Some((user, mount)) = from.to_str().and_then(|text| text.split_once(':')) else {
+        return false;
+    };
+    let (Ok(user), Ok(mount)) = (user.parse::<u64>(), mount.parse::<u64>()) else {
+        return false;
+    };
+    let (Ok(user_here), Ok(mount_here)) = (namespace("user"), namespace("mnt")) else {
+        return false;
+    };
+    let mapped = |file| {
+        fs::read_to_string(file)
+            .map(|text| idmap::total(&idmap::parse_id_map(&text)))
+            .unwrap_or(0)
+    };
+    rustix::process::geteuid().is_root()
+        && user_here != INITIAL_USER_NAMESPACE
+        && user_here != user
+        && mount_here != mount
+        && mapped("/proc/self/uid_map") >= idmap::MIN_IDS
+        && mapped("/proc/self/gid_map") >= idmap::MIN_IDS
+}
+
+/// Runs this program again on a stage, with the same arguments, environment, directory and standard streams, and returns its exit
+/// code: 128 plus the signal's number where a signal ended it.
+///
+/// Call it first thing in `main`, where [`in_stage`] is false: it takes over the process's signals until the stage has ended.
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on, except those a terminal sends, which reach the stage by themselves. Where
+/// somebody signals the whole process group, the stage sees the signal twice. When this process dies, the stage is killed.
+///
+/// # Errors
+///
+/// Each is found before the program does anything; see [`StageError`] and [`StageError::hints`].
+pub fn enter() -> Result<i32, StageError> {
+    let plan = Plan::for_this_process()?;
+    let mut args = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = args.next() {
+        command.arg0(name);
+    }
+    command.args(args);
+    default_child_signal();
+    let mut watched = FORWARDED.to_vec();
+    watched.push(libc::SIGCHLD);
+    let signals = BlockedSignals::block(&watched).map_err(io_error("blocking signals"))?;
+    let mut child = plan.spawn(command, Some(signals.before()), None)?.child?;
+    wait_forwarding(&mut child, &signals)
+}
+
+fn wait_forwarding(child: &mut Child, signals: &BlockedSignals) -> Result<i32, StageError> {
+    loop {
+        if let Some(status) = child
+            .try_wait()
+            .map_err(io_error("waiting for the stage"))?
+        {
+            return Ok(status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+        }
+        let taken = signals.wait().map_err(io_error("waiting for a signal"))?;
+        if taken.number == libc::SIGCHLD || taken.from_kernel {
+            continue;
+        }
+        if let (Some(pid), Some(signal)) = (pid_of(child), Signal::from_named_raw(taken.number)) {
+            // It can only have ended meanwhile, which the next turn sees.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// How this process would enter a stage; made without changing anything.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    map: IdMap,
+    helpers: Option<Helpers>,
+}
+
+#[derive(Debug)]
+struct Helpers {
+    newuidmap: PathBuf,
+    newgidmap: PathBuf,
+}
+
+impl Helpers {
+    fn find() -> Result<Self, StageError> {
+        let find = |program| find_program(program).ok_or(StageError::HelperMissing { program });
+        Ok(Self {
+            newuidmap: find("newuidmap")?,
+            newgidmap: find("newgidmap")?,
+        })
+    }
+}
+
+/// Returns the ID map this process may have, by its IDs and grants.
+pub(crate) fn map_of_this_process() -> Result<IdMap, StageError> {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return Ok(IdMap::identity(
+            &read("/proc/self/uid_map")?,
+            &read("/proc/self/gid_map")?,
+        )?);
+    }
+    let uid = uid.as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    Ok(IdMap::for_user(
+        uid,
+        gid,
+        &user_name(uid),
+        &read_opt("/etc/subuid"),
+        &read_opt("/etc/subgid"),
+    )?)
+}
+
+/// A stage's first process, and how far it came.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// The running child, or why there is none.
+    pub(crate) child: Result<Child, StageError>,
+    /// The last step the child reported.
+    pub(crate) reached: Option<ChildStep>,
+}
+
+impl Plan {
+    /// Reads the caller's IDs and grants and finds the helper programs.
+    pub(crate) fn for_this_process() -> Result<Self, StageError> {
+        let map = map_of_this_process()?;
+        let helpers = match map.writer {
+            MapWriter::Ourselves => None,
+            MapWriter::Helpers => Some(Helpers::find()?),
+        };
+        Ok(Self { map, helpers })
+    }
+
+    /// Starts `command` on a stage with the signals `blocked`, where given; with `trial`, after that mount was made there.
+    pub(crate) fn spawn(
+        &self,
+        mut command: Command,
+        blocked: Option<SignalSet>,
+        trial: Option<TrialMount>,
+    ) -> Result<Staged, StageError> {
+        let from = format!(
+            "{}:{}",
+            namespace("user").map_err(io_error("reading /proc/self/ns/user"))?,
+            namespace("mnt").map_err(io_error("reading /proc/self/ns/mnt"))?
+        );
+        command.env(STAGE_VAR, from);
+        let pipe = || {
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                .map_err(|e| io_error("making a pipe")(e.into()))
+        };
+        let (ready_read, ready_write) = pipe()?;
+        let (go_read, go_write) = pipe()?;
+        StageChild {
+            ready: ready_write,
+            go: go_read,
+            parent: rustix::process::getpid(),
+            blocked,
+            trial,
+        }
+        .install(&mut command);
+        let (spawned, reached, mapped) = std::thread::scope(|scope| {
+            // `spawn` returns only after exec, which waits for the map: somebody else must write it meanwhile.
+            let mapper = scope.spawn(|| {
+                let mut ready = fs::File::from(ready_read);
+                let mut go = fs::File::from(go_write);
+                let hello = read_hello(&mut ready);
+                let mapped = hello.map_or(Ok(()), |pid| self.write_maps(pid));
+                if hello.is_some() && mapped.is_ok() {
+                    // A child that is gone is reported by `spawn`.
+                    let _ = io::Write::write_all(&mut go, &[1]);
+                }
+                drop(go);
+                let mut steps = Vec::new();
+                let _ = ready.read_to_end(&mut steps);
+                (hello, mapped, steps)
+            });
+            let spawned = command.spawn();
+            // Closes our copies of the child's ends of the pipes, or the mapper would wait for ever.
+            drop(command);
+            let (hello, mapped, steps) = mapper.join().unwrap_or((None, Ok(()), Vec::new()));
+            let last = steps.into_iter().filter_map(ChildStep::from_byte).max();
+            (spawned, last.or(hello.map(|_| ChildStep::Unshared)), mapped)
+        });
+        let child = mapped.and_then(|()| spawned.map_err(|source| child_error(reached, source)));
+        Ok(Staged { child, reached })
+    }
+
+    fn write_maps(&self, pid: Pid) -> Result<(), StageError> {
+        debug_assert_eq!(
+            self.helpers.is_some(),
+            self.map.writer == MapWriter::Helpers
+        );
+        let Some(helpers) = &self.helpers else {
+            write_map(pid, "gid_map", &self.map.gids)?;
+            return write_map(pid, "uid_map", &self.map.uids);
+        };
+        // Both at once: each is a process of its own.
+        let uids = start_helper(&helpers.newuidmap, "newuidmap", pid, &self.map.uids)?;
+        let gids = start_helper(&helpers.newgidmap, "newgidmap", pid, &self.map.gids)?;
+        let uids = end_helper("newuidmap", uids);
+        let gids = end_helper("newgidmap", gids);
+        uids.and(gids)
+    }
+}
+
+fn read_hello(ready: &mut fs::File) -> Option<Pid> {
+    let mut hello = [0u8; 5];
+    ready.read_exact(&mut hello).ok()?;
+    let [_, a, b, c, d] = hello;
+    Pid::from_raw(i32::from_ne_bytes([a, b, c, d]))
+}
+
+fn write_map(pid: Pid, name: &str, ranges: &[IdRange]) -> Result<(), StageError> {
+    let text = idmap::format_id_map(ranges)?;
+    let file = PathBuf::from(format!("/proc/{}/{name}", pid.as_raw_pid()));
+    fs::write(&file, text).map_err(|source| StageError::MapWrite { file, source })
+}
+
+fn start_helper(
+    path: &Path,
+    program: &'static str,
+    pid: Pid,
+    ranges: &[IdRange],
+) -> Result<Child, StageError> {
+    idmap::format_id_map(ranges)?;
+    let numbers = ranges
+        .iter()
+        .flat_map(|range| [range.inside, range.host, range.count]);
+    Command::new(path)
+        .arg(pid.as_raw_pid().to_string())
+        .args(numbers.map(|number| number.to_string()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StageError::HelperMissing { program },
+            _ => StageError::Io {
+                doing: "starting the ID map helper",
+                source,
+            },
+        })
+}
+
+fn end_helper(program: &'static str, child: Child) -> Result<(), StageError> {
+    let output = child
+        .wait_with_output()
+        .map_err(io_error("waiting for the ID map helper"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = crate::lines::printable(output.stderr.trim_ascii());
+    Err(StageError::HelperFailed {
+        program,
+        status: output.status,
+        stderr,
+    })
+}
+
+/// Explains why the child failed, by how far it came.
+fn child_error(reached: Option<ChildStep>, source: io::Error) -> StageError {
+    let doing = match reached {
+        None => "creating a user namespace",
+        Some(ChildStep::Unshared) => "becoming root of the user namespace",
+        Some(ChildStep::BecameRoot) => "making the mounts private",
+        Some(ChildStep::MountsPrivate | ChildStep::Mounted) => {
+            return StageError::Io {
+                doing: "starting the program again",
+                source,
+            };
+        }
+    };
+    let settings = forbidding_settings();
+    // EUSERS is what kernels before 4.9 said for ENOSPC; EACCES is AppArmor's.
+    let forbidding = [
+        libc::EPERM,
+        libc::EACCES,
+        libc::ENOSPC,
+        libc::EUSERS,
+        libc::EINVAL,
+        libc::ENOSYS,
+    ];
+    if source
+        .raw_os_error()
+        .is_some_and(|errno| forbidding.contains(&errno))
+    {
+        return StageError::Forbidden {
+            doing,
+            settings,
+            source,
+        };
+    }
+    StageError::Io { doing, source }
+}
+
+/// Returns the settings of this host that forbid user namespaces.
+pub(crate) fn forbidding_settings() -> Vec<Setting> {
+    let table = [
+        (
+            "user.max_user_namespaces",
+            "/proc/sys/user/max_user_namespaces",
+            "0",
+            "15000",
+        ),
+        (
+            "kernel.unprivileged_userns_clone",
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "1",
+        ),
+        (
+            "kernel.apparmor_restrict_unprivileged_userns",
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "0",
+        ),
+    ];
+    table
+        .into_iter()
+        .filter_map(|(name, file, bad, wanted)| {
+            let value = fs::read_to_string(file).ok()?.trim().to_owned();
+            (value == bad).then_some(Setting {
+                name,
+                value,
+                wanted,
+            })
+        })
+        .collect()
+}
+
+/// Returns the inode number of one of this process's namespaces.
+fn namespace(name: &str) -> io::Result<u64> {
+    Ok(fs::metadata(format!("/proc/self/ns/{name}"))?.ino())
+}
+
+/// Returns the user's name, or nothing where it has none; `newuidmap` judges it anyway.
+pub(crate) fn user_name(uid: u32) -> String {
+    if let Some(name) = name_in_passwd(&read_opt("/etc/passwd"), uid) {
+        return name;
+    }
+    // Users from a directory service.
+    let output = Command::new("id")
+        .arg("-un")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    output
+        .ok()
+        .filter(|output| output.status.success())
+        .map(|output| String::from_utf8_lossy(output.stdout.trim_ascii()).into_owned())
+        .unwrap_or_default()
+}
+
+fn name_in_passwd(text: &str, uid: u32) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// Returns the first executable file `program` on `PATH`.
+pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
+    // Helpers live in sbin on some systems, which is not on every user's PATH.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let extra = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .filter(|directory| directory.as_os_str().as_bytes().starts_with(b"/"))
+        .chain(extra)
+        .map(|directory| directory.join(program))
+        .find(|file| {
+            file.metadata().is_ok_and(|metadata| metadata.is_file())
+                && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+        })
+}
+
+fn read(file: &'static str) -> Result<String, StageError> {
+    fs::read_to_string(file).map_err(io_error(file))
+}
+
+fn read_opt(file: &str) -> String {
+    // Names in other encodings may stand beside ours.
+    fs::read(file)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+fn io_error(doing: &'static str) -> impl Fn(io::Error) -> StageError {
+    move |source| StageError::Io { doing, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_runs_on_no_stage() {
+        assert!(!in_stage());
+    }
+
+    #[test]
+    fn names_come_from_the_third_field_of_passwd() {
+        let text = "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(name_in_passwd(text, 1000).as_deref(), Some("ann"));
+        assert_eq!(name_in_passwd(text, 1001), None);
+    }
+
+    #[test]
+    fn a_refused_namespace_is_told_from_a_failing_system() {
+        let refused = child_error(None, io::Error::from_raw_os_error(libc::EPERM));
+        assert!(matches!(refused, StageError::Forbidden { .. }));
+        assert!(!refused.hints().is_empty());
+        let failed = child_error(None, io::Error::from_raw_os_error(libc::ENOMEM));
+        assert!(matches!(
+            failed,
+            StageError::Io {
+                doing: "creating a user namespace",
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn settings_become_commands() {
+        let error = StageError::Forbidden {
+            doing: "creating a user namespace",
+            settings: vec![Setting {
+                name: "user.max_user_namespaces",
+                value: "0".into(),
+                wanted: "15000",
+            }],
+            source: io::Error::from_raw_os_error(libc::ENOSPC),
+        };
+        assert_eq!(
+            error.hints(),
+            ["`sysctl -w user.max_user_namespaces=15000` as root allows it (now 0)"]
+        );
+    }
+}

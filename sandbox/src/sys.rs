@@ -1,0 +1,349 @@
+//! System calls that have no safe form: the one file with unsafe code.
+//!
+//! Every function here is safe to call; what each block relies on stands above it. It must not know what the calls are for.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use rustix::thread::UnshareFlags;
+
+/// What a stage's child tells its parent over the `ready` pipe: that this step is behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum ChildStep {
+    /// The namespaces exist; followed by the child's PID, four bytes in native order.
+    Unshared = 1,
+    /// The child is uid 0 and gid 0 of its namespace.
+    BecameRoot = 2,
+    /// Its mounts no longer reach the parent's namespace.
+    MountsPrivate = 3,
+    /// The trial mount worked.
+    Mounted = 4,
+}
+
+impl ChildStep {
+    /// Returns the step that `byte` stands for.
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        [
+            Self::Unshared,
+            Self::BecameRoot,
+            Self::MountsPrivate,
+            Self::Mounted,
+        ]
+        .into_iter()
+        .find(|step| *step as u8 == byte)
+    }
+}
+
+/// An overlay mount to try in the child; strings are made before the fork because the child must not allocate.
+#[derive(Debug)]
+pub(crate) struct TrialMount {
+    /// Where to mount.
+    pub(crate) target: CString,
+    /// The option string of mount(2).
+    pub(crate) options: CString,
+    /// The directories, open because the options may name them by descriptor.
+    #[expect(dead_code, reason = "held, not read")]
+    pub(crate) layers: Vec<OwnedFd>,
+}
+
+/// What the child of a stage does between fork and exec.
+#[derive(Debug)]
+pub(crate) struct StageChild {
+    /// The child reports its steps here.
+    pub(crate) ready: OwnedFd,
+    /// The child goes on when one byte arrives here, and gives up at end of file.
+    pub(crate) go: OwnedFd,
+    /// The process that must stay alive.
+    pub(crate) parent: Pid,
+    /// The signals the program starts with blocked, where this process blocked others meanwhile.
+    pub(crate) blocked: Option<SignalSet>,
+    /// An overlay mount to try before exec.
+    pub(crate) trial: Option<TrialMount>,
+}
+
+impl StageChild {
+    /// Arranges that `command` runs in new user and mount namespaces.
+    pub(crate) fn install(self, command: &mut Command) {
+        // SAFETY: `enter` runs in the forked child before exec. It makes system calls on values that exist already and neither
+        // allocates nor takes locks, which is what async-signal-safety asks of it.
+        unsafe {
+            command.pre_exec(move || self.enter());
+        }
+    }
+
+    fn enter(&self) -> io::Result<()> {
+        if let Some(blocked) = &self.blocked {
+            set_blocked(&blocked.0);
+        }
+        // SAFETY: the flags share nothing that the rest of this process could rely on: the forked child has one thread, and
+        // file descriptors stay as they are (CLONE_FILES is not among the flags).
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }?;
+        let mut hello = [0u8; 5];
+        hello[0] = ChildStep::Unshared as u8;
+        hello[1..].copy_from_slice(&rustix::process::getpid().as_raw_pid().to_ne_bytes());
+        rustix::io::write(&self.ready, &hello)?;
+        if rustix::io::read(&self.go, &mut [0u8; 1])? == 0 {
+            // The parent has the reason.
+            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        }
+        rustix::thread::set_thread_res_gid(
+            rustix::process::Gid::ROOT,
+            rustix::process::Gid::ROOT,
+            rustix::process::Gid::ROOT,
+        )?;
+        rustix::thread::set_thread_res_uid(
+            rustix::process::Uid::ROOT,
+            rustix::process::Uid::ROOT,
+            rustix::process::Uid::ROOT,
+        )?;
+        self.report(ChildStep::BecameRoot)?;
+        use rustix::mount::MountPropagationFlags;
+        rustix::mount::mount_change(
+            c"/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
+        self.report(ChildStep::MountsPrivate)?;
+        if let Some(trial) = &self.trial {
+            let options = trial.options.as_c_str();
+            rustix::mount::mount(
+                c"overlay",
+                trial.target.as_c_str(),
+                c"overlay",
+                rustix::mount::MountFlags::empty(),
+                options,
+            )?;
+            self.report(ChildStep::Mounted)?;
+        }
+        // Last, because a change of credentials takes it back.
+        die_with(self.parent)
+    }
+
+    fn report(&self, step: ChildStep) -> io::Result<()> {
+        rustix::io::write(&self.ready, &[step as u8])?;
+        Ok(())
+    }
+}
+
+/// Has this process killed when the thread that started it ends, which must belong to `parent`.
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before.
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// Arranges that `command` inherits `fds` under their numbers, no other descriptor but its standard streams, no blocked signals
+/// and no supplementary groups.
+///
+/// The descriptors must stay open until `command` is spawned; they stay close-on-exec in this process, so no other command
+/// started meanwhile inherits them. Where groups may not be changed they stay.
+///
+/// It is killed when the thread that spawns it ends.
+pub(crate) fn inherit_only(command: &mut Command, fds: Vec<RawFd>) {
+    let parent = rustix::process::getpid();
+    let hook = move || {
+        die_with(parent)?;
+        // What this program blocks or not is nothing a command should see.
+        set_blocked(&empty_set());
+        // May be forbidden outside a stage, where there is nothing to hide either.
+        let _ = rustix::thread::set_thread_groups(&[]);
+        close_others_on_exec()?;
+        for &fd in &fds {
+            // SAFETY: the caller keeps these descriptors open across the spawn, and the borrow ends with this statement.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: the hook makes system calls only, allocates nothing and takes no locks.
+    unsafe {
+        command.pre_exec(hook);
+    }
+}
+
+/// Marks every descriptor above the standard streams close-on-exec: one that this program was started with (a directory of the host,
+/// say) would be a way out of the sandbox.
+fn close_others_on_exec() -> io::Result<()> {
+    // SAFETY: close_range takes three integers; with this flag it closes nothing in this process.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// How a process ended, and what it and its waited-for descendants used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) max_rss_bytes: u64,
+    pub(crate) user_time: Duration,
+    pub(crate) system_time: Duration,
+}
+
+/// Waits for the child `pid` and reaps it.
+pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<Ended> {
+    loop {
+        let mut status: libc::c_int = 0;
+        // SAFETY: `rusage` is plain integers, for which all-zero is a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are to live locals of the types wait4 writes.
+        let waited = unsafe { libc::wait4(pid.as_raw_pid(), &mut status, 0, &mut usage) };
+        if waited >= 0 {
+            return Ok(Ended {
+                status: ExitStatus::from_raw(status),
+                max_rss_bytes: u64::try_from(usage.ru_maxrss)
+                    .unwrap_or(0)
+                    .saturating_mul(1024),
+                user_time: duration(usage.ru_utime),
+                system_time: duration(usage.ru_stime),
+            });
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+        + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+}
+
+/// A signal that was taken with [`BlockedSignals::wait`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// Its number.
+    pub(crate) number: libc::c_int,
+    /// It came from the kernel (a terminal's Ctrl-C), which sends it to every process of the group.
+    pub(crate) from_kernel: bool,
+}
+
+/// Signals blocked in this thread until dropped.
+#[derive(Debug)]
+pub(crate) struct BlockedSignals {
+    set: libc::sigset_t,
+    before: libc::sigset_t,
+}
+
+impl BlockedSignals {
+    /// Blocks `numbers` in this thread, so that they wait to be taken.
+    pub(crate) fn block(numbers: &[libc::c_int]) -> io::Result<Self> {
+        let mut set = empty_set();
+        let mut before = empty_set();
+        for &number in numbers {
+            // SAFETY: `set` is an initialised signal set.
+            if unsafe { libc::sigaddset(&mut set, number) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // SAFETY: both sets are initialised and live.
+        let errno = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) };
+        if errno != 0 {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        Ok(Self { set, before })
+    }
+
+    /// Returns the signals that were blocked before.
+    pub(crate) fn before(&self) -> SignalSet {
+        SignalSet(self.before)
+    }
+
+    /// Waits for one of the signals and takes it.
+    pub(crate) fn wait(&self) -> io::Result<Taken> {
+        loop {
+            // SAFETY: `siginfo_t` is integers and pointers, for which all-zero is a value.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            // SAFETY: the set is initialised and `info` is a live local.
+            let number = unsafe { libc::sigwaitinfo(&self.set, &mut info) };
+            if number > 0 {
+                return Ok(Taken {
+                    number,
+                    from_kernel: info.si_code == libc::SI_KERNEL,
+                });
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        set_blocked(&self.before);
+    }
+}
+
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub(crate) struct SignalSet(libc::sigset_t);
+
+impl std::fmt::Debug for SignalSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SignalSet")
+    }
+}
+
+/// Makes `set` the signals this thread has blocked.
+fn set_blocked(set: &libc::sigset_t) {
+    // SAFETY: every `sigset_t` of this file comes from sigemptyset or the kernel; the old set is not asked for.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, set, std::ptr::null_mut());
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    // SAFETY: all-zero is a value of this integer array, and sigemptyset initialises it for libraries where it is not empty.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        set
+    }
+}
+
+/// Gives `SIGCHLD` its default action: a caller that ignores it would make every wait fail.
+pub(crate) fn default_child_signal() {
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
+/// Returns the raw number of `fd`.
+pub(crate) fn raw(fd: &OwnedFd) -> RawFd {
+    fd.as_raw_fd()
+}
+
+/// Returns a memory file holding `content`, to be read from its start.
+pub(crate) fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create(
+        name,
+        rustix::fs::MemfdFlags::CLOEXEC,
+    )?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}

@@ -1,0 +1,216 @@
+//! Options that several subcommands share, and how they become a request.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::error::{Context as _, Error, Result};
+use crate::progress::{Mode, Reporter};
+use crate::registry::{Credentials, Registry, RegistryOptions};
+use crate::request::{Layers, Network, Request, Stage};
+use crate::store::Store;
+
+/// How progress is shown.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ProgressArgs {
+    /// How progress is shown on standard error
+    #[arg(long, value_enum, default_value_t = Mode::Auto, help_heading = "Output")]
+    pub(super) progress: Mode,
+}
+
+impl ProgressArgs {
+    pub(super) fn reporter(&self) -> Reporter {
+        Reporter::new(self.progress)
+    }
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct StoreArgs {
+    /// The store's directory [default: `$XDG_DATA_HOME/kfactory` or `~/.local/share/kfactory`]
+    #[arg(long, value_name = "DIR", env = "KFACTORY_STORE", help_heading = "Store")]
+    pub(super) store: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    pub(super) fn dir(&self) -> Result<PathBuf> {
+        self.store.clone().map_or_else(Store::default_dir, Ok)
+    }
+}
+
+/// How images are reached.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ImageArgs {
+    /// Transfers at a time, and threads for compression [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Transfer")]
+    pub(super) jobs: Option<u16>,
+    /// Require HTTPS with a certificate that checks out [default: true; a loopback registry may speak plain HTTP]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Transfer")]
+    pub(super) tls_verify: Option<bool>,
+    /// A file with credentials, as `podman login` writes it
+    #[arg(long, value_name = "FILE", help_heading = "Transfer")]
+    pub(super) authfile: Option<PathBuf>,
+    /// Credentials for every registry of this command
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = "Transfer")]
+    pub(super) creds: Option<String>,
+    /// A registry, as `host[:port]`, that may speak plain HTTP or show any certificate; may be given several times
+    #[arg(long, value_name = "HOST", help_heading = "Transfer")]
+    pub(super) insecure_registry: Vec<String>,
+    /// A PEM file with certificate authorities to trust beside the system's; may be given several times
+    #[arg(long, value_name = "FILE", help_heading = "Transfer")]
+    pub(super) registry_ca: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+impl ImageArgs {
+    pub(super) fn registry(&self) -> Result<Registry> {
+        Registry::new(RegistryOptions {
+            tls_verify: self.tls_verify,
+            insecure_registries: self.insecure_registry.clone(),
+            authfile: self.authfile.clone(),
+            creds: self.credentials()?,
+            ca_files: self.registry_ca.clone(),
+            ..RegistryOptions::default()
+        })
+        .map_err(|error| Error::from_source(&error).hints(error.hints()))
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>> {
+        let Some(text) = &self.creds else {
+            return Ok(None);
+        };
+        // The text itself stays out of the message: it may be a password alone.
+        let credentials = Credentials::parse(text).ok_or_else(|| Error::usage("`--creds` is not of the form USER:PASSWORD"))?;
+        Ok(Some(credentials))
+    }
+
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+}
+
+/// The request, option by option; what is left out comes from the recipe, then from the defaults.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct RequestArgs {
+    /// The base image: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS` or `tar:FILE`
+    pub(super) base: Option<String>,
+    /// Where the result goes, several times if wanted; without one it stays in the store
+    pub(super) dest: Vec<String>,
+    /// Read the request from a recipe; options of the command line win over it
+    #[arg(short = 'f', long = "file", value_name = "RECIPE")]
+    pub(super) file: Option<PathBuf>,
+    /// Print the request as a recipe and stop
+    #[arg(long)]
+    pub(super) print_recipe: bool,
+    /// The version of the produced system [default: the destination's tag, where it is a semantic version]
+    #[arg(short = 'v', long, value_name = "VERSION")]
+    pub(super) version: Option<String>,
+    /// The board
+    #[arg(short, long)]
+    pub(super) model: Option<String>,
+    /// Which phases run
+    #[arg(short, long, value_enum)]
+    pub(super) stage: Option<Stage>,
+    /// Steps or phases to leave out; comma lists, several times if wanted (`kfactory steps-info` lists them)
+    #[arg(long, alias = "skip-steps", value_name = "STEP", value_delimiter = ',')]
+    pub(super) skip_step: Vec<String>,
+    /// The platform to convert, as `os/architecture[/variant]` [default: this machine's]
+    #[arg(long)]
+    pub(super) platform: Option<String>,
+    /// Where the Kairos binaries come from: `release[:VERSIONS]`, `go[:VERSIONS]`, `dir:`, `tar:`, `oci:` or a reference [default: release]
+    #[arg(long)]
+    pub(super) framework: Option<String>,
+    /// How steps are gathered into layers [default: group]
+    #[arg(long, value_enum)]
+    pub(super) layers: Option<Layers>,
+    /// Compression of new layers: `gzip[:LEVEL]`, `zstd[:LEVEL]` or `none` [default: gzip]
+    #[arg(long)]
+    pub(super) compression: Option<String>,
+    /// The network for steps that ask for one [default: host]
+    #[arg(long, value_enum)]
+    pub(super) network: Option<Network>,
+    /// Kubernetes provider (not available in this version)
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) provider: Vec<String>,
+    /// Trusted Boot (not available in this version)
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) trusted: Option<bool>,
+    /// FIPS builds (not available in this version)
+    #[arg(long)]
+    pub(super) fips: bool,
+    /// Stage extension directory (not available in this version)
+    #[arg(short = 'x', long, value_name = "DIR")]
+    pub(super) stage_extensions: Vec<String>,
+}
+
+impl RequestArgs {
+    /// Returns the request: the recipe, overridden by what the command line says.
+    pub(super) fn request(&self) -> Result<Request> {
+        let mut request = match &self.file {
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).context(|| format!("cannot read recipe `{name}`"))?;
+                Request::from_yaml(&text, &name)?
+            }
+            None => Request::defaults(),
+        };
+        fn set<T: Clone>(slot: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                slot.clone_from(value);
+            }
+        }
+        fn set_list(slot: &mut Vec<String>, values: &[String]) {
+            if !values.is_empty() {
+                values.clone_into(slot);
+            }
+        }
+        set(&mut request.base, &self.base);
+        set_list(&mut request.destinations, &self.dest);
+        set_list(&mut request.skip_steps, &self.skip_step);
+        set_list(&mut request.providers, &self.provider);
+        set_list(&mut request.stage_extensions, &self.stage_extensions);
+        set(&mut request.model, &self.model);
+        set(&mut request.stage, &self.stage);
+        set(&mut request.framework, &self.framework);
+        set(&mut request.layers, &self.layers);
+        set(&mut request.compression, &self.compression);
+        set(&mut request.network, &self.network);
+        set(&mut request.trusted, &self.trusted);
+        request.fips |= self.fips;
+        for (slot, value) in [(&mut request.version, &self.version), (&mut request.platform, &self.platform)] {
+            if value.is_some() {
+                slot.clone_from(value);
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// Refuses `--provider-NAME-version` and `--provider-NAME-config`, whose names no fixed grammar can hold.
+///
+/// # Errors
+///
+/// A usage error that names the option.
+pub(super) fn refuse_provider_flags(arguments: &[OsString]) -> Result<()> {
+    let options = arguments.iter().take_while(|argument| *argument != "--");
+    match options.filter_map(|argument| argument.to_str()).find(|argument| argument.starts_with("--provider-")) {
+        Some(option) => {
+            let name = option.split('=').next().unwrap_or(option);
+            Err(Error::usage(format!("provider option `{name}` is not available in this version of kfactory"))
+                .hint("this version makes the core variant, which has no provider"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dynamic_provider_options_are_refused_by_name() {
+        let arguments = ["kfactory", "convert", "--provider-k3s-version=v1"].map(OsString::from);
+        assert!(refuse_provider_flags(&arguments).unwrap_err().to_string().contains("--provider-k3s-version"));
+        assert!(refuse_provider_flags(&["kfactory", "convert", "--provider", "k3s"].map(OsString::from)).is_ok());
+    }
+}

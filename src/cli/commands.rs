@@ -1,0 +1,189 @@
+//! The subcommands that work on images.
+
+use std::sync::Arc;
+
+use kfactory_layers::platform::Platform;
+use kfactory_sandbox::CancelToken;
+use tokio::runtime::Runtime;
+
+use super::args::{ImageArgs, ProgressArgs};
+use super::{ConvertArgs, CopyArgs, InspectArgs, PlanArgs, PlanOutput, UnpackArgs, print};
+use crate::convert::{self, Options};
+use crate::error::{Context as _, Error, Result};
+use crate::location::Location;
+use crate::progress::{Reporter, bytes_text};
+use crate::step::NAMES;
+use crate::store::{Access, Store};
+use crate::{inspect as inspection, plan as planning, unpack as unpacking};
+
+/// Time that a stopped run gets to remove its mounts and files before the process ends.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What every command on images needs.
+struct Session {
+    options: Options,
+    runtime: Runtime,
+    reporter: Arc<Reporter>,
+}
+
+impl Session {
+    fn new(image: &ImageArgs, progress: &ProgressArgs, no_cache: bool) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context(|| "starting the network threads".into())?;
+        let cancel = CancelToken::new()?;
+        watch_signals(&runtime, cancel.clone());
+        let options =
+            Options { store: image.store.dir()?, registry: image.registry()?, jobs: image.jobs(), no_cache, cancel };
+        Ok(Self { options, runtime, reporter: Arc::new(progress.reporter()) })
+    }
+}
+
+/// Stops the running command at the first signal; what it holds is then removed on the way out.
+fn watch_signals(runtime: &Runtime, cancel: CancelToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    runtime.spawn(async move {
+        let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        cancel.cancel();
+        tokio::time::sleep(GRACE).await;
+        // A transfer or an unpacking that does not look at the token: the next run sweeps what this one leaves.
+        std::process::exit(crate::error::Kind::Interrupted.exit_code());
+    });
+}
+
+pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
+    let request = args.request.request()?;
+    if args.request.print_recipe {
+        request.validate()?;
+        print(&request.to_yaml()?);
+        return Ok(0);
+    }
+    request.validate()?;
+    let session = Session::new(&args.image, &args.progress, args.no_cache)?;
+    let made = convert::convert(&request, &session.options, &session.runtime, &session.reporter)?;
+    if session.reporter.is_json() {
+        let value = serde_json::json!({
+            "digest": made.digest, "store": made.store_name, "destinations": made.destinations,
+            "bytes": made.size_bytes, "layers": made.new_layers, "cached_layers": made.cached_layers,
+        });
+        print(&format!("{value}\n"));
+        return Ok(0);
+    }
+    let mut text = String::new();
+    for destination in &made.destinations {
+        text.push_str(&format!("{destination}\n"));
+    }
+    text.push_str(&format!("store:{}\n", made.store_name));
+    text.push_str(&format!("{} ({} in all, {} of {} new layers cached)\n", made.digest, bytes_text(made.size_bytes), made.cached_layers, made.new_layers));
+    print(&text);
+    Ok(0)
+}
+
+pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
+    let request = args.request.request()?;
+    let checked = request.validate()?;
+    if args.request.print_recipe {
+        print(&request.to_yaml()?);
+        return Ok(0);
+    }
+    let session = Session::new(&args.image, &args.progress, args.no_cache)?;
+    let platform = convert::parse_platform(request.platform.as_deref())?;
+    let facts = inspection::facts(&checked.base, &platform, &session.options, &session.runtime, &session.reporter)?;
+    let plan = planning::plan(&facts, &request, &checked.version)?;
+    print(&match args.output {
+        PlanOutput::Text => plan.to_text(),
+        PlanOutput::Json => format!("{}\n", serde_json::to_string_pretty(&plan)?),
+        PlanOutput::Yip => plan.to_yip()?,
+    });
+    Ok(0)
+}
+
+pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
+    let source: Location = args.source.parse()?;
+    let destination: Location = args.destination.parse()?;
+    if !destination.is_destination() {
+        return Err(Error::usage(format!("`{destination}` cannot be a destination")).hint("`kfactory unpack` makes a directory"));
+    }
+    let platform = convert::parse_platform(args.platform.as_deref())?;
+    let session = Session::new(&args.image, &args.progress, false)?;
+    let store = Store::open(&session.options.store, Access::Shared)?;
+    let image = fetch(&source, &platform, &store, &session)?;
+    convert::write(&image, &[destination.clone()], &store, &session.options, &session.runtime, &session.reporter)?;
+    print(&format!("{destination}\n{}\n", image.image.manifest_digest()));
+    Ok(0)
+}
+
+pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
+    let source: Location = args.source.parse()?;
+    let platform = convert::parse_platform(args.platform.as_deref())?;
+    unpacking::check_target(&args.dir)?;
+    let session = Session::new(&args.image, &args.progress, false)?;
+    let store = Store::open(&session.options.store, Access::Shared)?;
+    let image = fetch(&source, &platform, &store, &session)?;
+    let done = unpacking::unpack(&image.image, &args.dir, args.ledger.as_deref(), &store)?;
+    print(&format!("{}: {} entries, {}\n", args.dir.display(), done.entries, bytes_text(done.bytes)));
+    if done.not_applied > 0 {
+        let text = format!("{} entries keep another owner, device or attribute than the image says", done.not_applied);
+        session.reporter.warn(&match &args.ledger {
+            Some(file) => format!("{text}; {} lists them", file.display()),
+            None => format!("{text}; `--ledger FILE` lists them"),
+        });
+    }
+    Ok(0)
+}
+
+pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
+    let source: Location = args.source.parse()?;
+    let platform = convert::parse_platform(args.platform.as_deref())?;
+    let session = Session::new(&args.image, &args.progress, false)?;
+    let store = Store::open(&session.options.store, Access::Shared)?;
+    let image = fetch(&source, &platform, &store, &session)?;
+    let report = inspection::inspect(&image, &store)?;
+    print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { report.to_text() });
+    Ok(0)
+}
+
+pub(super) fn steps_info() -> Result<i32> {
+    let width = NAMES.iter().map(|info| info.name.as_str().len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for info in NAMES {
+        let phase = info.phase.map_or("-", |phase| phase.name());
+        text.push_str(&format!("{:width$}  {phase:7}  {}\n", info.name.as_str(), info.description));
+    }
+    print(&text);
+    Ok(0)
+}
+
+pub(super) fn framework_build(
+    framework: &str,
+    output: &str,
+    platform: Option<&str>,
+    image: &ImageArgs,
+    progress: &ProgressArgs,
+) -> Result<i32> {
+    let destination: Location = output.parse()?;
+    if !destination.is_destination() {
+        return Err(Error::usage(format!("`{destination}` cannot be a destination")));
+    }
+    let platform = convert::parse_platform(platform)?;
+    let session = Session::new(image, progress, false)?;
+    let store = Store::open(&session.options.store, Access::Shared)?;
+    let built = convert::framework_image(framework, &platform, &store, &session.options, &session.runtime, &session.reporter)?;
+    convert::write(&built, &[destination.clone()], &store, &session.options, &session.runtime, &session.reporter)?;
+    print(&format!("{destination}\n{}\n", built.digest));
+    Ok(0)
+}
+
+fn fetch(source: &Location, platform: &Platform, store: &Store, session: &Session) -> Result<convert::BaseImage> {
+    convert::fetch(source, platform, store, &session.options, &session.runtime, &session.reporter)
+}

@@ -1,0 +1,312 @@
+//! The command line: its grammar, and one short function per subcommand.
+
+mod args;
+mod commands;
+mod doctor;
+mod store;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::progress::Mode;
+use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
+
+/// Turns any base image into a Kairos-ready OCI image: rootless, daemonless, straight on OCI layers.
+#[derive(Debug, Parser)]
+#[command(name = "kfactory", version, about, long_about = None, arg_required_else_help = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Convert a base image into a Kairos image and push it
+    Convert(Box<ConvertArgs>),
+    /// Show every step of a conversion without running any
+    Plan(Box<PlanArgs>),
+    /// Copy an image from any place to any other
+    Copy(CopyArgs),
+    /// Unpack an image's root filesystem into a directory
+    Unpack(UnpackArgs),
+    /// Show an image's layers with their steps, sizes and digests, and what makes it a Kairos image
+    Inspect(InspectArgs),
+    /// List the names that `--skip-step` takes
+    StepsInfo,
+    /// The Kairos binaries
+    Framework {
+        #[command(subcommand)]
+        command: FrameworkCommand,
+    },
+    /// Look into the store or free its space
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+    /// Check what this machine offers and how to gain what is missing
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one per command into a directory
+    Man {
+        /// Write `kfactory.1`, `kfactory-convert.1`, ... here
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConvertArgs {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Do not use cached layers; run every step again
+    #[arg(long)]
+    no_cache: bool,
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value_t = PlanOutput::Text)]
+    output: PlanOutput,
+    /// Taken as in `convert`; a plan runs nothing and so uses no cache
+    #[arg(long, hide = true)]
+    no_cache: bool,
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PlanOutput {
+    Text,
+    Json,
+    Yip,
+}
+
+#[derive(Debug, clap::Args)]
+struct CopyArgs {
+    /// Where to read: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`, `store:NAME`
+    source: String,
+    /// Where to write: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `store:NAME`
+    destination: String,
+    /// The platform to copy from a multi-platform image, as `os/architecture[/variant]` [default: this machine's]
+    #[arg(long)]
+    platform: Option<String>,
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct UnpackArgs {
+    /// The image
+    source: String,
+    /// An empty or missing directory
+    dir: PathBuf,
+    /// Write what could not be applied (owners, device nodes, privileged attributes) to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// The platform to take from a multi-platform image [default: this machine's]
+    #[arg(long)]
+    platform: Option<String>,
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct InspectArgs {
+    /// The image
+    source: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The platform to take from a multi-platform image [default: this machine's]
+    #[arg(long)]
+    platform: Option<String>,
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum FrameworkCommand {
+    /// Make a one-layer image of the Kairos binaries, to carry along or to push
+    Build {
+        /// Where the binaries come from: `release[:VERSIONS]`, `go[:VERSIONS]`, `dir:`, `tar:`, `oci:` or a reference
+        #[arg(long, default_value = "release")]
+        framework: String,
+        /// Where to write: `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE` or a reference
+        #[arg(short, long, value_name = "DEST")]
+        output: String,
+        /// The platform to build for [default: this machine's]
+        #[arg(long)]
+        platform: Option<String>,
+        #[command(flatten)]
+        image: ImageArgs,
+        #[command(flatten)]
+        progress: ProgressArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// List images, cached layers and unpacked bases
+    Ls {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Remove what no image in the store needs; `--all` removes everything
+    Gc {
+        /// Remove images, cached layers, unpacked bases and caches too
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct DoctorArgs {
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs the program and returns its exit code.
+pub fn main() -> i32 {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Err(error) = args::refuse_provider_flags(&arguments) {
+        return report(&error, Mode::Plain);
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    let mode = cli.command.progress();
+    if cli.command.needs_stage() && !kfactory_sandbox::stage::in_stage() {
+        return match kfactory_sandbox::stage::enter() {
+            Ok(code) => code,
+            Err(error) => {
+                let hints = error.hints();
+                report(&Error::from_source(&error).context("cannot create the sandbox").hints(hints), mode)
+            }
+        };
+    }
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => report(&error, mode),
+    }
+}
+
+fn run(command: Command) -> Result<i32> {
+    match command {
+        Command::Convert(args) => commands::convert(&args),
+        Command::Plan(args) => commands::plan(&args),
+        Command::Copy(args) => commands::copy(&args),
+        Command::Unpack(args) => commands::unpack(&args),
+        Command::Inspect(args) => commands::inspect(&args),
+        Command::StepsInfo => commands::steps_info(),
+        Command::Framework { command: FrameworkCommand::Build { framework, output, platform, image, progress } } => {
+            commands::framework_build(&framework, &output, platform.as_deref(), &image, &progress)
+        }
+        Command::Store { command: StoreCommand::Ls { store } } => store::ls(&store),
+        Command::Store { command: StoreCommand::Gc { all, store } } => store::gc(&store, all),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { dir } => man(dir.as_deref()),
+    }
+}
+
+impl Command {
+    /// Returns whether the command works on trees whose files have many owners.
+    fn needs_stage(&self) -> bool {
+        match self {
+            Command::Convert(args) => !args.request.print_recipe,
+            Command::Unpack(_) | Command::Framework { .. } | Command::Store { command: StoreCommand::Gc { .. } } => true,
+            // Reading a root filesystem means reading files of other owners.
+            Command::Copy(args) => args.source.starts_with("dir:"),
+            _ => false,
+        }
+    }
+
+    fn progress(&self) -> Mode {
+        match self {
+            Command::Convert(args) => args.progress.progress,
+            Command::Plan(args) => args.progress.progress,
+            Command::Copy(args) => args.progress.progress,
+            Command::Unpack(args) => args.progress.progress,
+            Command::Inspect(args) => args.progress.progress,
+            _ => Mode::Plain,
+        }
+    }
+}
+
+fn report(error: &Error, mode: Mode) -> i32 {
+    let mut stderr = std::io::stderr().lock();
+    let _ = match mode {
+        Mode::Json => writeln!(stderr, "{}", error.render_json()),
+        _ => write!(stderr, "{}", error.render_text()),
+    };
+    error.kind().exit_code()
+}
+
+/// Writes to standard output; a reader that has gone away is no error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<i32> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "kfactory", &mut out);
+    print(&String::from_utf8_lossy(&out));
+    Ok(0)
+}
+
+fn man(dir: Option<&std::path::Path>) -> Result<i32> {
+    match dir {
+        Some(dir) => {
+            std::fs::create_dir_all(dir)?;
+            clap_mangen::generate_to(Cli::command(), dir)?;
+        }
+        None => {
+            let mut out = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut out)?;
+            print(&String::from_utf8_lossy(&out));
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

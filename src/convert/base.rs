@@ -1,0 +1,329 @@
+//! The base image: opened, its blobs brought into the store, unpacked once, recognised.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
+use kfactory_layers::archive::{DockerArchive, OciArchive};
+use kfactory_layers::chain::chain_id;
+use kfactory_layers::compress::{Compression, decoder};
+use kfactory_layers::diff::{CaptureOptions, Snapshot, capture_walk};
+use kfactory_layers::digest::Digest;
+use kfactory_layers::image::Image;
+use kfactory_layers::layer::LayerWriter;
+use kfactory_layers::layout::Layout;
+use kfactory_layers::manifest::{Descriptor, Document};
+use kfactory_layers::platform::Platform;
+use kfactory_layers::root::Root;
+use kfactory_layers::source::{ImageSource, verified};
+use tokio::runtime::Runtime;
+
+use super::outputs::short;
+use super::Options;
+use crate::distro::os_release::OsRelease;
+use crate::distro::{Arch, Distro};
+use crate::error::{Context as _, Error, Result};
+use crate::location::Location;
+use crate::plan::Facts;
+use crate::progress::Reporter;
+use crate::registry::Reference;
+use crate::store::{Run, Store};
+
+/// A layer that unpacks to more than this is taken for an attack.
+const MAX_TREE_BYTES: u64 = 64 << 30;
+/// The largest distribution images hold some 400 000 entries.
+const MAX_TREE_ENTRIES: u64 = 4_000_000;
+/// Configs and manifests are small; the largest seen are a few hundred KiB.
+const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+
+/// An image whose blobs are all in the store.
+#[derive(Debug, Clone)]
+pub struct BaseImage {
+    /// Manifest and config.
+    pub image: Image,
+    /// The manifest's digest as it was found.
+    pub digest: Digest,
+    /// Where it was pulled from, for mounting its layers into another repository of the same registry.
+    pub reference: Option<Reference>,
+}
+
+/// Opens `location` and brings every blob of the image for `platform` into the store.
+pub(super) fn open(
+    location: &Location,
+    platform: &Platform,
+    store: &Store,
+    run: &Run,
+    options: &Options,
+    runtime: &Runtime,
+    reporter: &Reporter,
+) -> Result<BaseImage> {
+    let opened = match location {
+        Location::Registry(reference) => from_registry(reference, platform, store, run, options, runtime, reporter),
+        Location::Layout { dir, tag } => Layout::open(dir)
+            .and_then(|layout| layout.resolve(tag.as_deref(), platform))
+            .map_err(|error| Error::from_source(&error))
+            .and_then(|source| from_source(&source, store)),
+        Location::OciArchive { file, tag } => OciArchive::open(file)
+            .and_then(|archive| archive.resolve(tag.as_deref(), platform))
+            .map_err(|error| Error::from_source(&error))
+            .and_then(|source| from_source(&source, store)),
+        Location::DockerArchive { file, reference } => DockerArchive::open(file)
+            .and_then(|archive| archive.resolve(reference.as_deref()))
+            .map_err(|error| Error::from_source(&error))
+            .and_then(|source| from_source(&source, store)),
+        Location::Store(name) => from_store(name, store),
+        Location::Dir(dir) => from_rootfs(dir, platform, store, options),
+        Location::Tar(file) => from_tar(file, platform, store, options),
+    };
+    let base = opened.map_err(|error| error.context(format!("cannot read `{location}`")))?;
+    check_platform(&base.image, platform, location)?;
+    Ok(base)
+}
+
+fn check_platform(image: &Image, wanted: &Platform, location: &Location) -> Result<()> {
+    if image.os() == wanted.os && image.architecture() == wanted.architecture {
+        return Ok(());
+    }
+    Err(Error::user(format!("`{location}` is for {}, not for {wanted}", image.platform()))
+        .hint(format!("`--platform {}` takes it as it is", image.platform())))
+}
+
+fn from_registry(
+    reference: &Reference,
+    platform: &Platform,
+    store: &Store,
+    run: &Run,
+    options: &Options,
+    runtime: &Runtime,
+    reporter: &Reporter,
+) -> Result<BaseImage> {
+    let registry = &options.registry;
+    let remote = |error: crate::registry::RegistryError| Error::from_source(&error).hints(error.hints());
+    runtime.block_on(async {
+        let mut found = registry.fetch_manifest(reference).await.map_err(remote)?;
+        let parsed = |bytes: &[u8], media_type: &str| Document::parse(bytes, Some(media_type)).map_err(|error| Error::from_source(&error));
+        if let Document::Index(index) = parsed(&found.bytes, &found.media_type)? {
+            let chosen = index.select(platform).map_err(|error| Error::from_source(&error))?;
+            found = registry.fetch_manifest(&reference.with_digest(chosen.digest)).await.map_err(remote)?;
+        }
+        let Document::Manifest(manifest) = parsed(&found.bytes, &found.media_type)? else {
+            return Err(Error::user("an index points at another index"));
+        };
+        Image::check_is_image(&manifest).map_err(|error| Error::from_source(&error))?;
+        let mut wanted = vec![manifest.config.clone()];
+        wanted.extend(manifest.layers.iter().cloned());
+        fetch_blobs(reference, &wanted, store, run, options, reporter).await?;
+        let config = read_document(store, &manifest.config.digest)?;
+        let image = Image::new(found.bytes.to_vec(), Some(&found.media_type), config).map_err(|error| Error::from_source(&error))?;
+        Ok(BaseImage { image, digest: found.digest, reference: Some(reference.clone()) })
+    })
+}
+
+async fn fetch_blobs(
+    reference: &Reference,
+    wanted: &[Descriptor],
+    store: &Store,
+    run: &Run,
+    options: &Options,
+    reporter: &Reporter,
+) -> Result<()> {
+    use futures_util::{StreamExt as _, TryStreamExt as _};
+    let mut missing: Vec<&Descriptor> = Vec::new();
+    for blob in wanted {
+        if !store.blobs().contains(&blob.digest) && !missing.iter().any(|known| known.digest == blob.digest) {
+            missing.push(blob);
+        }
+    }
+    futures_util::stream::iter(missing.into_iter().map(|blob| async move {
+        let path = run.dir().join(format!("pull-{}", blob.digest.hex()));
+        let transfer = reporter.transfer("pull", &short(&blob.digest), blob.size);
+        let progress = |bytes| transfer.reach(bytes);
+        options
+            .registry
+            .fetch_blob(reference, &blob.digest, blob.size, &path, &progress)
+            .await
+            .map_err(|error| Error::from_source(&error).hints(error.hints()).context(format!("pulling blob {}", blob.digest)))?;
+        let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
+        store.blobs().import_file(&file, &blob.digest, blob.size).context(|| format!("taking blob {} into the store", blob.digest))?;
+        std::fs::remove_file(&path).context(|| format!("removing {}", path.display()))
+    }))
+    .buffer_unordered(options.jobs.max(1))
+    .try_collect::<Vec<()>>()
+    .await
+    .map(|_| ())
+}
+
+/// Copies every blob of a local source into the store, verified.
+fn from_source(source: &dyn ImageSource, store: &Store) -> Result<BaseImage> {
+    let image = source.image().clone();
+    for document in [image.config_bytes(), image.manifest_bytes()] {
+        store.blobs().put(document).context(|| "copying the image's documents".into())?;
+    }
+    for blob in image.layers() {
+        if store.blobs().contains(&blob.digest) {
+            continue;
+        }
+        let reader = source.open_blob(blob).context(|| format!("opening blob {}", blob.digest))?;
+        store.blobs().put_reader(reader, &blob.digest, blob.size).context(|| format!("copying blob {}", blob.digest))?;
+    }
+    Ok(BaseImage { digest: image.manifest_digest(), image, reference: None })
+}
+
+fn from_store(name: &str, store: &Store) -> Result<BaseImage> {
+    let record = store
+        .image(name)
+        .ok_or_else(|| Error::user(format!("the store holds no image called `{name}`")).hint("`kfactory store ls` lists them"))?;
+    let manifest = read_document(store, &record.manifest)?;
+    let Document::Manifest(parsed) = Document::parse(&manifest, None).map_err(|error| Error::from_source(&error))? else {
+        return Err(Error::internal("the store names an index as an image"));
+    };
+    let config = read_document(store, &parsed.config.digest)?;
+    let image = Image::new(manifest, None, config).map_err(|error| Error::from_source(&error))?;
+    Ok(BaseImage { digest: record.manifest, image, reference: None })
+}
+
+/// Reads a config or manifest out of the store, checked against its digest.
+fn read_document(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let doing = || format!("reading {digest} from the store");
+    let mut bytes = Vec::new();
+    store.blobs().open_digest(digest).context(doing)?.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes).context(doing)?;
+    Ok(bytes)
+}
+
+/// Makes a one-layer image of an unpacked root filesystem.
+fn from_rootfs(dir: &Path, platform: &Platform, store: &Store, options: &Options) -> Result<BaseImage> {
+    let doing = || format!("reading {}", dir.display());
+    let root = Root::open(dir).context(doing)?;
+    let blob = store.blobs().writer().context(doing)?;
+    let writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
+    let mut writer = writer;
+    capture_walk(&Snapshot::empty(), &root, &CaptureOptions::default(), &mut writer).context(doing)?;
+    finish_base_layer(writer, platform, store)
+}
+
+/// Makes a one-layer image of a root filesystem in a tar file.
+fn from_tar(file: &Path, platform: &Platform, store: &Store, options: &Options) -> Result<BaseImage> {
+    let doing = || format!("reading {}", file.display());
+    let input = File::open(file).context(doing)?;
+    let mut input = decoder(input).context(doing)?;
+    let blob = store.blobs().writer().context(doing)?;
+    let mut writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
+    std::io::copy(&mut input, &mut writer).context(doing)?;
+    finish_base_layer(writer, platform, store)
+}
+
+fn finish_base_layer(writer: LayerWriter<kfactory_layers::blobs::BlobWriter>, platform: &Platform, store: &Store) -> Result<BaseImage> {
+    let doing = || "writing the base layer".to_owned();
+    let (blob, info) = writer.finish().context(doing)?;
+    blob.commit_as(&info.digest, info.size).context(doing)?;
+    let image = Image::from_rootfs_layer(&info, platform);
+    store.blobs().put(image.config_bytes()).context(doing)?;
+    store.blobs().put(image.manifest_bytes()).context(doing)?;
+    Ok(BaseImage { digest: image.manifest_digest(), image, reference: None })
+}
+
+/// Unpacks the base into one flattened tree, or finds the tree of an earlier run.
+pub(super) fn unpack(base: &BaseImage, store: &Store, run: &Run, options: &Options, reporter: &Reporter) -> Result<PathBuf> {
+    let layers: Vec<(Descriptor, Digest)> = base.image.layers().iter().cloned().zip(base.image.diff_ids().iter().copied()).collect();
+    flatten(&layers, store, run, options, reporter)
+}
+
+/// Applies `layers` in order into one tree named by their chain ID; an empty list gives an empty tree.
+pub(super) fn flatten(
+    layers: &[(Descriptor, Digest)],
+    store: &Store,
+    run: &Run,
+    options: &Options,
+    reporter: &Reporter,
+) -> Result<PathBuf> {
+    let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| *diff_id).collect();
+    let chain = chain_id(&diff_ids).unwrap_or_else(|| Digest::of(b""));
+    if let Some(tree) = store.trusted_tree(&chain) {
+        return Ok(tree);
+    }
+    let made = run.dir().join(format!("tree-{}", chain.hex()));
+    std::fs::create_dir(&made).context(|| format!("creating {}", made.display()))?;
+    let root = Root::open(&made).context(|| format!("opening {}", made.display()))?;
+    let total = layers.len();
+    for (index, (layer, diff_id)) in layers.iter().enumerate() {
+        if options.cancel.is_cancelled() {
+            return Err(Error::new(crate::error::Kind::Interrupted, "stopped by the user"));
+        }
+        let transfer = reporter.transfer("unpack", &short(&layer.digest), layer.size);
+        apply_layer(&root, layer, diff_id, store)
+            .map_err(|error| error.context(format!("unpacking layer {} of {total} ({})", index + 1, layer.digest)))?;
+        transfer.advance(layer.size);
+    }
+    drop(root);
+    store.put_tree(&chain, &made)
+}
+
+fn apply_layer(root: &Root, layer: &Descriptor, diff_id: &Digest, store: &Store) -> Result<()> {
+    let path = store.blobs().path(&layer.digest);
+    let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
+    let blob = decoder(verified(file, layer))?;
+    let mut changeset = kfactory_layers::digest::HashingReader::new(blob);
+    let options = ApplyOptions {
+        max_bytes: MAX_TREE_BYTES,
+        max_entries: MAX_TREE_ENTRIES,
+        // Device nodes of the base stay in its own layers, which are never rewritten; the tree can do without.
+        ownership: Ownership::AsFarAsAllowed,
+        ..ApplyOptions::default()
+    };
+    let applied = apply(root, &mut changeset, &options).map_err(|error| Error::from_source(&error))?;
+    if let Some(entry) = applied.ledger.iter().find(|entry| entry.dev.is_none() && entry.xattrs.is_empty()) {
+        return Err(Error::user(format!("{:?} belongs to {}:{}, which this user namespace does not map", entry.path, entry.uid, entry.gid))
+            .hint("give the user a larger range in /etc/subuid and /etc/subgid"));
+    }
+    std::io::copy(&mut changeset, &mut std::io::sink())?;
+    let (_, found, _) = changeset.finish();
+    if found != *diff_id {
+        return Err(Error::user(format!("the config promises diff ID {diff_id}, the layer unpacks to {found}"))
+            .hint("the image is damaged or was tampered with: pull it from another place"));
+    }
+    Ok(())
+}
+
+/// Reads what the plan needs to know from a root filesystem for `platform` at `dir`.
+///
+/// # Errors
+///
+/// As for [`facts_of`], or the directory cannot be read.
+pub fn facts_of_dir(dir: &Path, platform: &Platform, base: &str) -> Result<Facts> {
+    facts_of_tree(dir, &Image::empty(platform), base)
+}
+
+/// Reads what the plan needs to know from an unpacked tree.
+pub(super) fn facts_of_tree(tree: &Path, image: &Image, base: &str) -> Result<Facts> {
+    let root = Root::open(tree).context(|| format!("opening {}", tree.display()))?;
+    let mut text = None;
+    for path in ["/etc/os-release", "/usr/lib/os-release"] {
+        text = root.read_to_string_opt(path)?;
+        if text.is_some() {
+            break;
+        }
+    }
+    facts_of(text.as_deref(), image, base)
+}
+
+/// Makes facts of the text of `/etc/os-release`; `None` means that the base has none.
+///
+/// # Errors
+///
+/// No os-release, an unknown distribution or an unknown architecture, each named.
+pub fn facts_of(os_release: Option<&str>, image: &Image, base: &str) -> Result<Facts> {
+    let doing = |error: Error| error.context(format!("cannot convert `{base}`"));
+    let Some(text) = os_release else {
+        return Err(doing(
+            Error::user("it has no /etc/os-release, so its distribution is unknown")
+                .hint(format!("known distributions: {}", crate::distro::known_ids())),
+        ));
+    };
+    let distro = Distro::detect(&OsRelease::parse(text)).map_err(|error| {
+        doing(Error::from_source(&error).hint(format!("known distributions, by ID or ID_LIKE: {}", crate::distro::known_ids())))
+    })?;
+    let arch: Arch = image.architecture().parse().map_err(|error| doing(Error::from_source(&error)))?;
+    Ok(Facts { distro, arch })
+}
+

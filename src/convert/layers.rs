@@ -1,0 +1,342 @@
+//! Runs the plan's layers: from the step cache where nothing changed, on an overlay otherwise.
+//!
+//! A layer's changes are an overlay upper directory. When its steps have ended it becomes the topmost lower directory
+//! of the next overlay, and in the background it is captured, hashed, compressed and uploaded.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{OnceLock, mpsc};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Instant;
+
+use kfactory_layers::chain::{chain_id, extend};
+use kfactory_layers::compress::Compression;
+use kfactory_layers::diff::{CaptureOptions, capture_upper};
+use kfactory_layers::digest::Digest;
+use kfactory_layers::layer::{LayerInfo, LayerWriter};
+use kfactory_layers::manifest::Descriptor;
+use kfactory_layers::root::Root;
+use kfactory_sandbox::overlay::OverlayMount;
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::outputs::Outputs;
+use super::{BaseImage, Clock, Options, base};
+use crate::error::{Context as _, Error, Result};
+use crate::exec::{self, Environment, Target};
+use crate::framework::{self, Framework};
+use crate::plan::{Facts, LayerUnit, Plan};
+use crate::progress::Reporter;
+use crate::request::Request;
+use crate::step::{Action, Step};
+use crate::store::{Run, StepRecord, Store, boot_id};
+
+/// Part of every cache key: raised when the same actions begin to mean something else.
+const CACHE_FORMAT: u32 = 1;
+
+/// A layer of the result.
+#[derive(Debug, Clone)]
+pub(super) struct MadeLayer {
+    pub(super) name: String,
+    pub(super) info: LayerInfo,
+    pub(super) cached: bool,
+}
+
+/// What the layers of one run share.
+pub(super) struct Builder<'a> {
+    pub(super) request: &'a Request,
+    pub(super) options: &'a Options,
+    pub(super) store: &'a Store,
+    pub(super) run: &'a Run,
+    pub(super) clock: &'a Clock,
+    pub(super) compression: Compression,
+    pub(super) framework: &'a framework::FrameworkSpec,
+    pub(super) runtime: &'a Runtime,
+    pub(super) reporter: &'a Reporter,
+    pub(super) outputs: &'a Outputs<'a>,
+}
+
+/// A layer of a running build.
+enum Pending<'scope> {
+    Ready(MadeLayer),
+    Capturing(String, ScopedJoinHandle<'scope, Result<LayerInfo>>),
+}
+
+/// A layer that has run and waits to be captured.
+struct Finished {
+    name: String,
+    key: Digest,
+    /// Its directory below `changes/`.
+    changes: String,
+    /// What stood below it, topmost first.
+    lowers: Vec<PathBuf>,
+}
+
+impl Builder<'_> {
+    /// Makes every layer of `plan` on top of the base's `tree`.
+    ///
+    /// # Errors
+    ///
+    /// The first step that fails. Layers that were whole by then stay in the step cache.
+    pub(super) fn build(&self, plan: &Plan, facts: &Facts, base: &BaseImage, tree: &Path) -> Result<Vec<MadeLayer>> {
+        let framework = OnceLock::new();
+        let resolve = || framework.get_or_init(|| self.resolve_framework(facts)).clone();
+        let needed = plan.steps.iter().any(uses_framework);
+        std::thread::scope(|scope| {
+            if needed {
+                // Fetched or built while packages install; whoever needs it first waits for it.
+                scope.spawn(|| drop(resolve()));
+            }
+            let (cached, keys) = self.cached_prefix(plan, base, &resolve)?;
+            for layer in &cached {
+                self.reporter.cached(&layer.name);
+                self.outputs.layer(&layer.info);
+            }
+            let mut pending: Vec<Pending<'_>> = cached.iter().cloned().map(Pending::Ready).collect();
+            let outcome = if cached.len() < plan.layers.len() {
+                let env = self.environment(plan, facts, base, &resolve)?;
+                let lowers = self.stack_below(base, tree, &cached, &keys)?;
+                self.run_rest(scope, &env, plan, base, &cached, lowers, &mut pending)
+            } else {
+                Ok(())
+            };
+            // Captures are waited for even when a step failed: what is whole goes into the cache.
+            let made: Result<Vec<MadeLayer>> = pending.into_iter().map(Pending::wait).collect();
+            outcome.and(made)
+        })
+    }
+
+    /// Runs the layers after the cached ones, each on top of all before it.
+    #[allow(clippy::too_many_arguments, reason = "called once; a struct would be made and taken apart again")]
+    fn run_rest<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        env: &Environment<'_>,
+        plan: &Plan,
+        base: &BaseImage,
+        cached: &[MadeLayer],
+        mut lowers: Vec<PathBuf>,
+        pending: &mut Vec<Pending<'scope>>,
+    ) -> Result<()> {
+        let mut key = self.key_after(plan, base, cached.len(), env.framework)?;
+        let chain = cached.iter().fold(base_chain(base), |chain, layer| extend(chain, layer.info.diff_id));
+        let (sender, mut below) = mpsc::channel();
+        let _ = sender.send(chain);
+        for (index, unit) in plan.layers.iter().enumerate().skip(cached.len()) {
+            key = self.key(&key, plan, unit, base, env.framework)?;
+            let changes = self.run_unit(env, plan, unit, index, &lowers)?;
+            let upper = self.store.changes(&changes);
+            let finished = Finished { name: unit.name.clone(), key, changes, lowers: lowers.clone() };
+            let (above, next) = mpsc::channel();
+            let chain = std::mem::replace(&mut below, next);
+            let job = scope.spawn(move || self.capture_and_record(&finished, &chain, &above));
+            pending.push(Pending::Capturing(unit.name.clone(), job));
+            lowers.insert(0, upper);
+        }
+        Ok(())
+    }
+
+    /// Captures a finished layer, hands it to the destinations and records it in the step cache.
+    ///
+    /// `chain` receives the chain ID of everything below, once that is known; `above` is told this layer's own.
+    fn capture_and_record(&self, layer: &Finished, chain: &mpsc::Receiver<Digest>, above: &mpsc::Sender<Digest>) -> Result<LayerInfo> {
+        let start = Instant::now();
+        let upper = self.store.changes(&layer.changes);
+        let info = self.capture(&upper, &layer.lowers).map_err(|error| error.context(format!("capturing layer `{}`", layer.name)))?;
+        self.reporter.layer_done(&layer.name, info.uncompressed_size, info.size, start.elapsed());
+        self.outputs.layer(&info);
+        // Without an answer the layer below failed, and that error is the one to report.
+        let Ok(parent) = chain.recv() else {
+            return Ok(info);
+        };
+        let record = StepRecord {
+            layer: layer.name.clone(),
+            parent,
+            changes: layer.changes.clone(),
+            blobs: [(self.compression.to_string(), info.clone())].into(),
+            boot: boot_id(),
+        };
+        self.store.put_step(&layer.key, &record)?;
+        let _ = above.send(extend(parent, info.diff_id));
+        Ok(info)
+    }
+
+    /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
+    fn key(&self, parent: &Digest, plan: &Plan, unit: &LayerUnit, base: &BaseImage, framework: &ResolveFramework<'_>) -> Result<Digest> {
+        let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
+        let inputs = if steps.iter().any(|step| uses_framework(step)) { identity(&framework()?) } else { String::new() };
+        let definition = json!({
+            "format": CACHE_FORMAT,
+            "tool": env!("CARGO_PKG_VERSION"),
+            "parent": parent,
+            "layer": unit.name,
+            "steps": steps,
+            "inputs": inputs,
+            "env": base.image.env(),
+            "network": self.request.network,
+            "clamp": self.clock.clamp(),
+        });
+        Ok(Digest::of(definition.to_string().as_bytes()))
+    }
+
+    /// Returns the key of the layer below layer `count`: the base's chain ID, carried through the first `count` layers.
+    fn key_after(&self, plan: &Plan, base: &BaseImage, count: usize, framework: &ResolveFramework<'_>) -> Result<Digest> {
+        plan.layers[..count].iter().try_fold(base_chain(base), |key, unit| self.key(&key, plan, unit, base, framework))
+    }
+
+    /// Returns the layers, from the bottom, that the cache holds in the wanted compression, and their keys.
+    fn cached_prefix(&self, plan: &Plan, base: &BaseImage, framework: &ResolveFramework<'_>) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
+        let (mut layers, mut keys) = (Vec::new(), Vec::new());
+        let mut chain = base_chain(base);
+        let mut key = chain;
+        if self.options.no_cache {
+            return Ok((layers, keys));
+        }
+        for unit in &plan.layers {
+            key = self.key(&key, plan, unit, base, framework)?;
+            let record = self.store.step(&key).filter(|record| record.parent == chain);
+            let Some(info) = record.and_then(|record| record.blobs.get(&self.compression.to_string()).cloned()) else {
+                break;
+            };
+            chain = extend(chain, info.diff_id);
+            layers.push(MadeLayer { name: unit.name.clone(), info, cached: true });
+            keys.push(key);
+        }
+        Ok((layers, keys))
+    }
+
+    /// Returns the directories below the first layer that has to run.
+    fn stack_below(&self, base: &BaseImage, tree: &Path, cached: &[MadeLayer], keys: &[Digest]) -> Result<Vec<PathBuf>> {
+        let mut lowers = vec![tree.to_owned()];
+        for key in keys {
+            let changes = self.store.step(key).and_then(|record| self.store.trusted_changes(&record));
+            match changes {
+                Some(changes) => lowers.insert(0, changes),
+                None => return self.rebuilt_stack(base, cached),
+            }
+        }
+        Ok(lowers)
+    }
+
+    /// Makes one flattened tree of the base and the cached layers, from their blobs.
+    fn rebuilt_stack(&self, base: &BaseImage, cached: &[MadeLayer]) -> Result<Vec<PathBuf>> {
+        let mut layers: Vec<(Descriptor, Digest)> =
+            base.image.layers().iter().cloned().zip(base.image.diff_ids().iter().copied()).collect();
+        layers.extend(cached.iter().map(|layer| (layer.info.descriptor(), layer.info.diff_id)));
+        let tree = base::flatten(&layers, self.store, self.run, self.options, self.reporter)?;
+        Ok(vec![tree])
+    }
+
+    fn environment<'e>(&'e self, plan: &Plan, facts: &'e Facts, base: &BaseImage, framework: &'e ResolveFramework<'e>) -> Result<Environment<'e>> {
+        let cache = format!("packages/{}-{}-{}", facts.distro.id, facts.distro.version, facts.architecture());
+        let scratch = self.run.dir().join("scratch");
+        fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
+        Ok(Environment {
+            request: self.request,
+            facts,
+            image_env: base.image.env().into_iter().map(str::to_owned).collect(),
+            framework,
+            package_cache: self.store.cache_dir(&cache)?,
+            scratch,
+            clamp_mtime: self.clock.clamp(),
+            created: self.clock.created(),
+            later_packages: later_packages(plan),
+            packages: exec::PackageSession::default(),
+            jobs: self.options.jobs,
+            reporter: self.reporter,
+            cancel: self.options.cancel.clone(),
+        })
+    }
+
+    /// Runs the steps of one layer on a fresh overlay and returns the name of its changes directory.
+    fn run_unit(&self, env: &Environment<'_>, plan: &Plan, unit: &LayerUnit, index: usize, lowers: &[PathBuf]) -> Result<String> {
+        let id = self.run.changes_id(index);
+        let upper = self.store.changes(&id);
+        let work = self.run.dir().join(format!("work-{index}"));
+        let mounted = self.run.dir().join("root");
+        for dir in [&upper, &work, &mounted] {
+            fs::create_dir_all(dir).context(|| format!("creating {}", dir.display()))?;
+        }
+        copy_root_metadata(&lowers[0], &upper)?;
+        let mount =
+            OverlayMount::mount(lowers, &upper, &work, &mounted).map_err(|error| Error::from_source(&error).hints(error.hints()))?;
+        let target = Target { root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?, path: &mounted };
+        for &step in &unit.steps {
+            exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
+        }
+        exec::normalize(&target.root, self.clock.created()).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
+        drop(target);
+        mount.unmount().map_err(|error| Error::from_source(&error))?;
+        exec::prune(&upper).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
+        Ok(id)
+    }
+
+    /// Writes the changes as a layer blob: one pass from the tree to both digests and the file.
+    fn capture(&self, upper: &Path, lowers: &[PathBuf]) -> Result<LayerInfo> {
+        let doing = || format!("writing the changes in {}", upper.display());
+        let blob = self.store.blobs().writer().context(doing)?;
+        let mut writer = LayerWriter::new(blob, self.compression, self.options.jobs).context(doing)?;
+        let options = CaptureOptions { clamp_mtime: self.clock.clamp(), ..CaptureOptions::default() };
+        capture_upper(upper, lowers, &options, &mut writer).context(doing)?;
+        let (blob, info) = writer.finish().context(doing)?;
+        blob.commit_as(&info.digest, info.size).context(doing)?;
+        Ok(info)
+    }
+
+    fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
+        super::framework::resolve(self.framework, facts.architecture(), self.store, self.options, self.runtime, self.reporter)
+    }
+}
+
+/// Returns the Kairos binaries, waiting for them if need be.
+type ResolveFramework<'a> = dyn Fn() -> Result<Framework> + Sync + 'a;
+
+impl Pending<'_> {
+    fn wait(self) -> Result<MadeLayer> {
+        match self {
+            Pending::Ready(layer) => Ok(layer),
+            Pending::Capturing(name, job) => {
+                let info = job.join().map_err(|_| Error::internal(format!("capturing layer `{name}` panicked")))??;
+                Ok(MadeLayer { name, info, cached: false })
+            }
+        }
+    }
+}
+
+/// Returns every package name of the plan: what one step installs, the step before it can fetch.
+fn later_packages(plan: &Plan) -> Vec<String> {
+    plan.steps
+        .iter()
+        .flat_map(|step| &step.actions)
+        .flat_map(|action| match action {
+            Action::Packages { install, .. } => install.as_slice(),
+            _ => &[],
+        })
+        .cloned()
+        .collect()
+}
+
+/// Returns what names the binaries by content, wherever they came from.
+fn identity(framework: &Framework) -> String {
+    framework.files.iter().map(|file| format!("{}={}\n", file.target.display(), file.sha256)).collect()
+}
+
+fn uses_framework(step: &Step) -> bool {
+    step.actions.iter().any(|action| matches!(action, Action::Framework { .. }))
+}
+
+/// Returns the chain ID of the base; an image without layers is named by the digest of nothing.
+fn base_chain(base: &BaseImage) -> Digest {
+    chain_id(base.image.diff_ids()).unwrap_or_else(|| Digest::of(b""))
+}
+
+/// Gives the upper directory the mode, owner and time of the directory it covers: overlayfs shows the upper one's.
+fn copy_root_metadata(below: &Path, upper: &Path) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    let doing = || format!("preparing {}", upper.display());
+    let metadata = fs::metadata(below).context(doing)?;
+    chown(upper, Some(metadata.uid()), Some(metadata.gid())).context(doing)?;
+    fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777)).context(doing)?;
+    let times = fs::FileTimes::new().set_modified(metadata.modified().context(doing)?);
+    fs::File::open(upper).and_then(|dir| dir.set_times(times)).context(doing)
+}

@@ -1,0 +1,229 @@
+//! The conversion: a base image in, a Kairos image out, layer by layer.
+//!
+//! ```text
+//! preflight   everything that would fail late is tried first
+//! base        pulled, unpacked once, recognised
+//! plan        pure: facts + request -> steps
+//! layers      cached, or run on an overlay; captured and compressed while the next one runs
+//! outputs     uploaded as soon as each layer is whole; manifest last
+//! ```
+
+mod base;
+mod clock;
+mod framework;
+mod layers;
+mod outputs;
+mod preflight;
+
+use std::path::PathBuf;
+
+use kfactory_layers::compress::Compression;
+use kfactory_layers::digest::Digest;
+use kfactory_layers::image::Image;
+use kfactory_layers::platform::Platform;
+use kfactory_sandbox::CancelToken;
+
+pub use base::{BaseImage, facts_of, facts_of_dir};
+pub use clock::Clock;
+pub use framework::image as framework_image;
+
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::plan;
+use crate::progress::Reporter;
+use crate::registry::Registry;
+use crate::request::{CheckedRequest, Request};
+use crate::store::{Access, Store};
+
+/// How a conversion is carried out, as opposed to what it makes.
+#[derive(Debug)]
+pub struct Options {
+    /// The store's directory.
+    pub store: PathBuf,
+    /// The registry client.
+    pub registry: Registry,
+    /// Transfers at a time, and threads for compression.
+    pub jobs: usize,
+    /// Whether cached layers are left unused.
+    pub no_cache: bool,
+    /// Set when the user stops the run.
+    pub cancel: CancelToken,
+}
+
+/// What a conversion made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The name under which the result stands in the store.
+    pub store_name: String,
+    /// Every destination, as written by the user.
+    pub destinations: Vec<String>,
+    /// The sum of all layer blobs in bytes.
+    pub size_bytes: u64,
+    /// How many of the new layers came from the cache.
+    pub cached_layers: usize,
+    /// How many new layers there are.
+    pub new_layers: usize,
+}
+
+/// Converts a base image as `request` says.
+///
+/// Must run inside the stage (see `kfactory_sandbox::stage`), where the caller is root of a user namespace.
+///
+/// # Errors
+///
+/// Usage errors before anything is pulled; errors of the outside world; [`Kind::Step`] when a command of a step fails.
+/// Nothing is pushed under a tag unless everything else succeeded; finished layers stay in the step cache.
+pub fn convert(request: &Request, options: &Options, runtime: &tokio::runtime::Runtime, reporter: &Reporter) -> Result<Converted> {
+    let checked = request.validate()?;
+    let compression = parse_compression(&request.compression)?;
+    let platform = parse_platform(request.platform.as_deref())?;
+    let framework_spec: crate::framework::FrameworkSpec = request.framework.parse().map_err(usage)?;
+    let clock = Clock::from_env()?;
+    preflight::local(&options.store, &checked.destinations)?;
+    let store = Store::open(&options.store, Access::Shared)?;
+    let run = store.start_run()?;
+
+    let push_rights = preflight::start_push_checks(runtime, &options.registry, &checked.destinations);
+    let base = base::open(&checked.base, &platform, &store, &run, options, runtime, reporter)?;
+    push_rights.wait(runtime)?;
+    let outputs = outputs::Outputs::new(&checked.destinations, options, &store, runtime, reporter);
+    outputs.base_layers(&base);
+
+    let tree = base::unpack(&base, &store, &run, options, reporter)?;
+    let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
+    let plan = plan::plan(&facts, request, &checked.version)?;
+    reporter.note(&format!("converting {} ({}) as {}", facts.distro.name, facts.architecture(), checked.version));
+
+    let made = layers::Builder {
+        request,
+        options,
+        store: &store,
+        run: &run,
+        clock: &clock,
+        compression,
+        framework: &framework_spec,
+        runtime,
+        reporter,
+        outputs: &outputs,
+    }
+    .build(&plan, &facts, &base, &tree)?;
+
+    let image = finish_image(&base, &checked, &made, &clock);
+    let digest = image.manifest_digest();
+    let store_name = store_name(&checked);
+    outputs.finish(&image, &store_name)?;
+    Ok(Converted {
+        digest,
+        store_name,
+        destinations: checked.destinations.iter().map(ToString::to_string).collect(),
+        size_bytes: image.layers().iter().map(|layer| layer.size).sum(),
+        cached_layers: made.iter().filter(|layer| layer.cached).count(),
+        new_layers: made.len(),
+    })
+}
+
+/// Reads `--compression`.
+///
+/// # Errors
+///
+/// A usage error that says what is known.
+pub fn parse_compression(text: &str) -> Result<Compression> {
+    text.parse().map_err(usage)
+}
+
+/// Reads `--platform`; without one, this machine's.
+///
+/// # Errors
+///
+/// A usage error for a malformed platform.
+pub fn parse_platform(text: Option<&str>) -> Result<Platform> {
+    text.map_or_else(|| Ok(Platform::host()), |text| Platform::parse(text).map_err(usage))
+}
+
+fn usage(error: impl std::error::Error + 'static) -> Error {
+    Error::from_source(&error).kind_is(Kind::Usage)
+}
+
+fn finish_image(base: &BaseImage, checked: &CheckedRequest, made: &[layers::MadeLayer], clock: &Clock) -> Image {
+    let mut image = base.image.to_oci();
+    for layer in made {
+        let history = kfactory_layers::image::History::by(format!("kfactory {}", layer.name)).at(clock.created());
+        image = image.append_layer(&layer.info, history);
+    }
+    image = image
+        .with_created(clock.created())
+        .with_label("org.opencontainers.image.version", &checked.version.to_string())
+        .with_annotation("org.opencontainers.image.base.digest", &base.digest.to_string());
+    if let crate::location::Location::Registry(reference) = &checked.base {
+        image = image.with_annotation("org.opencontainers.image.base.name", &reference.to_string());
+    }
+    image
+}
+
+fn store_name(checked: &CheckedRequest) -> String {
+    match checked.destinations.first() {
+        Some(destination) => destination.to_string(),
+        None => format!("{}-kairos:{}", plain(&checked.base.to_string()), checked.version),
+    }
+}
+
+/// Makes a readable name of a base: its last component without tag or digest.
+fn plain(base: &str) -> String {
+    let last = base.rsplit('/').next().unwrap_or(base);
+    let name = last.split('@').next().unwrap_or(last);
+    let clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' }).collect();
+    clean.trim_matches('-').to_owned()
+}
+
+/// Opens the image at `location` and makes sure that all its blobs are in the store.
+///
+/// # Errors
+///
+/// As for pulling: unknown references, refused credentials, damaged blobs.
+pub fn fetch(
+    location: &crate::location::Location,
+    platform: &Platform,
+    store: &Store,
+    options: &Options,
+    runtime: &tokio::runtime::Runtime,
+    reporter: &Reporter,
+) -> Result<BaseImage> {
+    let run = store.start_run()?;
+    base::open(location, platform, store, &run, options, runtime, reporter)
+}
+
+/// Writes `image`, whose blobs are in the store, to every destination.
+///
+/// # Errors
+///
+/// The first destination that refuses it.
+pub fn write(
+    base: &BaseImage,
+    destinations: &[crate::location::Location],
+    store: &Store,
+    options: &Options,
+    runtime: &tokio::runtime::Runtime,
+    reporter: &Reporter,
+) -> Result<()> {
+    preflight::start_push_checks(runtime, &options.registry, destinations).wait(runtime)?;
+    let outputs = outputs::Outputs::new(destinations, options, store, runtime, reporter);
+    outputs.base_layers(base);
+    outputs.finish_unrecorded(&base.image).context(|| "writing the image".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_without_a_destination_gets_a_readable_name() {
+        for (base, name) in [
+            ("docker.io/library/ubuntu:24.04", "ubuntu-24.04"),
+            ("dir:/srv/rootfs", "rootfs"),
+            ("ghcr.io/a/b@sha256:00", "b"),
+        ] {
+            assert_eq!(plain(base), name);
+        }
+    }
+}

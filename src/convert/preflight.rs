@@ -1,0 +1,115 @@
+//! What is tried before the long work: a run that must fail, fails in the first two seconds.
+
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use crate::error::{Context as _, Error, Result};
+use crate::location::Location;
+use crate::progress::bytes_text;
+use crate::registry::Registry;
+
+/// A converted Debian needs about 2 GiB in the store: base tree, changes and blobs. Twice that leaves room.
+const NEEDED_BYTES: u64 = 4 << 30;
+
+/// Checks what this machine must offer: bubblewrap, space in the store, writable destinations.
+///
+/// # Errors
+///
+/// The first thing that is missing, with its remedy.
+pub(super) fn local(store: &Path, destinations: &[Location]) -> Result<()> {
+    bubblewrap()?;
+    std::fs::create_dir_all(store).context(|| format!("creating the store in {}", store.display()))?;
+    space(store, NEEDED_BYTES)?;
+    for destination in destinations {
+        local_destination(destination).map_err(|error| error.context(format!("cannot write to `{destination}`")))?;
+    }
+    Ok(())
+}
+
+fn bubblewrap() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join("bwrap").is_file()) {
+        return Ok(());
+    }
+    Err(Error::user("`bwrap` is not on the PATH: steps run in its sandbox")
+        .hint("`apt-get install bubblewrap`, `dnf install bubblewrap` or `apk add bubblewrap`"))
+}
+
+fn space(dir: &Path, needed: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(dir).context(|| format!("asking for free space in {}", dir.display()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < needed {
+        return Err(Error::user(format!(
+            "the store in {} has {} free, a conversion needs up to {}",
+            dir.display(),
+            bytes_text(free),
+            bytes_text(needed)
+        ))
+        .hint("`kfactory store gc` frees what no image needs; `--store DIR` uses another disk"));
+    }
+    Ok(())
+}
+
+fn local_destination(destination: &Location) -> Result<()> {
+    let dir = match destination {
+        Location::Layout { dir, .. } => {
+            std::fs::create_dir_all(dir).context(|| format!("creating {}", dir.display()))?;
+            dir.clone()
+        }
+        Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
+            if file.is_dir() {
+                return Err(Error::user(format!("{} is a directory", file.display())));
+            }
+            match file.parent() {
+                Some(parent) if parent != Path::new("") => parent.to_owned(),
+                _ => PathBuf::from("."),
+            }
+        }
+        _ => return Ok(()),
+    };
+    tempfile::tempfile_in(&dir).map(|_| ()).context(|| format!("writing into {}", dir.display()))
+}
+
+/// Push checks under way in the background.
+#[derive(Debug)]
+pub(super) struct PushChecks {
+    tasks: JoinSet<Result<()>>,
+}
+
+/// Starts asking every registry destination whether it would take an upload.
+pub(super) fn start_push_checks(runtime: &Runtime, registry: &Registry, destinations: &[Location]) -> PushChecks {
+    let mut tasks = JoinSet::new();
+    for destination in destinations {
+        let Location::Registry(reference) = destination.clone() else {
+            continue;
+        };
+        let registry = registry.clone();
+        tasks.spawn_on(
+            async move {
+                registry.check_push(&reference).await.map_err(|error| {
+                    Error::from_source(&error).hints(error.hints()).context(format!("cannot push to `{reference}`"))
+                })
+            },
+            runtime.handle(),
+        );
+    }
+    PushChecks { tasks }
+}
+
+impl PushChecks {
+    /// Waits for all answers.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    pub(super) fn wait(mut self, runtime: &Runtime) -> Result<()> {
+        runtime.block_on(async {
+            while let Some(answer) = self.tasks.join_next().await {
+                answer.map_err(|error| Error::internal(format!("a push check ended early: {error}")))??;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,617 @@
+//! apt and dpkg: the command lines, configuration and environment that install packages fast and without a trace.
+//!
+//! Mechanism only; what is installed and what of it stays in the image is decided elsewhere ([`super::packages`],
+//! [`super::debian`]). Nothing here touches a disk. The engine writes [`Workspace::files`] to a tmpfs, mounts its caches
+//! beside them and runs the commands with [`Workspace::environment`]; the rootfs itself gets no configuration, so there
+//! is none to take out of it again.
+//!
+//! # Holding back
+//!
+//! Packages rebuild the initrd whenever one of them is configured: a kernel hook and a dpkg trigger each take longer than
+//! installing everything else. Both find their tool through `PATH`, so a directory of commands that do nothing, in front
+//! of the others, holds them back. A file in place of the real tool would be in dpkg's way when the package that owns
+//! it is unpacked; a diversion or a policy file would have to be removed again.
+
+use std::fmt;
+
+/// Commands that package scripts call and that must do nothing while an image is built.
+///
+/// * `dracut`, `update-initramfs`, `mkinitramfs`: the initrd is built once, at the end, by its own step.
+/// * `update-grub`: an image has no disk to configure a boot loader for.
+/// * `ssh-keygen`: host keys are made when a machine boots first; keys in an image would be shared by all machines.
+/// * `invoke-rc.d`, `start-stop-daemon`: nothing may be started in the rootfs.
+pub const HELD_BACK: &[&str] = &[
+    "dracut",
+    "invoke-rc.d",
+    "mkinitramfs",
+    "ssh-keygen",
+    "start-stop-daemon",
+    "update-grub",
+    "update-initramfs",
+];
+
+/// The body of a held-back command.
+const NO_OP: &str = "#!/bin/sh\nexit 0\n";
+
+/// Where the rootfs' own commands are, in the order Debian searches.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A file for the workspace, to be written before apt runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkFile {
+    /// Absolute path inside the sandbox.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// The whole content.
+    pub content: String,
+}
+
+/// The directory inside the sandbox that holds everything apt needs and everything it leaves behind.
+///
+/// It must not be part of the rootfs that is captured: a tmpfs with mounts in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    root: String,
+    source_date_epoch: u64,
+    ahead: bool,
+}
+
+impl Workspace {
+    /// Describes a workspace at `root`, an absolute path without a trailing slash. `source_date_epoch` is in seconds; tools
+    /// that record the day (such as useradd in `/etc/shadow`) take it instead of today.
+    pub fn new(root: impl Into<String>, source_date_epoch: u64) -> Self {
+        Self {
+            root: root.into(),
+            source_date_epoch,
+            ahead: false,
+        }
+    }
+
+    /// Lets dpkg take packages that [`Workspace::decompress_ahead`] has decompressed; others it decompresses itself.
+    ///
+    /// Decompression is a third of the work of unpacking. It needs no order and no lock, so it can use the cores and the time
+    /// that downloading leaves idle.
+    pub fn with_packages_ahead(self) -> Self {
+        Self {
+            ahead: true,
+            ..self
+        }
+    }
+
+    /// Where the `.deb` files are taken from and downloaded to. Mount a directory of this build here, filled with
+    /// (hard links to) what the shared cache has: apt trusts a file with the right name and size, and locks the directory.
+    pub fn archives(&self) -> String {
+        format!("{}/archives", self.root)
+    }
+
+    /// Where the repositories' indexes are. Builds with the same sources can share it one after another, not at once.
+    pub fn lists(&self) -> String {
+        format!("{}/lists", self.root)
+    }
+
+    /// Where decompressed packages are: the file system archive of `NAME.deb` as `NAME.deb.tar`, complete or not there.
+    pub fn unpacked(&self) -> String {
+        format!("{}/unpacked", self.root)
+    }
+
+    /// The directories to create, parents first. apt changes the owner of the `partial` ones to its download user.
+    pub fn directories(&self) -> Vec<String> {
+        [
+            "",
+            "/bin",
+            "/cache",
+            "/log",
+            "/archives",
+            "/archives/partial",
+            "/lists",
+            "/lists/partial",
+            "/unpacked",
+        ]
+        .iter()
+        .map(|name| format!("{}{name}", self.root))
+        .collect()
+    }
+
+    /// The files to write into those directories: apt's configuration and the commands that are held back.
+    pub fn files(&self) -> Vec<WorkFile> {
+        let config = WorkFile {
+            path: self.config_path(),
+            mode: 0o644,
+            content: self.config(),
+        };
+        let held_back = HELD_BACK.iter().map(|name| WorkFile {
+            path: format!("{}/bin/{name}", self.root),
+            mode: 0o755,
+            content: NO_OP.to_owned(),
+        });
+        let dpkg_deb = self.ahead.then(|| WorkFile {
+            path: format!("{}/bin/dpkg-deb", self.root),
+            mode: 0o755,
+            content: self.dpkg_deb(),
+        });
+        std::iter::once(config)
+            .chain(held_back)
+            .chain(dpkg_deb)
+            .collect()
+    }
+
+    /// The environment of every apt command, complete: nothing of the caller's environment belongs in it but proxies.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let fixed = [
+            ("DEBIAN_FRONTEND", "noninteractive"),
+            ("DEBIAN_PRIORITY", "critical"),
+            ("DEBCONF_NOWARNINGS", "yes"),
+            ("APT_LISTCHANGES_FRONTEND", "none"),
+            ("NEEDRESTART_SUSPEND", "1"),
+            ("UCF_FORCE_CONFFOLD", "1"),
+            // Kernel hooks of dracut and initramfs-tools do nothing then, and no link to an initrd that never comes is made.
+            ("INITRD", "No"),
+            ("LC_ALL", "C.UTF-8"),
+            ("HOME", "/root"),
+        ];
+        let mut environment: Vec<_> = fixed.map(|(name, value)| (name, value.to_owned())).into();
+        environment.push(("PATH", self.path()));
+        environment.push(("SOURCE_DATE_EPOCH", self.source_date_epoch.to_string()));
+        environment
+    }
+
+    /// Builds the command line that does `operation`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPackage`] for a name that is an option, a pattern or an action to apt (`foo-` removes `foo`).
+    pub fn command(&self, operation: Operation<'_>) -> Result<Vec<String>, InvalidPackage> {
+        self.arguments(operation, None)
+    }
+
+    /// Builds the command line that lists what `operation` would download, for [`parse_uris`], and changes nothing.
+    ///
+    /// What is in [`Workspace::archives`] already is not listed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::command`].
+    pub fn list_downloads(&self, operation: Operation<'_>) -> Result<Vec<String>, InvalidPackage> {
+        self.arguments(operation, Some("--print-uris"))
+    }
+
+    /// Builds the command line that downloads what `operation` needs into [`Workspace::archives`], and installs nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::command`].
+    pub fn download(&self, operation: Operation<'_>) -> Result<Vec<String>, InvalidPackage> {
+        self.arguments(operation, Some("--download-only"))
+    }
+
+    fn arguments(
+        &self,
+        operation: Operation<'_>,
+        option: Option<&str>,
+    ) -> Result<Vec<String>, InvalidPackage> {
+        let config = format!("--config-file={}", self.config_path());
+        let (verb, names) = match operation {
+            Operation::Update => ("update", &[][..]),
+            Operation::Upgrade => ("upgrade", &[][..]),
+            Operation::Install(names) => ("install", names),
+        };
+        let mut line = vec!["apt-get", config.as_str(), "--quiet"];
+        line.extend(option);
+        line.push(verb);
+        for name in names {
+            line.push(package_name(name)?);
+        }
+        Ok(line.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Builds the command line that decompresses what is in [`Workspace::archives`] into [`Workspace::unpacked`], `jobs` files
+    /// at a time, the largest first. It may run while apt downloads or installs; a file is visible when it is whole.
+    ///
+    /// Its failure is no error of the build: dpkg decompresses what is missing and names what is damaged.
+    pub fn decompress_ahead(&self, jobs: usize) -> Vec<String> {
+        let one = format!(
+            r#"tar="{}/$1.tar"; [ -e "$tar" ] || {{ /usr/bin/dpkg-deb --fsys-tarfile "$1" >"$tar.part" && mv "$tar.part" "$tar"; }}"#,
+            self.unpacked()
+        );
+        let script = r#"cd "$1" && ls -S | grep '[.]deb$' | xargs -r -n 1 -P "$2" sh -c "$3" sh"#;
+        let line = [
+            "sh",
+            "-c",
+            script,
+            "sh",
+            &self.archives(),
+            &jobs.max(1).to_string(),
+            &one,
+        ];
+        line.map(str::to_owned).into()
+    }
+
+    /// The `dpkg-deb` that dpkg finds first. apt hands files over as numbered links in a directory of its own.
+    fn dpkg_deb(&self) -> String {
+        format!(
+            r#"#!/bin/sh
+if [ "$1" = --fsys-tarfile ]; then
+    name=${{2##*/}}
+    case $2 in */apt-dpkg-install-*/*) name=${{name#*-}} ;; esac
+    if [ -e "{unpacked}/$name.tar" ]; then exec cat "{unpacked}/$name.tar"; fi
+fi
+exec /usr/bin/dpkg-deb "$@"
+"#,
+            unpacked = self.unpacked()
+        )
+    }
+
+    fn config_path(&self) -> String {
+        format!("{}/apt.conf", self.root)
+    }
+
+    fn path(&self) -> String {
+        format!("{}/bin:{SYSTEM_PATH}", self.root)
+    }
+
+    /// Writes apt's configuration. It goes on the command line: what `APT_CONFIG` names is read before the rootfs' own
+    /// files, which would then win. Hooks of the rootfs are cleared: they clean caches that lie elsewhere now, write
+    /// indexes nobody asked for, or ask questions before package scripts ask them again.
+    fn config(&self) -> String {
+        let root = &self.root;
+        let path = self.path();
+        format!(
+            r#"APT::Install-Recommends "false";
+APT::Get::Assume-Yes "true";
+APT::Get::List-Cleanup "false";
+APT::Keep-Downloaded-Packages "true";
+Binary::apt-get::APT::Keep-Downloaded-Packages "true";
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Pre-Invoke;
+#clear DPkg::Post-Invoke;
+#clear DPkg::Pre-Install-Pkgs;
+Acquire::Languages "none";
+Acquire::GzipIndexes "false";
+Acquire::Retries "3";
+Acquire::ForceHash "SHA256";
+Dir::Cache "{root}/cache";
+Dir::Cache::Archives "{root}/archives";
+Dir::State::Lists "{root}/lists";
+Dir::Log "{root}/log";
+Dir::Log::Planner "/dev/null";
+DPkg::Use-Pty "0";
+DPkg::Path "{path}";
+DPkg::Options {{ "--force-unsafe-io"; "--force-confdef"; "--force-confold"; "--log=/dev/null"; }};
+"#
+        )
+    }
+}
+
+/// What apt is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// Fetch the repositories' indexes.
+    Update,
+    /// Bring every installed package up to date; removes nothing.
+    Upgrade,
+    /// Install these packages and what they depend on, without what they only recommend.
+    Install(&'a [&'a str]),
+}
+
+/// A name that apt would not read as one package.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not a package name")]
+pub struct InvalidPackage {
+    /// The name as it was given.
+    pub name: String,
+}
+
+/// Accepts a package name with an optional architecture and version: `libc6`, `libc6:amd64`, `jq=1.6-2`.
+///
+/// A name ends in `-` or `+` only where that is part of it: `g++` is a package, `foo-` an order to remove one.
+fn package_name(name: &str) -> Result<&str, InvalidPackage> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b".+-:=~".contains(&b);
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let valid = starts_well && name.bytes().all(allowed) && !name.ends_with('-');
+    valid.then_some(name).ok_or_else(|| InvalidPackage {
+        name: name.to_owned(),
+    })
+}
+
+/// One file that apt would download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageUri {
+    /// Where it is, percent-encoded as apt gave it. The scheme is the repository's: mostly `http` or `https`.
+    pub url: String,
+    /// The name it must have in [`Workspace::archives`].
+    pub filename: String,
+    /// Its exact size in bytes.
+    pub size_bytes: u64,
+    /// Its hash, from the signed index.
+    pub hash: PackageHash,
+}
+
+/// A hash of a package file, in lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackageHash {
+    /// SHA-256, 64 digits.
+    Sha256(String),
+    /// SHA-512, 128 digits.
+    Sha512(String),
+}
+
+impl fmt::Display for PackageHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(digits) => write!(f, "sha256:{digits}"),
+            Self::Sha512(digits) => write!(f, "sha512:{digits}"),
+        }
+    }
+}
+
+/// What [`parse_uris`] could not use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UriError {
+    /// The line does not have the four parts.
+    #[error("apt listed a download this program cannot read: {line:?}")]
+    Malformed {
+        /// The line.
+        line: String,
+    },
+    /// The name is no plain file name.
+    #[error("apt listed a download with an unusable name: {filename:?}")]
+    Filename {
+        /// The name.
+        filename: String,
+    },
+    /// The repository gives nothing better than MD5 or SHA-1, with which a forged file could not be told.
+    #[error("no strong hash for package {filename:?}: {hash:?}")]
+    WeakHash {
+        /// The file's name.
+        filename: String,
+        /// What stands in the hash's place.
+        hash: String,
+    },
+}
+
+/// Reads the output of [`Workspace::list_downloads`]: one line `'URL' FILENAME SIZE HASH` for each file, other lines ignored.
+///
+/// # Errors
+///
+/// [`UriError`] for the first line that starts like a download and is not one that can be verified.
+pub fn parse_uris(output: &str) -> Result<Vec<PackageUri>, UriError> {
+    output
+        .lines()
+        .filter(|line| line.starts_with('\''))
+        .map(parse_uri)
+        .collect()
+}
+
+fn parse_uri(line: &str) -> Result<PackageUri, UriError> {
+    let malformed = || UriError::Malformed {
+        line: line.to_owned(),
+    };
+    let (url, rest) = line[1..].split_once("' ").ok_or_else(malformed)?;
+    let mut words = rest.split_whitespace();
+    let (Some(filename), Some(size), hash) =
+        (words.next(), words.next(), words.next().unwrap_or_default())
+    else {
+        return Err(malformed());
+    };
+    let size_bytes = size.parse().map_err(|_| malformed())?;
+    if filename.contains('/')
+        || filename.starts_with('.')
+        || !filename.bytes().all(|b| b.is_ascii_graphic())
+    {
+        return Err(UriError::Filename {
+            filename: filename.to_owned(),
+        });
+    }
+    let hash = strong_hash(hash).ok_or_else(|| UriError::WeakHash {
+        filename: filename.to_owned(),
+        hash: hash.to_owned(),
+    })?;
+    Ok(PackageUri {
+        url: url.to_owned(),
+        filename: filename.to_owned(),
+        size_bytes,
+        hash,
+    })
+}
+
+fn strong_hash(text: &str) -> Option<PackageHash> {
+    let (kind, digits) = text.split_once(':')?;
+    let digits = digits.to_ascii_lowercase();
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_hexdigit())
+        .then_some(())?;
+    match (kind, digits.len()) {
+        ("SHA256", 64) => Some(PackageHash::Sha256(digits)),
+        ("SHA512", 128) => Some(PackageHash::Sha512(digits)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace() -> Workspace {
+        Workspace::new("/run/kfactory/apt", 1_700_000_000)
+    }
+
+    #[test]
+    fn command_lines_are_as_documented() {
+        let workspace = workspace();
+        let install = Operation::Install(&["g++", "jq=1.6-2.1", "libc6:amd64"]);
+        for (built, expected) in [
+            (workspace.command(Operation::Update), "update"),
+            (workspace.command(Operation::Upgrade), "upgrade"),
+            (
+                workspace.command(install),
+                "install g++ jq=1.6-2.1 libc6:amd64",
+            ),
+            (
+                workspace.list_downloads(Operation::Upgrade),
+                "--print-uris upgrade",
+            ),
+            (
+                workspace.download(Operation::Install(&["jq"])),
+                "--download-only install jq",
+            ),
+        ] {
+            let built = built.expect("valid names").join(" ");
+            assert_eq!(
+                built,
+                format!("apt-get --config-file=/run/kfactory/apt/apt.conf --quiet {expected}")
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_mean_something_else_to_apt_are_refused() {
+        for name in [
+            "",
+            "-y",
+            "--force-yes",
+            "sudo-",
+            "./x.deb",
+            "/x.deb",
+            "a b",
+            "lib*",
+            "^x",
+            "?essential",
+            "x\n",
+            "task^",
+        ] {
+            let refused = workspace().command(Operation::Install(&["jq", name]));
+            assert_eq!(
+                refused,
+                Err(InvalidPackage {
+                    name: name.to_owned()
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn everything_apt_writes_besides_packages_lies_in_the_workspace() {
+        let files = workspace().files();
+        let config = &files[0];
+        assert_eq!(config.path, "/run/kfactory/apt/apt.conf");
+        for key in [
+            "Dir::Cache ",
+            "Dir::Cache::Archives ",
+            "Dir::State::Lists ",
+            "Dir::Log ",
+        ] {
+            let line = config
+                .content
+                .lines()
+                .find(|line| line.starts_with(key))
+                .expect(key);
+            assert!(line.contains("\"/run/kfactory/apt/"), "{line}");
+        }
+        let directories = workspace().directories();
+        for file in &files {
+            let (parent, _) = file.path.rsplit_once('/').expect("absolute");
+            assert!(
+                directories.iter().any(|directory| directory == parent),
+                "{}",
+                file.path
+            );
+        }
+    }
+
+    #[test]
+    fn held_back_commands_come_first_for_apt_and_for_package_scripts() {
+        let first = "/run/kfactory/apt/bin:/usr/local/sbin:";
+        let workspace = workspace();
+        let path = workspace
+            .environment()
+            .into_iter()
+            .find(|(name, _)| *name == "PATH")
+            .expect("PATH")
+            .1;
+        assert!(path.starts_with(first));
+        assert!(
+            workspace.files()[0]
+                .content
+                .contains(&format!("DPkg::Path \"{first}"))
+        );
+        for name in ["dracut", "update-initramfs", "ssh-keygen"] {
+            let path = format!("/run/kfactory/apt/bin/{name}");
+            let file = workspace
+                .files()
+                .into_iter()
+                .find(|file| file.path == path)
+                .expect("held back");
+            assert_eq!((file.mode, file.content.as_str()), (0o755, NO_OP));
+        }
+    }
+
+    #[test]
+    fn dpkg_is_given_decompressed_packages_only_when_asked() {
+        let has_dpkg_deb = |workspace: &Workspace| {
+            workspace
+                .files()
+                .iter()
+                .any(|file| file.path == "/run/kfactory/apt/bin/dpkg-deb")
+        };
+        assert!(!has_dpkg_deb(&workspace()));
+        assert!(has_dpkg_deb(&workspace().with_packages_ahead()));
+        let line = workspace().decompress_ahead(0);
+        assert_eq!(line[4..6], ["/run/kfactory/apt/archives", "1"]);
+    }
+
+    #[test]
+    fn downloads_are_read_and_other_lines_passed_over() {
+        let digits = "a".repeat(64);
+        let output = format!(
+            "Reading package lists...\nNEED 1 file\n\
+             'http://deb.debian.org/debian/pool/main/x/x%2b_1%3a2_all.deb' x+_1%3a2_all.deb 8432 SHA256:{digits}\n"
+        );
+        let expected = PackageUri {
+            url: "http://deb.debian.org/debian/pool/main/x/x%2b_1%3a2_all.deb".to_owned(),
+            filename: "x+_1%3a2_all.deb".to_owned(),
+            size_bytes: 8432,
+            hash: PackageHash::Sha256(digits),
+        };
+        assert_eq!(parse_uris(&output), Ok(vec![expected]));
+        assert_eq!(parse_uris(""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_download_that_cannot_be_verified_is_refused() {
+        let digits = "0".repeat(64);
+        for line in [
+            "'http://x",
+            "'http://x' name",
+            "'http://x' name -5 SHA256:00",
+            "'http://x' name many SHA256:00",
+        ] {
+            assert!(
+                matches!(parse_uris(line), Err(UriError::Malformed { .. })),
+                "{line}"
+            );
+        }
+        for name in ["../x.deb", "a/b.deb", ".hidden", "x\u{1b}.deb"] {
+            let line = format!("'http://x' {name} 5 SHA256:{digits}");
+            assert!(
+                matches!(parse_uris(&line), Err(UriError::Filename { .. })),
+                "{line}"
+            );
+        }
+        for hash in [
+            "MD5Sum:b8b61b74a32c3abdb7973f60240b09c0",
+            "SHA256:00",
+            "",
+            "SHA256:zz",
+        ] {
+            let line = format!("'http://x' x.deb 5 {hash}");
+            assert!(
+                matches!(parse_uris(&line), Err(UriError::WeakHash { .. })),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The one error type that people and scripts see: a kind, a chain of causes, and hints.
+//!
+//! Libraries below return their own errors; whose fault it was and what to try next is decided here and nowhere
+//! else. The kind sets the exit code and, in JSON, the word that scripts match on.
+
+use std::fmt;
+
+/// Whose turn it is to act, and with it the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line or recipe is wrong (exit code 2).
+    Usage,
+    /// Something outside the program is wrong: a reference, a credential, a disk (exit code 1).
+    User,
+    /// A command of a step ended with an error (exit code 3).
+    Step,
+    /// A state that the program rules out: a defect (exit code 70).
+    Internal,
+    /// The user stopped the run (exit code 130).
+    Interrupted,
+}
+
+impl Kind {
+    /// Returns the process exit code for this kind.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Kind::User => 1,
+            Kind::Usage => 2,
+            Kind::Step => 3,
+            Kind::Internal => 70,
+            Kind::Interrupted => 130,
+        }
+    }
+
+    /// Returns the kebab-case word used in JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::User => "user",
+            Kind::Usage => "usage",
+            Kind::Step => "step",
+            Kind::Internal => "internal",
+            Kind::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, why, and what to try.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: Kind,
+    /// Outermost first; never empty.
+    chain: Vec<String>,
+    hints: Vec<String>,
+    /// Output of a failed command, shown between the causes and the hints.
+    output: Vec<String>,
+}
+
+impl Error {
+    /// Creates an error of `kind` whose top line is `message`.
+    pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, chain: vec![message.to_string()], hints: Vec::new(), output: Vec::new() }
+    }
+
+    /// Creates an error about the outside world.
+    pub fn user(message: impl fmt::Display) -> Self {
+        Self::new(Kind::User, message)
+    }
+
+    /// Creates an error about the command line or the recipe.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Creates an error about a state that should be impossible.
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Internal, format!("internal error: {message}"))
+    }
+
+    /// Wraps `source` and all its causes as an error about the outside world.
+    pub fn from_source(source: &(dyn std::error::Error + 'static)) -> Self {
+        let mut chain = Vec::new();
+        let mut next = Some(source);
+        while let Some(cause) = next {
+            chain.push(cause.to_string());
+            next = cause.source();
+        }
+        // An error whose Display already ends with its source would print it twice.
+        chain.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
+        Self { kind: Kind::User, chain, hints: Vec::new(), output: Vec::new() }
+    }
+
+    /// Puts `message` above the present top line: what was being done.
+    #[must_use]
+    pub fn context(mut self, message: impl fmt::Display) -> Self {
+        self.chain.insert(0, message.to_string());
+        self
+    }
+
+    /// Puts `message` below the present causes: one more reason.
+    #[must_use]
+    pub fn context_below(mut self, message: impl fmt::Display) -> Self {
+        self.chain.push(message.to_string());
+        self
+    }
+
+    /// Adds a line that names something to try.
+    #[must_use]
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hints.push(hint.to_string());
+        self
+    }
+
+    /// Adds several hints.
+    #[must_use]
+    pub fn hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
+        self.hints.extend(hints);
+        self
+    }
+
+    /// Changes the kind.
+    #[must_use]
+    pub fn kind_is(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Attaches the last lines that a failed command printed.
+    #[must_use]
+    pub fn output(mut self, lines: Vec<String>) -> Self {
+        self.output = lines;
+        self
+    }
+
+    /// Returns the kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Renders the error for a terminal: the top line, causes, command output, hints.
+    pub fn render_text(&self) -> String {
+        let mut text = format!("error: {}\n", self.chain[0]);
+        for cause in &self.chain[1..] {
+            text.push_str(&format!("caused by: {cause}\n"));
+        }
+        if !self.output.is_empty() {
+            text.push_str(&format!("last {} lines of its output:\n", self.output.len()));
+            for line in &self.output {
+                text.push_str(&format!("  | {line}\n"));
+            }
+        }
+        for hint in &self.hints {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+
+    /// Renders the error as one JSON object.
+    pub fn render_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "event": "error",
+            "kind": self.kind.name(),
+            "message": self.chain[0],
+            "causes": &self.chain[1..],
+            "output": self.output,
+            "hints": self.hints,
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.chain.join(": "))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds the frame "what we were doing" to any error.
+pub trait Context<T> {
+    /// Puts `message()` above the error.
+    ///
+    /// # Errors
+    ///
+    /// The error of `self`, with one more line on top.
+    fn context(self, message: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: std::error::Error + 'static> Context<T> for std::result::Result<T, E> {
+    fn context(self, message: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| {
+            let any: &(dyn std::error::Error + 'static) = &error;
+            match any.downcast_ref::<Error>() {
+                Some(ours) => ours.clone(),
+                None => Error::from_source(any),
+            }
+            .context(message())
+        })
+    }
+}
+
+macro_rules! from_library_error {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Error::from_source(&error)
+            }
+        }
+    )*};
+}
+
+from_library_error!(
+    std::io::Error,
+    serde_json::Error,
+    rustix::io::Errno,
+    kfactory_layers::root::RootError,
+    kfactory_layers::blobs::BlobError,
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_printed_once_and_hints_come_last() {
+        let io = std::io::Error::other("no space");
+        let error = std::result::Result::<(), _>::Err(io)
+            .context(|| "writing blob".to_owned())
+            .context(|| "cannot pull `x`".to_owned())
+            .unwrap_err()
+            .hint("free some");
+        assert_eq!(
+            error.render_text(),
+            "error: cannot pull `x`\ncaused by: writing blob\ncaused by: no space\nhint: free some\n"
+        );
+    }
+
+    #[test]
+    fn wrapping_keeps_the_kind_and_the_output() {
+        let inner = Error::new(Kind::Step, "x").output(vec!["a".into()]);
+        let outer = std::result::Result::<(), _>::Err(inner).context(|| "y".into()).unwrap_err();
+        assert_eq!(outer.kind().exit_code(), 3);
+        assert!(outer.render_text().contains("  | a\n"));
+    }
+}

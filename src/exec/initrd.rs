@@ -1,0 +1,127 @@
+//! The initrd: dracut gathers the files, we write the archive.
+//!
+//! dracut's own compressor takes most of its time on one core, so it writes an uncompressed archive that is then made
+//! reproducible and compressed on all cores: zstd where the kernel can read it, else gzip.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek as _, Write};
+use std::path::Path;
+
+use kfactory_layers::root::Root;
+use kfactory_sandbox::spec::Mount;
+
+use super::{CommandOptions, Environment, Target, cpio, files, kernel};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::kairos::dracut::{DracutFacts, dracut_files};
+
+/// Where dracut writes, inside the sandbox only.
+const WORK: &str = "/run/kfactory-initrd";
+/// Faster levels make the image larger, slower ones cost seconds: 9 is where the curve bends.
+const ZSTD_LEVEL: i32 = 9;
+const GZIP_LEVEL: u32 = 6;
+
+/// Writes the initramfs configuration for what is installed by now.
+pub(super) fn configure(env: &Environment<'_>, root: &Root) -> Result<()> {
+    let has = |path: &str| root.exists(path);
+    let facts = DracutFacts {
+        distro: env.facts.distro.base.as_str(),
+        family: env.facts.distro.family.as_str(),
+        version: &env.facts.distro.version,
+        model: &env.request.model,
+        has_network_manager: has("/usr/sbin/NetworkManager")?,
+        has_networkd: has("/usr/lib/systemd/systemd-networkd")?,
+        has_resolved: has("/usr/lib/systemd/systemd-resolved")?,
+        fips: env.request.fips,
+        trusted: env.request.trusted,
+    };
+    for file in dracut_files(&facts) {
+        files::file(root, &file.path, file.mode, file.content.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Builds `/boot/initrd` for the chosen kernel and removes every other one.
+pub(super) fn build(env: &Environment<'_>, target: &Target<'_>, step: &str) -> Result<()> {
+    let root = &target.root;
+    let version = kernel::choose(env, root)?;
+    files::remove_all(root, &["/boot/initrd*".into(), "/boot/initramfs*".into()])?;
+    // Debian's kernel hooks leave these at the top; they would dangle.
+    for link in ["/initrd.img", "/initrd.img.old"] {
+        if root.read_link_opt(link)?.is_some() {
+            root.remove_file(link)?;
+        }
+    }
+    env.command(target, step, &["depmod", "-a", &version], CommandOptions::default())?;
+    let work = env.scratch.join("initrd");
+    std::fs::create_dir_all(&work).context(|| format!("creating {}", work.display()))?;
+    run_dracut(env, target, step, &version, &work)?;
+    let made = compress(env, root, &version, &work)?;
+    let file = File::open(&made).context(|| format!("opening {}", made.display()))?;
+    root.copy_in(file, "/boot/initrd", 0o644, 0, 0)?;
+    std::fs::remove_dir_all(&work).context(|| format!("removing {}", work.display()))?;
+    Ok(())
+}
+
+fn run_dracut(env: &Environment<'_>, target: &Target<'_>, step: &str, version: &str, work: &Path) -> Result<()> {
+    let output = format!("{WORK}/raw");
+    let argv = ["dracut", "--force", "--no-compress", "--reproducible", "--tmpdir", WORK, &output, version];
+    let options = CommandOptions { mounts: vec![Mount::Bind { source: work.to_owned(), target: WORK.into(), read_only: false }], ..CommandOptions::default() };
+    let result = env.command(target, step, &argv, options)?;
+    // dracut ends with status 0 even when a wanted module could not be added.
+    let missing: Vec<&String> = result.lines.iter().filter(|line| line.contains("cannot be found or installed")).collect();
+    if let Some(line) = missing.first() {
+        return Err(Error::new(Kind::Step, format!("dracut left out a module: {line}")));
+    }
+    Ok(())
+}
+
+fn compress(env: &Environment<'_>, root: &Root, version: &str, work: &Path) -> Result<std::path::PathBuf> {
+    let raw = work.join("raw");
+    let made = work.join("initrd");
+    let doing = || "compressing the initrd".to_owned();
+    let input = BufReader::with_capacity(1 << 20, File::open(&raw).context(doing)?);
+    let mut output = File::create(&made).context(doing)?;
+    let mut early = Vec::new();
+    let clamp = env.clamp_mtime.map_or(u32::MAX, |clamp| u32::try_from(clamp).unwrap_or(u32::MAX));
+    let staged = File::options().read(true).write(true).create_new(true).open(work.join("main")).context(doing)?;
+    let mut main = BufWriter::with_capacity(1 << 20, staged);
+    cpio::normalize(input, &mut early, &mut main, clamp).context(doing)?;
+    let mut main = main.into_inner().map_err(|error| Error::from(error.into_error()))?;
+    main.rewind().context(doing)?;
+    std::fs::remove_file(&raw).context(doing)?;
+    output.write_all(&early).context(doing)?;
+    let mut main = BufReader::with_capacity(1 << 20, main);
+    if kernel_reads_zstd(root, version)? {
+        write_zstd(&mut main, &mut output, env.jobs).context(doing)?;
+    } else {
+        write_gzip(&mut main, &mut output).context(doing)?;
+    }
+    output.flush().context(doing)?;
+    Ok(made)
+}
+
+/// Reads the kernel's configuration; a kernel that does not say is taken for one that cannot.
+fn kernel_reads_zstd(root: &Root, version: &str) -> Result<bool> {
+    for path in [format!("/boot/config-{version}"), format!("/usr/lib/modules/{version}/config")] {
+        if let Some(config) = root.read_to_string_opt(&path)? {
+            return Ok(config.lines().any(|line| line == "CONFIG_RD_ZSTD=y"));
+        }
+    }
+    Ok(false)
+}
+
+fn write_zstd(input: &mut impl Read, output: &mut impl Write, threads: usize) -> std::io::Result<()> {
+    let mut encoder = zstd::Encoder::new(output, ZSTD_LEVEL)?;
+    encoder.multithread(threads.max(1) as u32)?;
+    encoder.include_checksum(true)?;
+    std::io::copy(input, &mut encoder)?;
+    encoder.finish()?;
+    Ok(())
+}
+
+/// One gzip member: the kernel wants every archive to end where a member ends.
+fn write_gzip(input: &mut impl Read, output: &mut impl Write) -> std::io::Result<()> {
+    let mut encoder = flate2::write::GzEncoder::new(output, flate2::Compression::new(GZIP_LEVEL));
+    std::io::copy(input, &mut encoder)?;
+    encoder.finish().map(|_| ())
+}

@@ -1,0 +1,82 @@
+//! Which kernel the image boots, and the link that names it.
+
+use kfactory_layers::metadata::FileKind;
+use kfactory_layers::root::Root;
+
+use super::Environment;
+use crate::error::{Error, Result};
+use crate::kairos::kernel::{self, KernelCandidate};
+
+const MODULES: &str = "/usr/lib/modules";
+const LEGACY_MODULES: &str = "/lib/modules";
+
+/// Returns the chosen kernel's version: the name of its directory below `/lib/modules`.
+///
+/// # Errors
+///
+/// No kernel is installed.
+pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
+    let dir = modules_dir(root)?;
+    let mut candidates = Vec::new();
+    for entry in root.read_dir(&dir)? {
+        let Some(name) = entry.name.to_str().map(str::to_owned).filter(|_| entry.kind == FileKind::Directory) else {
+            continue;
+        };
+        candidates.push(KernelCandidate {
+            has_modules_dep: root.exists(format!("{dir}/{name}/modules.dep"))? || root.exists(format!("{dir}/{name}/modules.order"))?,
+            has_vmlinuz: root.exists(format!("/boot/vmlinuz-{name}"))? || root.exists(format!("{dir}/{name}/vmlinuz"))?,
+            name,
+        });
+    }
+    let chosen = kernel::choose(&candidates, &env.request.model).map_err(|error| {
+        Error::from_source(&error).hint("the step `installKernel` installs one; if it is skipped, the base image must bring its own")
+    })?;
+    if candidates.len() > 1 {
+        let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+        env.reporter.warn(&format!("{} kernels are installed ({}); {chosen} is used", names.len(), names.join(", ")));
+    }
+    Ok(chosen.to_owned())
+}
+
+fn modules_dir(root: &Root) -> Result<String> {
+    for dir in [MODULES, LEGACY_MODULES] {
+        if root.exists(dir)? {
+            return Ok(dir.to_owned());
+        }
+    }
+    Err(Error::user("no kernel is installed: /usr/lib/modules does not exist")
+        .hint("the step `installKernel` installs one; if it is skipped, the base image must bring its own"))
+}
+
+/// Makes `/boot/vmlinuz` name the chosen kernel and drops links and copies that could be taken for it.
+pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
+    let version = choose(env, root)?;
+    if !root.exists("/boot")? {
+        root.create_dir_all("/boot", 0o755)?;
+    }
+    for path in ["/boot/vmlinuz", "/boot/Image", "/boot/.vmlinuz.hmac"] {
+        if root.read_link_opt(path)?.is_some() {
+            root.remove_file(path)?;
+        }
+    }
+    root.remove_all("/boot/vmlinuz.old")?;
+    if env.facts.architecture() != "riscv64" {
+        // The uncompressed kernel with debug information; on riscv64 it is the kernel.
+        root.remove_all(format!("/boot/vmlinux-{version}"))?;
+    }
+    let hmac = format!("/boot/.vmlinuz-{version}.hmac");
+    if root.exists(&hmac)? {
+        root.symlink(&hmac, "/boot/.vmlinuz.hmac")?;
+    }
+    for name in [format!("vmlinuz-{version}"), format!("vmlinux-{version}"), format!("Image-{version}"), "Image".into()] {
+        if root.exists(format!("/boot/{name}"))? {
+            root.symlink(format!("/boot/{name}"), "/boot/vmlinuz")?;
+            return Ok(());
+        }
+    }
+    if root.exists("/boot/vmlinuz")? {
+        return Ok(());
+    }
+    Err(Error::user(format!("kernel {version} has modules but no image in /boot"))
+        .hint(format!("expected /boot/vmlinuz-{version}; the kernel package of the base image may be incomplete")))
+}

@@ -1,0 +1,218 @@
+//! Carries out the actions of a step on a mounted tree.
+//!
+//! File actions go through [`Root`], a directory handle that cannot be left. Only commands run in the sandbox.
+
+mod apt;
+mod cpio;
+mod download;
+mod files;
+mod initrd;
+mod kernel;
+mod services;
+mod ssh;
+mod tidy;
+
+pub use apt::Session as PackageSession;
+pub use tidy::{normalize, prune};
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use kfactory_layers::root::Root;
+use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
+use kfactory_sandbox::{CancelToken, Status, launch};
+
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::framework::Framework;
+use crate::plan::Facts;
+use crate::progress::Reporter;
+use crate::request::{Network, Request};
+use crate::step::{Action, Step};
+
+/// The search path that every command gets, whatever the base image says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What every step of a run shares.
+pub struct Environment<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// What is known of the base.
+    pub facts: &'a Facts,
+    /// Variables of the base image's config, `NAME=VALUE`.
+    pub image_env: Vec<String>,
+    /// The Kairos binaries, resolved when first needed.
+    pub framework: &'a (dyn Fn() -> Result<Framework> + Sync),
+    /// The package cache's directory, shared between runs.
+    pub package_cache: PathBuf,
+    /// A scratch directory of this run, outside every layer.
+    pub scratch: PathBuf,
+    /// The highest modification time that new files may have, in seconds since 1970; `None`: as they come.
+    pub clamp_mtime: Option<i64>,
+    /// The moment the run is dated with, in seconds since 1970.
+    pub created: i64,
+    /// Names that later steps install, to be fetched ahead.
+    pub later_packages: Vec<String>,
+    /// What the package steps share.
+    pub packages: PackageSession,
+    /// Cores to use for compression, transfers at a time.
+    pub jobs: usize,
+    /// Shows what happens.
+    pub reporter: &'a Reporter,
+    /// Set when the user stops the run.
+    pub cancel: CancelToken,
+}
+
+/// A tree that steps may change.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The tree, for file actions.
+    pub root: Root,
+    /// The same tree's path, for the sandbox.
+    pub path: &'a Path,
+}
+
+/// How a command runs.
+#[derive(Debug, Default)]
+pub(crate) struct CommandOptions {
+    /// Whether it asks for a network.
+    pub(crate) network: bool,
+    /// Mounts beside the usual ones.
+    pub(crate) mounts: Vec<Mount>,
+    /// Variables beside the usual ones.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Whether a status other than 0 is an answer rather than an error.
+    pub(crate) any_status: bool,
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub(crate) struct CommandResult {
+    /// Every line it printed, on both streams.
+    pub(crate) lines: Vec<String>,
+}
+
+/// Runs one step on `target`.
+///
+/// # Errors
+///
+/// The first action that fails; the actions after it are not tried. A failed command carries the last lines it printed.
+pub fn run_step(env: &Environment<'_>, target: &Target<'_>, layer: &str, step: &Step) -> Result<()> {
+    let name = step.name.as_str();
+    env.reporter.step_started(layer, name);
+    let start = Instant::now();
+    for action in &step.actions {
+        env.check_cancelled()?;
+        run_action(env, target, name, action).map_err(|error| error.context(format!("cannot finish step `{name}`")))?;
+    }
+    env.reporter.step_done(name, start.elapsed());
+    Ok(())
+}
+
+fn run_action(env: &Environment<'_>, target: &Target<'_>, step: &str, action: &Action) -> Result<()> {
+    let root = &target.root;
+    match action {
+        Action::Directory { path, mode } => files::directory(root, path, *mode),
+        Action::File { path, mode, content } => files::file(root, path, *mode, content.as_bytes()),
+        Action::Link { path, target, if_exists, unless_exists } => {
+            files::link(root, path, target, if_exists.as_deref(), unless_exists.as_deref())
+        }
+        Action::Remove { paths } => files::remove_all(root, paths),
+        Action::Truncate { path } => files::truncate(root, path),
+        Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
+        Action::Release { entries } => files::release(root, entries),
+        Action::Packages { upgrade, install } => apt::install(env, target, step, *upgrade, install),
+        Action::Framework { name, path, required, unless_exists } => files::framework(env, root, name, path, *required, unless_exists),
+        Action::LinkKernel => kernel::link(env, root),
+        Action::InitramfsConfig => initrd::configure(env, root),
+        Action::Initrd => initrd::build(env, target, step),
+        Action::Services { enable, disable, mask } => services::apply(env, target, step, enable, disable, mask),
+        Action::SshHardening => ssh::harden(env, target, step),
+        Action::CleanPackageCache => files::remove_all(root, &apt::cleanup_paths()),
+    }
+}
+
+impl Environment<'_> {
+    fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.is_cancelled() { Err(Error::new(Kind::Interrupted, "stopped by the user")) } else { Ok(()) }
+    }
+
+    /// Returns whether steps may have a network at all.
+    fn has_network(&self) -> bool {
+        self.request.network == Network::Host
+    }
+
+    /// Runs one command in the sandbox, passing its output on line by line.
+    ///
+    /// # Errors
+    ///
+    /// The sandbox cannot be made, the run is stopped, or (unless `any_status`) the command ends with another status than 0.
+    pub(crate) fn command(&self, target: &Target<'_>, step: &str, argv: &[&str], options: CommandOptions) -> Result<CommandResult> {
+        let spec = self.sandbox_spec(target, argv, &options)?;
+        let mut lines = Vec::new();
+        let outcome = launch::run_with(&spec, &self.cancel, &mut |_, line| {
+            let line = kfactory_sandbox::printable(line);
+            self.reporter.step_output(step, &line);
+            lines.push(line);
+        })
+        .map_err(|error| Error::from_source(&error).hints(error.hints()))
+        .map_err(|error| error.context(format!("running `{}`", argv.join(" "))))?;
+        self.check_cancelled()?;
+        match outcome.status {
+            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
+            status => Err(Error::new(Kind::Step, format!("`{}` {status}", argv.join(" "))).output(outcome.tail)),
+        }
+    }
+
+    fn sandbox_spec(&self, target: &Target<'_>, argv: &[&str], options: &CommandOptions) -> Result<SandboxSpec> {
+        let network = options.network && self.has_network();
+        let var_tmp = self.scratch.join("var-tmp");
+        std::fs::create_dir_all(&var_tmp).context(|| format!("creating {}", var_tmp.display()))?;
+        let mut spec = SandboxSpec::new(target.path, argv.iter().map(OsString::from));
+        spec.env = self.variables(options);
+        spec.network = if network { spec::Network::Host } else { spec::Network::None };
+        // Left-overs in /var/tmp would end in the layer.
+        spec.mounts.push(Mount::Bind { source: var_tmp, target: "/var/tmp".into(), read_only: false });
+        if network {
+            for name in ["/etc/resolv.conf", "/etc/hosts"] {
+                if let Ok(content) = std::fs::read(name) {
+                    spec.mounts.push(Mount::File { target: name.into(), content, mode: 0o644 });
+                }
+            }
+        }
+        spec.mounts.extend(options.mounts.iter().cloned());
+        Ok(spec)
+    }
+
+    fn variables(&self, options: &CommandOptions) -> Vec<(OsString, OsString)> {
+        let mut out: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), PATH.into()),
+            ("HOME".into(), "/root".into()),
+            ("TERM".into(), "dumb".into()),
+            ("LC_ALL".into(), "C.UTF-8".into()),
+        ];
+        let mut set = |name: OsString, value: OsString| {
+            out.retain(|(known, _)| *known != name);
+            out.push((name, value));
+        };
+        for variable in &self.image_env {
+            if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| *name != "PATH") {
+                set(name.into(), value.into());
+            }
+        }
+        if let Some(clamp) = self.clamp_mtime {
+            set("SOURCE_DATE_EPOCH".into(), clamp.to_string().into());
+        }
+        if options.network {
+            for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+                if let Some(value) = std::env::var_os(name) {
+                    set(name.into(), value);
+                }
+            }
+        }
+        for (name, value) in &options.env {
+            set(name.clone(), value.clone());
+        }
+        out
+    }
+}

@@ -1,0 +1,332 @@
+//! The framework from upstream's release archives.
+//!
+//! An archive is accepted by a pin of ours, or else by the checksums file of the same release, which must come from
+//! its owner: over TLS, or from this machine.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use sha2::{Digest, Sha256};
+
+use super::archive::{self, ArchiveError};
+use super::cache::{Kept, Slot, hex};
+use super::component::{self, Arch, Component};
+use super::http::{self, Client};
+use super::spec::{Choice, Versions};
+use super::{
+    Event, Framework, FrameworkContext, FrameworkError, FrameworkFile, Verified, pins, tree,
+};
+
+/// Where the releases are unless a mirror is named.
+const GITHUB: &str = "https://github.com";
+/// Most bytes of an archive; the largest are about 30 MiB.
+const MAX_ARCHIVE_BYTES: u64 = 512 << 20;
+/// Most bytes of a checksums file; they have some ten lines.
+const MAX_CHECKSUMS_BYTES: u64 = 1 << 20;
+/// Most bytes of one program, so that an archive cannot fill the disk.
+const MAX_PROGRAM_BYTES: u64 = 1 << 30;
+/// Downloads at a time.
+const PARALLEL: usize = 4;
+
+/// One program of one release.
+#[derive(Debug)]
+struct Wanted {
+    component: &'static Component,
+    version: String,
+    arch: Arch,
+    fips: bool,
+}
+
+impl Wanted {
+    /// Returns the archive's name. Upstream capitalises the system and, in edgevpn, has its own name for amd64.
+    fn archive_name(&self) -> String {
+        let arch = if self.arch == Arch::Amd64 {
+            self.component.amd64
+        } else {
+            self.arch.as_str()
+        };
+        let fips = if self.fips { "-fips" } else { "" };
+        format!(
+            "{}-{}-Linux-{arch}{fips}.tar.gz",
+            self.component.name, self.version
+        )
+    }
+
+    fn checksums_name(&self) -> String {
+        format!("{}-{}-checksums.txt", self.component.name, self.version)
+    }
+
+    fn url(&self, base: &str, file: &str) -> String {
+        let Component { owner, name, .. } = self.component;
+        format!(
+            "{}/{owner}/{name}/releases/download/{}/{file}",
+            base.trim_end_matches('/'),
+            self.version
+        )
+    }
+
+    fn pin_opt(&self) -> Option<&'static str> {
+        pins::archive_sha256_opt(self.component.name, &self.version, self.arch, self.fips)
+    }
+
+    fn slot(&self, cache_dir: &Path) -> Slot {
+        let fips = if self.fips { "-fips" } else { "" };
+        Slot::new(
+            cache_dir,
+            "release",
+            &format!(
+                "{}-{}-{}{fips}",
+                self.component.name, self.version, self.arch
+            ),
+        )
+    }
+}
+
+/// Gets every component of the image's variant from its release.
+pub(super) fn resolve(
+    versions: &Versions,
+    ctx: &FrameworkContext<'_>,
+) -> Result<Framework, FrameworkError> {
+    let (mut files, mut missing) = (Vec::new(), Vec::new());
+    for wanted in wanted(versions, ctx)? {
+        match wanted.slot(&ctx.cache_dir).kept_opt(wanted.pin_opt()) {
+            Some(kept) => {
+                (ctx.progress)(Event::Cached {
+                    name: wanted.component.name,
+                    version: &wanted.version,
+                });
+                files.push(file(&wanted, kept));
+            }
+            None => missing.push(wanted),
+        }
+    }
+    if !missing.is_empty() {
+        files.extend(download(missing, ctx)?);
+    }
+    super::assemble(files, "the release", ctx)
+}
+
+fn wanted(versions: &Versions, ctx: &FrameworkContext<'_>) -> Result<Vec<Wanted>, FrameworkError> {
+    if ctx.fips && ctx.arch == Arch::Riscv64 {
+        return Err(FrameworkError::NoFips(ctx.arch));
+    }
+    let chosen = component::of_variant(ctx.variant).filter_map(|component| {
+        match versions.choice(component) {
+            Choice::Version(version) => Some(Wanted {
+                component,
+                version,
+                arch: ctx.arch,
+                fips: component.wants_fips(ctx.fips),
+            }),
+            Choice::LeftOut => None,
+        }
+    });
+    Ok(chosen.collect())
+}
+
+fn file(wanted: &Wanted, kept: Kept) -> FrameworkFile {
+    tree::file_of(wanted.component, &wanted.version, kept)
+}
+
+/// Downloads on a thread of its own, because the caller may be inside an async runtime.
+fn download(
+    missing: Vec<Wanted>,
+    ctx: &FrameworkContext<'_>,
+) -> Result<Vec<FrameworkFile>, FrameworkError> {
+    if let (true, Some(first)) = (ctx.offline, missing.first()) {
+        let (component, version) = (first.component.name, first.version.clone());
+        return Err(FrameworkError::Offline {
+            component,
+            version,
+            arch: first.arch,
+        });
+    }
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(FrameworkError::io(
+                    "starting downloads into",
+                    &ctx.cache_dir,
+                ))?;
+            runtime.block_on(download_all(missing, ctx))
+        });
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+async fn download_all(
+    missing: Vec<Wanted>,
+    ctx: &FrameworkContext<'_>,
+) -> Result<Vec<FrameworkFile>, FrameworkError> {
+    let base = ctx.mirror.as_deref().unwrap_or(GITHUB);
+    let client = Client::new(base)?;
+    let downloads = missing.iter().map(|wanted| async {
+        let kept = download_one(&client, base, wanted, ctx).await?;
+        let (name, version) = (wanted.component.name, wanted.version.as_str());
+        (ctx.progress)(Event::Ready {
+            name,
+            version,
+            verified: kept.verified,
+        });
+        Ok(file(wanted, kept))
+    });
+    stream::iter(downloads)
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await
+}
+
+async fn download_one(
+    client: &Client,
+    base: &str,
+    wanted: &Wanted,
+    ctx: &FrameworkContext<'_>,
+) -> Result<Kept, FrameworkError> {
+    let slot = wanted.slot(&ctx.cache_dir);
+    let workshop = slot.workshop()?;
+    // Before the archive: without a checksum it is not worth fetching.
+    let (expected, verified, origin) = expected(client, base, wanted).await?;
+    let url = wanted.url(base, &wanted.archive_name());
+    let archive = workshop.path().join("archive");
+    let found = fetch_archive(client, &url, wanted.component.name, &archive, ctx).await?;
+    if found != expected {
+        return Err(FrameworkError::Checksum {
+            what: http::redact(&url),
+            expected,
+            origin,
+            found,
+        });
+    }
+    let program = workshop.path().join("extracted");
+    extract(wanted, &archive, &program)?;
+    tree::check_program(&program, wanted.arch)?;
+    slot.keep(workshop, &program, verified, &expected)
+}
+
+/// Returns the checksum that the archive must have, and who says so.
+async fn expected(
+    client: &Client,
+    base: &str,
+    wanted: &Wanted,
+) -> Result<(String, Verified, String), FrameworkError> {
+    if let Some(pin) = wanted.pin_opt() {
+        return Ok((pin.into(), Verified::Pin, "pinned by kfactory".into()));
+    }
+    let url = wanted.url(base, &wanted.checksums_name());
+    if !http::is_authenticated(&url) {
+        return Err(FrameworkError::Unverifiable {
+            component: wanted.component.name,
+            version: wanted.version.clone(),
+            reason: format!(
+                "no checksum is pinned, and {} is not reached over TLS",
+                http::redact(&url)
+            ),
+        });
+    }
+    let file = wanted.archive_name();
+    let text = fetch_text(client, &url).await?;
+    let sum = sum_of(&text, &file).ok_or_else(|| FrameworkError::NotListed {
+        url: http::redact(&url),
+        file,
+    })?;
+    Ok((sum, Verified::PublishedChecksums, http::redact(&url)))
+}
+
+async fn fetch_text(client: &Client, url: &str) -> Result<String, FrameworkError> {
+    let text = std::cell::RefCell::new(Vec::new());
+    let begin = || {
+        text.borrow_mut().clear();
+        Ok(())
+    };
+    let sink = |bytes: &[u8], _| {
+        text.borrow_mut().extend_from_slice(bytes);
+        Ok(())
+    };
+    client.fetch(url, MAX_CHECKSUMS_BYTES, begin, sink).await?;
+    Ok(String::from_utf8_lossy(&text.into_inner()).into_owned())
+}
+
+/// Returns the SHA-256 that a checksums file gives for `file`, in lower case.
+///
+/// Lines are those of `sha256sum`: the sum, blanks, the name, which a `*` may precede.
+fn sum_of(text: &str, file: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (sum, name) = line.trim().split_once(char::is_whitespace)?;
+        let good = sum.len() == 64 && sum.bytes().all(|b| b.is_ascii_hexdigit());
+        let name = name.trim_start();
+        (good && name.strip_prefix('*').unwrap_or(name) == file).then(|| sum.to_ascii_lowercase())
+    })
+}
+
+/// Downloads the archive to `path` and returns the SHA-256 of what came.
+async fn fetch_archive(
+    client: &Client,
+    url: &str,
+    name: &str,
+    path: &Path,
+    ctx: &FrameworkContext<'_>,
+) -> Result<String, FrameworkError> {
+    let shown = http::redact(url);
+    let file = std::fs::File::create_new(path).map_err(FrameworkError::io("creating", path))?;
+    // Both closures write; they never run at the same time.
+    let state = std::cell::RefCell::new((file, Sha256::new(), 0));
+    let begin = || {
+        let (file, hash, bytes) = &mut *state.borrow_mut();
+        (ctx.progress)(Event::Downloading { name, url: &shown });
+        (*hash, *bytes) = (Sha256::new(), 0);
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0)).map(drop)
+    };
+    let sink = |piece: &[u8], total_bytes| {
+        let (file, hash, bytes) = &mut *state.borrow_mut();
+        hash.update(piece);
+        *bytes += piece.len() as u64;
+        (ctx.progress)(Event::Received {
+            name,
+            bytes: *bytes,
+            total_bytes,
+        });
+        file.write_all(piece)
+    };
+    client.fetch(url, MAX_ARCHIVE_BYTES, begin, sink).await?;
+    let (_, hash, _) = state.into_inner();
+    Ok(hex(&hash.finalize()))
+}
+
+/// Writes the program of the archive to `program`: the one file whose name is the component's.
+fn extract(wanted: &Wanted, archive: &Path, program: &PathBuf) -> Result<(), FrameworkError> {
+    let name = wanted.component.name;
+    let failed = |source| FrameworkError::Archive {
+        path: wanted.archive_name().into(),
+        source,
+    };
+    let mut found = false;
+    archive::for_each_file(
+        archive::open(archive).map_err(|e| failed(e.into()))?,
+        |path| path.rsplit(|b| *b == b'/').next() == Some(name.as_bytes()),
+        |_, content| {
+            let mut file = std::fs::File::create(program)?;
+            let len = std::io::copy(&mut content.take(MAX_PROGRAM_BYTES), &mut file)?;
+            found = len < MAX_PROGRAM_BYTES;
+            Ok::<_, ArchiveError>(())
+        },
+    )
+    .map_err(failed)?;
+    if found {
+        Ok(())
+    } else {
+        Err(FrameworkError::NotInArchive {
+            component: name,
+            version: wanted.version.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "release_tests.rs"]
+mod tests;

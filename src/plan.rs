@@ -1,0 +1,164 @@
+//! The plan: facts about the base and a request become an ordered list of steps.
+//!
+//! Pure: nothing here touches a disk, a network or a clock, so the same input always gives the same plan.
+
+mod text;
+mod yip;
+
+use serde::Serialize;
+
+use crate::distro::packages::{self, Chosen, Selection};
+use crate::distro::{self, Arch, Distro, Family};
+use crate::error::{Error, Result};
+use crate::kairos::release::ReleaseFacts;
+use crate::kairos::version::Version;
+use crate::request::{Layers, Request};
+use crate::step::{self, Step};
+
+/// What is known about the base before anything runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// The distribution, from `/etc/os-release`.
+    pub distro: Distro,
+    /// The architecture of the image.
+    pub arch: Arch,
+}
+
+impl Facts {
+    /// Returns the architecture in Go's spelling (`amd64`).
+    pub fn architecture(&self) -> &'static str {
+        self.arch.as_str()
+    }
+}
+
+/// An ordered list of steps and what explains it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// What the plan was made for.
+    pub facts: Facts,
+    /// The normalised version of the produced system.
+    pub version: String,
+    /// Every step that runs, in order.
+    pub steps: Vec<Step>,
+    /// Steps that were left out because the request says so.
+    pub skipped: Vec<&'static str>,
+    /// Where each package name comes from.
+    pub packages: Vec<Chosen>,
+    /// The kernel packages and the rule that chose them.
+    pub kernel: Vec<Chosen>,
+    /// Where the Kairos binaries come from.
+    pub framework: String,
+    /// The layers that the steps are gathered into.
+    pub layers: Vec<LayerUnit>,
+}
+
+/// Steps that share a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerUnit {
+    /// The name that stands in the image's history.
+    pub name: String,
+    /// Indices into [`Plan::steps`].
+    pub steps: Vec<usize>,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+///
+/// A family that this version does not convert, or one for which no kernel package is known.
+pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan> {
+    if facts.distro.family != Family::Debian {
+        return Err(Error::user(format!(
+            "{} (family `{}`) is recognised, but this version of kfactory converts Debian and Ubuntu families only",
+            facts.distro.name, facts.distro.family
+        ))
+        .hint("convert a Debian or Ubuntu base"));
+    }
+    let selection = packages::select(&distro::Facts::new(&facts.distro, facts.arch, request.model()?, request.trusted));
+    refuse_missing_kernel(facts, request, &selection)?;
+
+    let mut all = step::install::steps(&selection);
+    all.extend(step::init::steps(release_entries(facts, request, version)));
+    let (steps, skipped) = choose(all, request);
+    let layers = group(&steps, request.layers);
+    Ok(Plan {
+        facts: facts.clone(),
+        version: version.to_string(),
+        steps,
+        skipped,
+        packages: selection.base,
+        kernel: selection.kernel,
+        framework: request.framework.clone(),
+        layers,
+    })
+}
+
+impl Plan {
+    /// Returns the plan for people.
+    pub fn to_text(&self) -> String {
+        text::render(self)
+    }
+
+    /// Returns the plan as yip YAML, stage by stage.
+    ///
+    /// # Errors
+    ///
+    /// An internal error if the value cannot be written as YAML.
+    pub fn to_yip(&self) -> Result<String> {
+        yip::render(self)
+    }
+}
+
+fn is_skipped(step: &Step, request: &Request) -> bool {
+    let named = |name: &str| request.skip_steps.iter().any(|skip| skip.trim().eq_ignore_ascii_case(name));
+    named(step.name.as_str()) || named(step.phase.name())
+}
+
+fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
+    let (run, left_out): (Vec<Step>, Vec<Step>) =
+        all.into_iter().filter(|step| request.stage.includes(step.phase)).partition(|step| !is_skipped(step, request));
+    (run, left_out.iter().map(|step| step.name.as_str()).collect())
+}
+
+fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection) -> Result<()> {
+    let skipped = request.skip_steps.iter().any(|s| s.trim().eq_ignore_ascii_case("installKernel"));
+    if selection.kernel.is_empty() && !skipped {
+        return Err(Error::user(format!("no kernel package is known for {} on {}", facts.distro.name, facts.architecture()))
+            .hint("install a kernel into the base image and pass `--skip-step installKernel`"));
+    }
+    Ok(())
+}
+
+fn release_entries(facts: &Facts, request: &Request, version: &Version) -> std::collections::BTreeMap<String, String> {
+    ReleaseFacts {
+        distro: facts.distro.base.as_str(),
+        distro_version: &facts.distro.version,
+        family: facts.distro.family.as_str(),
+        arch: facts.architecture(),
+        model: &request.model,
+        standard: false,
+        version,
+        fips: request.fips,
+        trusted_boot: request.trusted,
+        tool_version: concat!("v", env!("CARGO_PKG_VERSION")),
+        software: None,
+    }
+    .keys()
+}
+
+fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
+    let mut units: Vec<LayerUnit> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let name = match layers {
+            Layers::Group => step.group.name(),
+            Layers::Step => step.name.as_str(),
+            Layers::Phase => step.phase.name(),
+            Layers::One => "kairos",
+        };
+        match units.last_mut() {
+            Some(last) if last.name == name => last.steps.push(index),
+            _ => units.push(LayerUnit { name: name.to_owned(), steps: vec![index] }),
+        }
+    }
+    units
+}

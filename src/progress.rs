@@ -1,0 +1,242 @@
+//! What people and scripts see while a run goes on. Everything goes to standard error; results go to standard output.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::json;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Mode {
+    /// Bars on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// One line per event and per line of output.
+    Plain,
+    /// One JSON object per event.
+    Json,
+    /// Nothing but errors.
+    None,
+}
+
+/// Shows progress in one mode; shared by reference between threads.
+#[derive(Debug)]
+pub struct Reporter {
+    mode: Mode,
+    bars: MultiProgress,
+    start: Instant,
+    step: Mutex<Option<(String, ProgressBar)>>,
+}
+
+impl Reporter {
+    /// Creates a reporter; [`Mode::Auto`] is settled here by asking whether standard error is a terminal.
+    pub fn new(mode: Mode) -> Self {
+        let mode = match mode {
+            Mode::Auto if !std::io::stderr().is_terminal() => Mode::Plain,
+            other => other,
+        };
+        Self { mode, bars: MultiProgress::new(), start: Instant::now(), step: Mutex::new(None) }
+    }
+
+    /// Returns whether events are JSON objects.
+    pub fn is_json(&self) -> bool {
+        self.mode == Mode::Json
+    }
+
+    /// Says what is being done now.
+    pub fn note(&self, text: &str) {
+        match self.mode {
+            Mode::Json => self.json(&json!({ "event": "note", "text": text })),
+            _ => self.say(text),
+        }
+    }
+
+    /// Says something that went wrong but does not stop the run.
+    pub fn warn(&self, text: &str) {
+        match self.mode {
+            Mode::Json => self.json(&json!({ "event": "warning", "text": text })),
+            _ => self.say(&format!("warning: {text}")),
+        }
+    }
+
+    /// Announces a step.
+    pub fn step_started(&self, layer: &str, step: &str) {
+        match self.mode {
+            Mode::Json => self.json(&json!({ "event": "step-started", "layer": layer, "step": step })),
+            Mode::Auto => {
+                let bar = self.bars.add(ProgressBar::new_spinner());
+                bar.set_style(spinner_style());
+                bar.set_prefix(step.to_owned());
+                bar.enable_steady_tick(Duration::from_millis(120));
+                *self.step.lock().expect("no panic while held") = Some((step.to_owned(), bar));
+            }
+            _ => self.say(&format!("{step}: started")),
+        }
+    }
+
+    /// Passes on one line that a step's command printed.
+    pub fn step_output(&self, step: &str, line: &str) {
+        match self.mode {
+            Mode::Json => self.json(&json!({ "event": "output", "step": step, "line": line })),
+            Mode::Auto => {
+                if let Some((_, bar)) = self.step.lock().expect("no panic while held").as_ref() {
+                    bar.set_message(printable(line));
+                }
+            }
+            Mode::Plain => self.say(&format!("{step} | {}", printable(line))),
+            Mode::None => {}
+        }
+    }
+
+    /// Says that a step has ended well.
+    pub fn step_done(&self, step: &str, took: Duration) {
+        if let Some((_, bar)) = self.step.lock().expect("no panic while held").take() {
+            bar.finish_and_clear();
+        }
+        match self.mode {
+            Mode::Json => self.json(&json!({ "event": "step-done", "step": step, "seconds": took.as_secs_f64() })),
+            _ => self.say(&format!("{step}: done in {:.1} s", took.as_secs_f64())),
+        }
+    }
+
+    /// Says that a layer was found in the step cache.
+    pub fn cached(&self, layer: &str) {
+        match self.mode {
+            Mode::Json => self.json(&json!({ "event": "layer-cached", "layer": layer })),
+            _ => self.say(&format!("layer {layer}: cached")),
+        }
+    }
+
+    /// Says how large a new layer became.
+    pub fn layer_done(&self, layer: &str, uncompressed_bytes: u64, bytes: u64, took: Duration) {
+        match self.mode {
+            Mode::Json => self.json(&json!({
+                "event": "layer-done", "layer": layer, "uncompressed_bytes": uncompressed_bytes, "bytes": bytes, "seconds": took.as_secs_f64(),
+            })),
+            _ => self.say(&format!(
+                "layer {layer}: {} -> {} in {:.1} s",
+                bytes_text(uncompressed_bytes),
+                bytes_text(bytes),
+                took.as_secs_f64()
+            )),
+        }
+    }
+
+    /// Starts showing a transfer of `total_bytes`.
+    pub fn transfer(&self, verb: &str, what: &str, total_bytes: u64) -> Transfer {
+        let bar = match self.mode {
+            Mode::Auto => {
+                let bar = self.bars.add(ProgressBar::new(total_bytes));
+                bar.set_style(transfer_style());
+                bar.set_prefix(format!("{verb} {what}"));
+                Some(bar)
+            }
+            Mode::Json => {
+                self.json(&json!({ "event": "transfer-started", "verb": verb, "what": what, "bytes": total_bytes }));
+                None
+            }
+            Mode::Plain => {
+                self.say(&format!("{verb} {what} ({})", bytes_text(total_bytes)));
+                None
+            }
+            Mode::None => None,
+        };
+        Transfer { bar }
+    }
+
+    fn json(&self, value: &serde_json::Value) {
+        let mut value = value.clone();
+        value["elapsed"] = json!((self.start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0);
+        let _ = writeln!(std::io::stderr().lock(), "{value}");
+    }
+
+    fn say(&self, text: &str) {
+        match self.mode {
+            Mode::None => {}
+            Mode::Auto => {
+                let _ = self.bars.println(text);
+            }
+            _ => {
+                let _ = writeln!(std::io::stderr().lock(), "{text}");
+            }
+        }
+    }
+}
+
+/// One transfer that is being shown; it disappears when dropped.
+#[derive(Debug)]
+pub struct Transfer {
+    bar: Option<ProgressBar>,
+}
+
+impl Transfer {
+    /// Counts `bytes` more as done.
+    pub fn advance(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes);
+        }
+    }
+
+    /// Says that `bytes` in all are done; a transfer that starts over goes down.
+    pub fn reach(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(bytes);
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn spinner_style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn transfer_style() -> ProgressStyle {
+    ProgressStyle::with_template("  {prefix:28!} {bar:24} {bytes}/{total_bytes} {bytes_per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Replaces control characters, so that output of a package cannot move the cursor or colour the terminal.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect()
+}
+
+/// Writes a size with a binary unit: `12.3 MiB`.
+pub fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(bytes_text(1023), "1023 B");
+        assert_eq!(bytes_text(1536), "1.5 KiB");
+        assert_eq!(bytes_text(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb"), "a [31mb");
+    }
+}

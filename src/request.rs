@@ -1,0 +1,293 @@
+//! The request: everything a conversion is asked to do, as one serialisable value.
+//!
+//! The command line and the recipe file both produce this value. Options that this version does not implement are
+//! refused by name in [`Request::validate`], before anything is read or pulled.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::distro::Model;
+use crate::kairos::version::Version;
+use crate::location::Location;
+use crate::step::{self, Phase};
+
+/// Which phases run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Packages, kernel, files and binaries; needs the network.
+    Install,
+    /// Release file, initramfs, services, cleanup; needs no network.
+    Init,
+    /// Both.
+    #[default]
+    All,
+}
+
+impl Stage {
+    /// Returns whether `phase` belongs to this choice.
+    pub fn includes(self, phase: Phase) -> bool {
+        match self {
+            Stage::All => true,
+            Stage::Install => phase == Phase::Install,
+            Stage::Init => phase == Phase::Init,
+        }
+    }
+}
+
+/// How steps are gathered into layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Layers {
+    /// One layer for packages, kernel, kairos and init each.
+    #[default]
+    Group,
+    /// One layer per step.
+    Step,
+    /// One layer per phase.
+    Phase,
+    /// One layer for everything.
+    One,
+}
+
+/// What network the steps that ask for one get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The host's network; steps that need none still get none.
+    #[default]
+    Host,
+    /// No step gets a network.
+    None,
+}
+
+/// A conversion, as asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Request {
+    /// The image to start from.
+    pub base: String,
+    /// Where the result goes; empty: it stays in the store.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<String>,
+    /// The version of the produced system; `None`: taken from a destination's tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The board.
+    pub model: String,
+    /// Which phases run.
+    pub stage: Stage,
+    /// Names of steps or phases to leave out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skip_steps: Vec<String>,
+    /// The platform to convert, as `os/architecture[/variant]`; `None`: this machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Where the Kairos binaries come from.
+    pub framework: String,
+    /// How steps are gathered into layers.
+    pub layers: Layers,
+    /// Compression of new layers: `gzip[:LEVEL]`, `zstd[:LEVEL]` or `none`.
+    pub compression: String,
+    /// The network for steps that ask for one.
+    pub network: Network,
+    /// Kubernetes providers; refused in this version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<String>,
+    /// Trusted Boot; refused in this version.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
+    /// FIPS builds; refused in this version.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fips: bool,
+    /// Stage extension directories; refused in this version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stage_extensions: Vec<String>,
+}
+
+/// A request whose every word has been checked.
+#[derive(Debug, Clone)]
+pub struct CheckedRequest {
+    /// The image to start from.
+    pub base: Location,
+    /// Where the result goes.
+    pub destinations: Vec<Location>,
+    /// The normalised version.
+    pub version: Version,
+    /// The request as it was given.
+    pub request: Request,
+}
+
+impl Request {
+    /// Returns a request with every default filled in.
+    pub fn new(base: impl Into<String>) -> Self {
+        Self { base: base.into(), ..Self::defaults() }
+    }
+
+    /// Returns the defaults of every option.
+    pub fn defaults() -> Self {
+        Self { model: "generic".into(), framework: "release".into(), compression: "gzip".into(), ..Self::default() }
+    }
+
+    /// Reads a recipe file's text; `name` is used in errors only.
+    ///
+    /// # Errors
+    ///
+    /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
+    pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
+        let mut request: Request = serde_saphyr::from_str(text)
+            .map_err(|error| Error::usage(format!("cannot read recipe `{name}`")).hint(error.to_string()))?;
+        let defaults = Self::defaults();
+        for (value, default) in [
+            (&mut request.model, defaults.model),
+            (&mut request.framework, defaults.framework),
+            (&mut request.compression, defaults.compression),
+        ] {
+            if value.is_empty() {
+                *value = default;
+            }
+        }
+        Ok(request)
+    }
+
+    /// Returns the request as a recipe that [`Request::from_yaml`] reads back.
+    ///
+    /// # Errors
+    ///
+    /// An internal error if the value cannot be written as YAML.
+    pub fn to_yaml(&self) -> Result<String> {
+        serde_saphyr::to_string(self).map_err(|error| Error::internal(format!("writing a recipe: {error}")))
+    }
+
+    /// Checks every word and returns the request in a form that needs no further checks.
+    ///
+    /// # Errors
+    ///
+    /// Usage errors only; nothing has been read, pulled or written when this returns.
+    pub fn validate(&self) -> Result<CheckedRequest> {
+        self.refuse_unimplemented()?;
+        if self.base.is_empty() {
+            return Err(Error::usage("no base image given").hint("`kfactory convert BASE [DEST]`, or `base:` in the recipe"));
+        }
+        let base: Location = self.base.parse()?;
+        let destinations: Vec<Location> = self.destinations.iter().map(|d| d.parse()).collect::<Result<_>>()?;
+        if let Some(bad) = destinations.iter().find(|d| !d.is_destination()) {
+            return Err(Error::usage(format!("`{bad}` cannot be a destination"))
+                .hint("write to `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or a registry; `kfactory unpack` makes a directory"));
+        }
+        for step in &self.skip_steps {
+            step::check_skip_name(step)?;
+        }
+        Ok(CheckedRequest { version: self.resolve_version(&destinations)?, base, destinations, request: self.clone() })
+    }
+
+    /// Returns the model.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that lists the known ones.
+    pub fn model(&self) -> Result<Model> {
+        self.model.parse().map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))
+    }
+
+    fn refuse_unimplemented(&self) -> Result<()> {
+        let refuse = |what: String| {
+            Err(Error::usage(format!("{what} is not available in this version of kfactory"))
+                .hint("this version converts Debian and Ubuntu bases to the core variant of the generic model"))
+        };
+        if self.model()? != Model::Generic {
+            return refuse(format!("model `{}`", self.model));
+        }
+        if let Some(provider) = self.providers.iter().find(|p| !p.is_empty()) {
+            return refuse(format!("provider `{provider}` (`--provider`)"));
+        }
+        if self.trusted {
+            return refuse("Trusted Boot (`--trusted`)".into());
+        }
+        if self.fips {
+            return refuse("FIPS (`--fips`)".into());
+        }
+        if !self.stage_extensions.is_empty() {
+            return refuse("a stage extension (`-x`)".into());
+        }
+        Ok(())
+    }
+
+    fn resolve_version(&self, destinations: &[Location]) -> Result<Version> {
+        if let Some(text) = &self.version {
+            return Version::parse(text).map_err(|error| {
+                Error::from_source(&error)
+                    .context(format!("cannot use `{text}` as the version"))
+                    .kind_is(Kind::Usage)
+                    .hint("write it as `v1.2.3`, optionally `-prerelease` and `+metadata`")
+            });
+        }
+        let tags: Vec<&str> = destinations.iter().filter_map(Location::tag).collect();
+        if let Some(version) = tags.iter().find_map(|tag| Version::from_tag(tag)) {
+            return Ok(version);
+        }
+        let why = match tags.first() {
+            Some(tag) => format!("tag `{tag}` of the destination is not a semantic version"),
+            None => "the destination has no tag to take it from".to_owned(),
+        };
+        Err(Error::usage("the produced system needs a version")
+            .context_below(why)
+            .hint("`--version v1.0.0` says it outright")
+            .hint("or give the destination a version as its tag: `ghcr.io/me/os:v1.0.0`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(base: &str, dest: &str) -> Request {
+        Request { destinations: vec![dest.into()], ..Request::new(base) }
+    }
+
+    #[test]
+    fn the_version_comes_from_the_tag_when_it_is_semantic() {
+        let checked = request("debian:12", "oci:out:v1.2.3").validate().unwrap();
+        assert_eq!(checked.version.to_string(), "v1.2.3");
+    }
+
+    #[test]
+    fn a_tag_that_is_no_version_is_refused_with_both_ways_out() {
+        let error = request("debian:12", "oci:out:latest").validate().unwrap_err().render_text();
+        assert!(error.contains("`--version") && error.contains("as its tag"), "{error}");
+    }
+
+    #[test]
+    fn malformed_versions_are_usage_errors() {
+        for bad in ["latest", "1.0.0rc1", ""] {
+            let error = Request { version: Some(bad.into()), ..request("debian:12", "oci:out") }.validate().unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused_by_name() {
+        let base = request("debian:12", "oci:out:v1.0.0");
+        for (request, word) in [
+            (Request { trusted: true, ..base.clone() }, "--trusted"),
+            (Request { fips: true, ..base.clone() }, "--fips"),
+            (Request { providers: vec!["k3s".into()], ..base.clone() }, "k3s"),
+            (Request { model: "rpi4".into(), ..base.clone() }, "rpi4"),
+            (Request { stage_extensions: vec!["x".into()], ..base.clone() }, "-x"),
+        ] {
+            let text = request.validate().unwrap_err().render_text();
+            assert!(text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_survives_the_round_trip() {
+        let request = Request { skip_steps: vec!["cleanup".into()], version: Some("v1".into()), ..request("debian:12", "oci:out") };
+        assert_eq!(Request::from_yaml(&request.to_yaml().unwrap(), "r").unwrap(), request);
+    }
+
+    #[test]
+    fn an_unknown_recipe_key_is_an_error() {
+        assert!(Request::from_yaml("base: x\nvresion: v1\n", "r").is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! The step model: what changes an image, as plain data.
+//!
+//! A [`Step`] has a name, a phase, a group (its layer) and a list of [`Action`]s. Steps are made by [`crate::plan`]
+//! from facts and a request without touching a disk, so they can be printed, hashed and compared with golden files.
+//! What depends on the state of the tree (which kernel is installed?) is an action that finds out when it runs.
+
+pub mod init;
+pub mod install;
+mod names;
+
+pub use names::{NAMES, StepName, check_skip_name};
+
+use serde::{Deserialize, Serialize};
+
+/// Which half of the conversion a step belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Packages, kernel, files and binaries.
+    Install,
+    /// Release file, initramfs, services, cleanup.
+    Init,
+}
+
+impl Phase {
+    /// Returns the name used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Install => "install",
+            Phase::Init => "init",
+        }
+    }
+}
+
+/// The default layer a step's changes go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// Base packages.
+    Packages,
+    /// The kernel package.
+    Kernel,
+    /// Kairos files and binaries.
+    Kairos,
+    /// Everything of the init phase.
+    Init,
+}
+
+impl Group {
+    /// Returns the name used in history entries and progress lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Packages => "packages",
+            Group::Kernel => "kernel",
+            Group::Kairos => "kairos",
+            Group::Init => "init",
+        }
+    }
+}
+
+/// One unit of change, in the order it is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The name that `--skip-step` takes.
+    pub name: StepName,
+    /// Which half it belongs to.
+    pub phase: Phase,
+    /// Its default layer.
+    pub group: Group,
+    /// What it does, in order.
+    pub actions: Vec<Action>,
+}
+
+/// One thing a step does.
+///
+/// Paths are absolute inside the root filesystem. Modes are octal permission bits; owners are root unless said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Action {
+    /// Creates the directory and its missing parents (0755).
+    Directory {
+        /// The directory.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Writes the file, replacing what is there; missing parents become 0755 directories.
+    File {
+        /// The file.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+        /// Its whole content.
+        content: String,
+    },
+    /// Makes a symbolic link, replacing a link or file that is there.
+    Link {
+        /// The link.
+        path: String,
+        /// What it points at.
+        target: String,
+        /// Only when this path exists.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        if_exists: Option<String>,
+        /// Only when this path does not exist.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unless_exists: Option<String>,
+    },
+    /// Removes everything that matches; a pattern's last component may hold `*`.
+    Remove {
+        /// Absolute patterns.
+        paths: Vec<String>,
+    },
+    /// Empties the file if it exists.
+    Truncate {
+        /// The file.
+        path: String,
+    },
+    /// Sets owner root:root and the permission bits of an existing file; a missing one is left out with a warning.
+    Permissions {
+        /// The file.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Merges keys into `/etc/kairos-release`.
+    Release {
+        /// Keys and unquoted values.
+        entries: std::collections::BTreeMap<String, String>,
+    },
+    /// Brings package lists up to date, upgrades once and installs.
+    Packages {
+        /// Whether to refresh the lists and upgrade what is installed first.
+        upgrade: bool,
+        /// Names, sorted and unique.
+        install: Vec<String>,
+    },
+    /// Puts one Kairos binary in place.
+    Framework {
+        /// Its name among the framework's files.
+        name: String,
+        /// Where it goes.
+        path: String,
+        /// Whether a framework without it is an error rather than a warning.
+        required: bool,
+        /// Nothing is written if one of these exists.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unless_exists: Vec<String>,
+    },
+    /// Chooses the kernel and makes `/boot/vmlinuz` name it.
+    LinkKernel,
+    /// Builds `/boot/initrd` for the chosen kernel.
+    Initrd,
+    /// Writes the initramfs configuration that fits what is installed by now.
+    InitramfsConfig,
+    /// Enables, disables or masks units that exist; a missing unit is a warning.
+    Services {
+        /// Units to enable.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        enable: Vec<String>,
+        /// Units to disable.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        disable: Vec<String>,
+        /// Units to mask.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        mask: Vec<String>,
+    },
+    /// Writes the sshd hardening file if the installed OpenSSH understands it, and drops weak moduli.
+    SshHardening,
+    /// Clears the package manager's caches.
+    CleanPackageCache,
+}
+
+impl Action {
+    /// Returns one line that says what the action does.
+    pub fn describe(&self) -> String {
+        match self {
+            Action::Directory { path, mode } => format!("create directory {path} ({mode:04o})"),
+            Action::File { path, mode, content } => format!("write {path} ({mode:04o}, {} bytes)", content.len()),
+            Action::Link { path, target, if_exists, unless_exists } => {
+                let mut line = format!("link {path} -> {target}");
+                if let Some(path) = if_exists {
+                    line.push_str(&format!(", if {path} exists"));
+                }
+                if let Some(path) = unless_exists {
+                    line.push_str(&format!(", unless {path} exists"));
+                }
+                line
+            }
+            Action::Remove { paths } => format!("remove {}", paths.join(" ")),
+            Action::Truncate { path } => format!("empty {path}"),
+            Action::Permissions { path, mode } => format!("set {path} to root:root {mode:04o}"),
+            Action::Release { entries } => format!("set {} keys in /etc/kairos-release", entries.len()),
+            Action::Packages { upgrade, install } => {
+                let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
+                format!("{upgrade}install {} packages", install.len())
+            }
+            Action::Framework { name, path, unless_exists, .. } => {
+                let unless = if unless_exists.is_empty() { String::new() } else { format!(", unless {} exists", unless_exists.join(" or ")) };
+                format!("install {name} as {path} (0755){unless}")
+            }
+            Action::LinkKernel => "choose the highest kernel version and link /boot/vmlinuz to it".into(),
+            Action::Initrd => "depmod, dracut, compress and write /boot/initrd".into(),
+            Action::InitramfsConfig => "write dracut configuration and the immucore module for what is installed".into(),
+            Action::Services { enable, disable, mask } => {
+                let mut parts = Vec::new();
+                for (verb, units) in [("enable", enable), ("disable", disable), ("mask", mask)] {
+                    if !units.is_empty() {
+                        parts.push(format!("{verb} {}", units.join(" ")));
+                    }
+                }
+                parts.join("; ")
+            }
+            Action::SshHardening => "harden sshd (OpenSSH 8.5 or newer) and drop moduli below 2047 bits".into(),
+            Action::CleanPackageCache => "clear package caches, /tmp and /var/tmp".into(),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The store: what survives between runs, and where a run works.
+//!
+//! ```text
+//! blobs/sha256/<hex>      manifests, configs and layers, named by their bytes
+//! trees/<chain hex>       base root filesystems, flattened, read-only from then on
+//! changes/<id>            what a layer's steps changed: an overlay upper directory, kept as a lower one
+//! steps/<key>.json        step cache: key -> layer and changes directory
+//! images/<name>.json      results by name
+//! cache/                  packages, framework builds; safe to delete at any time
+//! runs/<id>               one directory per live run, locked by it; removed when the lock is free
+//! ```
+//!
+//! Everything under a final name is whole: it is made under `runs/` (or found unreferenced later) and then renamed or
+//! recorded. A killed run leaves only things that no record names; the next run removes them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use kfactory_layers::blobs::BlobStore;
+use kfactory_layers::digest::Digest;
+use kfactory_layers::layer::LayerInfo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context as _, Error, Result};
+
+/// The store of one user.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    blobs: BlobStore,
+    /// Held shared by every user of the store; `gc` takes it exclusively.
+    _lock: File,
+}
+
+/// One row of the step cache.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The layer's name in the history.
+    pub layer: String,
+    /// Chain ID of what the steps ran on.
+    pub parent: Digest,
+    /// The directory below `changes/`.
+    pub changes: String,
+    /// The layer by compression.
+    pub blobs: std::collections::BTreeMap<String, LayerInfo>,
+    /// The boot during which the directory was written, see [`boot_id`].
+    pub boot: String,
+}
+
+/// A result kept in the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The manifest's digest.
+    pub manifest: Digest,
+    /// The manifest's size in bytes.
+    pub size: u64,
+}
+
+/// How [`Store::open`] locks the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Beside other runs.
+    Shared,
+    /// Alone; refused while another run is using the store.
+    Exclusive,
+}
+
+impl Store {
+    /// Returns the store's directory: `--store`, `KFACTORY_STORE`, `$XDG_DATA_HOME/kfactory` or `~/.local/share/kfactory`.
+    ///
+    /// # Errors
+    ///
+    /// A usage error when none of these is known.
+    pub fn default_dir() -> Result<PathBuf> {
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        from("KFACTORY_STORE")
+            .or_else(|| from("XDG_DATA_HOME").map(|dir| dir.join("kfactory")))
+            .or_else(|| from("HOME").map(|dir| dir.join(".local/share/kfactory")))
+            .ok_or_else(|| Error::usage("no place for the store: neither `HOME` nor `XDG_DATA_HOME` is set").hint("pass `--store DIR`"))
+    }
+
+    /// Opens the store at `dir`, creating it if it is missing, and sweeps what dead runs left behind.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made, or, with [`Access::Exclusive`], another run is using it.
+    pub fn open(dir: &Path, access: Access) -> Result<Self> {
+        for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
+            fs::create_dir_all(dir.join(name)).context(|| format!("creating the store in {}", dir.display()))?;
+        }
+        let lock = File::create(dir.join("lock")).context(|| format!("opening the store's lock in {}", dir.display()))?;
+        match access {
+            Access::Shared => lock.lock_shared().context(|| "waiting for the store's lock".into())?,
+            Access::Exclusive => lock.try_lock().map_err(|_| {
+                Error::user(format!("the store in {} is in use by another run", dir.display())).hint("wait for it to end and try again")
+            })?,
+        }
+        let blobs = BlobStore::ensure(dir).context(|| format!("opening the blobs in {}", dir.display()))?;
+        let store = Self { dir: dir.to_owned(), blobs, _lock: lock };
+        store.sweep();
+        Ok(store)
+    }
+
+    /// Returns the store's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the blobs.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// Returns a directory below `cache/`, created if missing.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made.
+    pub fn cache_dir(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.dir.join("cache").join(name);
+        fs::create_dir_all(&dir).context(|| format!("creating {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// Returns where the flattened tree of `chain` stands or would stand.
+    pub fn tree(&self, chain: &Digest) -> PathBuf {
+        self.dir.join("trees").join(chain.hex())
+    }
+
+    /// Returns the changes directory named `id`.
+    pub fn changes(&self, id: &str) -> PathBuf {
+        self.dir.join("changes").join(id)
+    }
+
+    /// Returns the step record of `key` if it is there, with those of its blobs that are in the store.
+    pub fn step(&self, key: &Digest) -> Option<StepRecord> {
+        let mut record: StepRecord = self.read_json(&self.step_path(key))?;
+        record.blobs.retain(|_, info| self.blobs.contains(&info.digest));
+        Some(record)
+    }
+
+    /// Returns the changes directory of `record` if it can be trusted.
+    ///
+    /// Blobs are synced to disk, changes are not: after a crash of the machine a directory may be incomplete although
+    /// its record is not. So changes count only during the boot that wrote them; later the blob serves instead.
+    pub fn trusted_changes(&self, record: &StepRecord) -> Option<PathBuf> {
+        let dir = self.changes(&record.changes);
+        (record.boot == boot_id() && dir.is_dir()).then_some(dir)
+    }
+
+    /// Returns the flattened tree of `chain` if it is whole, see [`Store::trusted_changes`].
+    pub fn trusted_tree(&self, chain: &Digest) -> Option<PathBuf> {
+        let tree = self.tree(chain);
+        let boot: Option<String> = self.read_json(&tree.with_extension("json"));
+        (boot? == boot_id() && tree.is_dir()).then_some(tree)
+    }
+
+    /// Moves a finished tree to its place; a tree that is already there is kept when it is whole.
+    ///
+    /// # Errors
+    ///
+    /// The tree cannot be moved.
+    pub fn put_tree(&self, chain: &Digest, made: &Path) -> Result<PathBuf> {
+        if let Some(tree) = self.trusted_tree(chain) {
+            remove_tree(made);
+            return Ok(tree);
+        }
+        let tree = self.tree(chain);
+        remove_tree(&tree);
+        fs::rename(made, &tree).context(|| format!("moving the unpacked base to {}", tree.display()))?;
+        self.write_json(&tree.with_extension("json"), &boot_id())?;
+        Ok(tree)
+    }
+
+    /// Writes the step record of `key`.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be written.
+    pub fn put_step(&self, key: &Digest, record: &StepRecord) -> Result<()> {
+        self.write_json(&self.step_path(key), record)
+    }
+
+    /// Returns the record of the image called `name`.
+    pub fn image(&self, name: &str) -> Option<ImageRecord> {
+        self.read_json(&self.image_path(name))
+    }
+
+    /// Writes the record of the image called `name`.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be written.
+    pub fn put_image(&self, name: &str, record: &ImageRecord) -> Result<()> {
+        self.write_json(&self.image_path(name), record)
+    }
+
+    /// Returns every image's name and record, sorted by name.
+    pub fn images(&self) -> Vec<(String, ImageRecord)> {
+        self.records("images").into_iter().map(|(name, record)| (decode_name(&name), record)).collect()
+    }
+
+    /// Returns every step record with its key in hexadecimal, sorted by key.
+    pub fn steps(&self) -> Vec<(String, StepRecord)> {
+        self.records("steps")
+    }
+
+    /// Starts a run: a fresh directory that is locked as long as the value lives and removed with it.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made or locked.
+    pub fn start_run(&self) -> Result<Run> {
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("{}-", std::process::id()))
+            .tempdir_in(self.dir.join("runs"))
+            .context(|| "creating the run's directory".into())?
+            .keep();
+        let lock = File::create(dir.join("lock")).context(|| "creating the run's lock".into())?;
+        lock.lock().context(|| "locking the run's directory".into())?;
+        Ok(Run { dir, _lock: lock })
+    }
+
+    /// Removes what dead runs left: their directories, and changes that no record names.
+    fn sweep(&self) {
+        let mut live = Vec::new();
+        for (name, path) in entries(&self.dir.join("runs")) {
+            let dead = match File::open(path.join("lock")) {
+                Ok(lock) => lock.try_lock().is_ok(),
+                // The lock file is made right after the directory; a directory without one may be a second old.
+                Err(_) => is_older_than_a_minute(&path),
+            };
+            if dead {
+                remove_tree(&path);
+            } else {
+                live.push(name);
+            }
+        }
+        let named: Vec<String> = self.steps().into_iter().map(|(_, record)| record.changes).collect();
+        for (name, path) in entries(&self.dir.join("changes")) {
+            let owner_lives = live.iter().any(|run| name.starts_with(&format!("{run}.")));
+            if !owner_lives && !named.contains(&name) {
+                remove_tree(&path);
+            }
+        }
+    }
+
+    fn step_path(&self, key: &Digest) -> PathBuf {
+        self.dir.join("steps").join(format!("{}.json", key.hex()))
+    }
+
+    fn image_path(&self, name: &str) -> PathBuf {
+        self.dir.join("images").join(format!("{}.json", encode_name(name)))
+    }
+
+    fn records<T: DeserializeOwned>(&self, kind: &str) -> Vec<(String, T)> {
+        entries(&self.dir.join(kind))
+            .into_iter()
+            .filter_map(|(name, path)| Some((name.strip_suffix(".json")?.to_owned(), self.read_json(&path)?)))
+            .collect()
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<()> {
+        let doing = || format!("writing {}", path.display());
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(dir).context(doing)?;
+        serde_json::to_writer(&file, value).context(doing)?;
+        file.as_file().sync_data().context(doing)?;
+        file.persist(path).map_err(|error| error.error).context(doing)?;
+        Ok(())
+    }
+}
+
+/// The working directory of one run; removed when dropped.
+#[derive(Debug)]
+pub struct Run {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Run {
+    /// Returns the directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns a name below `changes/` that belongs to this run until a record takes it over.
+    pub fn changes_id(&self, index: usize) -> String {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        format!("{name}.{index}")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        remove_tree(&self.dir);
+    }
+}
+
+/// Returns an identifier that changes with every boot of the machine.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Removes a tree as far as possible; directories without write permission are opened up first.
+///
+/// What cannot be removed stays and is tried again by the next run.
+pub fn remove_tree(path: &Path) {
+    if fs::remove_dir_all(path).is_ok() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    for entry in walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok) {
+        if entry.file_type().is_dir() {
+            let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700));
+        }
+    }
+    let _ = fs::remove_dir_all(path);
+}
+
+fn is_older_than_a_minute(path: &Path) -> bool {
+    let age = fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+    age.is_some_and(|age| age.as_secs() > 60)
+}
+
+fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
+    let mut list: Vec<(String, PathBuf)> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+        .collect();
+    list.sort();
+    list
+}
+
+/// Makes one file name of an image name: `/` and `%` are written as `%2f` and `%25`.
+fn encode_name(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2f")
+}
+
+fn decode_name(name: &str) -> String {
+    name.replace("%2f", "/").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Shared).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn changes_that_no_record_names_are_swept_once_their_run_is_dead() {
+        let (dir, store) = store();
+        let run = store.start_run().unwrap();
+        let id = run.changes_id(0);
+        fs::create_dir_all(store.changes(&id)).unwrap();
+        store.sweep();
+        assert!(store.changes(&id).is_dir(), "the run lives");
+        drop(run);
+        drop(store);
+        let store = Store::open(dir.path(), Access::Shared).unwrap();
+        assert!(!store.changes(&id).exists());
+    }
+
+    #[test]
+    fn a_record_keeps_its_changes_and_survives_the_round_trip() {
+        let (dir, store) = store();
+        let run = store.start_run().unwrap();
+        let key = Digest::of(b"key");
+        let id = run.changes_id(1);
+        fs::create_dir_all(store.changes(&id)).unwrap();
+        let record = StepRecord { layer: "x".into(), parent: key, changes: id.clone(), blobs: Default::default(), boot: boot_id() };
+        store.put_step(&key, &record).unwrap();
+        drop(run);
+        drop(store);
+        let store = Store::open(dir.path(), Access::Shared).unwrap();
+        let record = store.step(&key).unwrap();
+        assert_eq!(store.trusted_changes(&record), Some(store.changes(&id)));
+        assert_eq!(store.trusted_changes(&StepRecord { boot: "another".into(), ..record }), None);
+    }
+
+    #[test]
+    fn image_names_with_slashes_are_kept() {
+        let (_dir, store) = store();
+        let record = ImageRecord { manifest: Digest::of(b"m"), size: 1 };
+        store.put_image("me/os:v1%", &record).unwrap();
+        assert_eq!(store.images()[0].0, "me/os:v1%");
+        assert!(store.image("me/os:v1%").is_some());
+    }
+
+    #[test]
+    fn an_exclusive_lock_is_refused_while_another_run_lives() {
+        let (dir, _store) = store();
+        assert!(Store::open(dir.path(), Access::Exclusive).unwrap_err().to_string().contains("in use"));
+    }
+}
