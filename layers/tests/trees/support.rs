@@ -105,18 +105,13 @@ pub(crate) fn assert_same(found: &Tree, expected: &Tree) {
     }
 }
 
-/// Returns why trees with foreign owners and device nodes cannot be made here, if so.
+/// Returns why trees with foreign owners cannot be made here, if so. Device nodes are left out of the trees where they cannot be made.
 pub(crate) fn unprivileged() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
-        return Some("skipped: not root");
+        return Some("skipped: not root, nor in a user namespace");
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let node = dir.path().join("node");
-    let device = rustix::fs::makedev(1, 3);
-    if rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, Mode::RUSR, device).is_err() {
-        return Some("skipped: device nodes may not be made");
-    }
-    let owner = std::os::unix::fs::lchown(&node, Some(3_000_000), Some(3_000_000));
+    let owner = std::os::unix::fs::lchown(dir.path(), Some(3_000_000), Some(3_000_000));
     owner
         .is_err()
         .then_some("skipped: owner 3000000 may not be given")
