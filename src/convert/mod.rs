@@ -78,7 +78,7 @@ pub fn convert(request: &Request, options: &Options, runtime: &tokio::runtime::R
     let checked = request.validate()?;
     let compression = parse_compression(&request.compression)?;
     let platform = parse_platform(request.platform.as_deref())?;
-    let framework_spec: crate::framework::FrameworkSpec = request.framework.parse().map_err(usage)?;
+    let framework_spec: crate::framework::FrameworkSpec = request.framework.parse().map_err(framework::usage)?;
     let clock = Clock::from_env()?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
