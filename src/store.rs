@@ -42,6 +42,8 @@ pub struct StepRecord {
     pub parent: Digest,
     /// The directory below `changes/`.
     pub changes: String,
+    /// The moment the layer is dated with in the history, in seconds since 1970.
+    pub created: i64,
     /// The layer by compression.
     pub blobs: std::collections::BTreeMap<String, LayerInfo>,
     /// The boot during which the directory was written, see [`boot_id`].
@@ -379,7 +381,7 @@ mod tests {
         let key = Digest::of(b"key");
         let id = run.changes_id(1);
         fs::create_dir_all(store.changes(&id)).unwrap();
-        let record = StepRecord { layer: "x".into(), parent: key, changes: id.clone(), blobs: Default::default(), boot: boot_id() };
+        let record = StepRecord { layer: "x".into(), parent: key, changes: id.clone(), created: 0, blobs: Default::default(), boot: boot_id() };
         store.put_step(&key, &record).unwrap();
         drop(run);
         drop(store);

@@ -16,6 +16,7 @@
 //! - [`root`]: a directory tree out of which no operation can leave.
 //! - [`tar`]: the deterministic archive writer and the strict reader.
 //! - [`apply`]: a changeset onto a root filesystem; [`ledger`]: what the caller may not apply.
+//! - [`diff`]: what changed in a tree, as a changeset.
 //!
 //! The crate opens no socket, starts no process, prints nothing and never looks for a home directory.
 #![forbid(unsafe_code)]
@@ -25,9 +26,9 @@ pub mod archive;
 pub mod blobs;
 pub mod chain;
 pub mod compress;
+mod descriptor;
 pub mod diff;
 pub mod digest;
-mod descriptor;
 mod gzip;
 mod handle;
 mod hash_thread;

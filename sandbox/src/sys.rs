@@ -9,7 +9,6 @@ use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
@@ -86,6 +85,8 @@ impl StageChild {
         // SAFETY: the flags share nothing that the rest of this process could rely on: the forked child has one thread, and
         // file descriptors stay as they are (CLONE_FILES is not among the flags).
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }?;
+        // Now, because it may wait below, and once more when its credentials have changed.
+        die_with(self.parent)?;
         let mut hello = [0u8; 5];
         hello[0] = ChildStep::Unshared as u8;
         hello[1..].copy_from_slice(&rustix::process::getpid().as_raw_pid().to_ne_bytes());
@@ -148,12 +149,8 @@ fn die_with(parent: Pid) -> io::Result<()> {
 ///
 /// The descriptors must stay open until `command` is spawned; they stay close-on-exec in this process, so no other command
 /// started meanwhile inherits them. Where groups may not be changed they stay.
-///
-/// It is killed when the thread that spawns it ends.
 pub(crate) fn inherit_only(command: &mut Command, fds: Vec<RawFd>) {
-    let parent = rustix::process::getpid();
     let hook = move || {
-        die_with(parent)?;
         // What this program blocks or not is nothing a command should see.
         set_blocked(&empty_set());
         // May be forbidden outside a stage, where there is nothing to hide either.
@@ -191,43 +188,159 @@ fn close_others_on_exec() -> io::Result<()> {
     }
 }
 
-/// How a process ended, and what it and its waited-for descendants used.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
+/// What the processes of a sandbox used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// The most memory one of them had resident.
     pub(crate) max_rss_bytes: u64,
-    pub(crate) user_time: Duration,
-    pub(crate) system_time: Duration,
+    /// Processor time in user mode, in microseconds.
+    pub(crate) user_micros: u64,
+    /// Processor time in the kernel, in microseconds.
+    pub(crate) system_micros: u64,
 }
 
-/// Waits for the child `pid` and reaps it.
-pub(crate) fn wait_with_usage(pid: Pid) -> io::Result<Ended> {
-    loop {
-        let mut status: libc::c_int = 0;
-        // SAFETY: `rusage` is plain integers, for which all-zero is a value.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both pointers are to live locals of the types wait4 writes.
-        let waited = unsafe { libc::wait4(pid.as_raw_pid(), &mut status, 0, &mut usage) };
-        if waited >= 0 {
-            return Ok(Ended {
-                status: ExitStatus::from_raw(status),
-                max_rss_bytes: u64::try_from(usage.ru_maxrss)
-                    .unwrap_or(0)
-                    .saturating_mul(1024),
-                user_time: duration(usage.ru_utime),
-                system_time: duration(usage.ru_stime),
-            });
+impl Usage {
+    /// The length of [`Usage::to_bytes`].
+    pub(crate) const BYTES: usize = 24;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let numbers = [self.max_rss_bytes, self.user_micros, self.system_micros];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_ne_bytes());
         }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+        bytes
+    }
+
+    /// Reads what a supervisor wrote; nothing where it was killed before.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.as_chunks::<8>() else {
+            return None;
+        };
+        let &[max_rss, user, system] = numbers else {
+            return None;
+        };
+        Some(Self {
+            max_rss_bytes: u64::from_ne_bytes(max_rss),
+            user_micros: u64::from_ne_bytes(user),
+            system_micros: u64::from_ne_bytes(system),
+        })
+    }
+
+    fn add(&mut self, usage: &libc::rusage) {
+        let micros = |time: libc::timeval| {
+            u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
+                + u64::try_from(time.tv_usec).unwrap_or(0)
+        };
+        self.max_rss_bytes = self.max_rss_bytes.max(
+            u64::try_from(usage.ru_maxrss)
+                .unwrap_or(0)
+                .saturating_mul(1024),
+        );
+        self.user_micros = self.user_micros.saturating_add(micros(usage.ru_utime));
+        self.system_micros = self.system_micros.saturating_add(micros(usage.ru_stime));
     }
 }
 
-fn duration(time: libc::timeval) -> Duration {
-    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
-        + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+/// Has this thread's next children start in a PID namespace of their own; the first is its process 1.
+pub(crate) fn new_pid_namespace_for_children() -> io::Result<()> {
+    // SAFETY: NEWPID changes nothing for this thread itself, only where its children start.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }?;
+    Ok(())
+}
+
+/// Process 1 of a PID namespace, put between this program and a command: when it ends, by whatever cause, the kernel ends every
+/// process of the namespace, and when this program ends, it does.
+///
+/// bubblewrap alone does not give that: killed while it starts, it leaves the sandbox running.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    /// A handle of the program that must stay alive.
+    pub(crate) program: OwnedFd,
+    /// Where to write the [`Usage`] at the end.
+    pub(crate) usage: OwnedFd,
+}
+
+impl Supervisor {
+    /// Arranges that `command` runs below a supervisor, which exits as it does, or with 128 plus the number of the signal that ended
+    /// it. Spawn it in a thread that lives as long, after [`new_pid_namespace_for_children`].
+    pub(crate) fn install(self, command: &mut Command) {
+        // SAFETY: `split` makes system calls only, on values that exist already; it neither allocates nor takes locks.
+        unsafe {
+            command.pre_exec(move || self.split());
+        }
+    }
+
+    /// Returns in the process that becomes the command, and never in the supervisor.
+    fn split(&self) -> io::Result<()> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The program may have ended before; its PID cannot tell, since it is not of this namespace.
+        let mut program = [rustix::event::PollFd::new(
+            &self.program,
+            rustix::event::PollFlags::IN,
+        )];
+        let now = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        if rustix::event::poll(&mut program, Some(&now))? > 0 {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        // SAFETY: a plain fork without the C library's handlers, which could take locks. All arguments but the exit signal are zero,
+        // so their order, which differs between machines, does not matter.
+        let forked = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        match forked {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(()),
+            command => self.supervise(command),
+        }
+    }
+
+    /// Reaps everything until nothing is left.
+    fn supervise(&self, command: libc::c_long) -> ! {
+        let usage_fd = u32::try_from(self.usage.as_raw_fd()).unwrap_or(0);
+        // SAFETY: this process runs nothing but this function, which uses only the descriptor left open; its standard library
+        // never runs again.
+        unsafe {
+            libc::syscall(libc::SYS_close_range, 0u32, usage_fd.wrapping_sub(1), 0u32);
+            libc::syscall(libc::SYS_close_range, usage_fd + 1, u32::MAX, 0u32);
+        }
+        let mut code = 255;
+        let (mut own, mut others) = (Usage::default(), None);
+        loop {
+            let mut status: libc::c_int = 0;
+            // SAFETY: `rusage` is plain integers, for which all-zero is a value.
+            let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+            // SAFETY: both pointers are to live locals of the types wait4 writes.
+            let pid = unsafe { libc::wait4(-1, &mut status, 0, &mut usage) };
+            if pid < 0 {
+                if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+                    continue;
+                }
+                break;
+            }
+            if libc::c_long::from(pid) == command {
+                own.add(&usage);
+                let status = ExitStatus::from_raw(status);
+                code = status
+                    .code()
+                    .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+                // SAFETY: every process of this namespace but this one, which is its process 1.
+                unsafe { libc::kill(-1, libc::SIGKILL) };
+            } else {
+                others.get_or_insert(Usage::default()).add(&usage);
+            }
+        }
+        // The command's own peak counts this program's memory from before exec: better without it.
+        let mut total = others.unwrap_or(own);
+        if others.is_some() {
+            total.user_micros = total.user_micros.saturating_add(own.user_micros);
+            total.system_micros = total.system_micros.saturating_add(own.system_micros);
+        }
+        let _ = rustix::io::write(&self.usage, &total.to_bytes());
+        // SAFETY: ends this process without running anything of the program it was forked from.
+        unsafe { libc::_exit(code) }
+    }
 }
 
 /// A signal that was taken with [`BlockedSignals::wait`].

@@ -428,6 +428,29 @@ fn a_killed_program_leaves_no_process() {
 }
 
 #[test]
+fn a_program_killed_while_it_starts_leaves_no_process() {
+    for (number, caller) in callers().into_iter().enumerate() {
+        let mark = format!("7654325.{number}");
+        let (home, mut first) = Probe::new(&caller).script("true").into_command();
+        assert!(first.output().unwrap().status.success());
+        let root = home.path().join("store/lower");
+        for delay in 1..40 {
+            let mut running = Probe::new(&caller)
+                .arguments(["--root", root.to_str().unwrap(), "--", "sleep", &mark])
+                .start();
+            std::thread::sleep(Duration::from_millis(delay));
+            running.child.kill().unwrap();
+            running.child.wait().unwrap();
+        }
+        assert!(
+            eventually(|| processes_with(&mark).is_empty()),
+            "{:?}",
+            processes_with(&mark)
+        );
+    }
+}
+
+#[test]
 fn a_signal_to_the_program_reaches_the_stage() {
     for (number, caller) in callers().into_iter().enumerate() {
         let mark = format!("7654324.{number}");
@@ -468,14 +491,13 @@ fn the_stages_exit_code_is_the_programs() {
 #[test]
 fn a_stage_cannot_be_faked_by_the_environment() {
     for caller in callers() {
-        let report = Probe::new(&caller)
-            .env("KFACTORY_STAGE_FROM", "1:2")
-            .script("touch /x")
-            .run();
+        let probe = Probe::new(&caller).env("KFACTORY_STAGE_FROM", "1:2");
+        let home = probe.home().to_str().unwrap().to_owned();
+        let report = probe.script("touch /x").run();
         // On the host's own mounts it would fail or, as root, leave the mount behind.
         assert_eq!(report.all("change"), ["x 0:0"], "{report:#?}");
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        assert!(!mounts.contains("userxattr"), "{mounts}");
+        assert!(!mounts.contains(&home), "{mounts}");
     }
 }
 

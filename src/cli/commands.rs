@@ -98,7 +98,8 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
     }
     let session = Session::new(&args.image, &args.progress, args.no_cache)?;
     let platform = convert::parse_platform(request.platform.as_deref())?;
-    let facts = inspection::facts(&checked.base, &platform, &session.options, &session.runtime, &session.reporter)?;
+    let base = convert::parse_location(&request.base, &session.options.registry)?;
+    let facts = inspection::facts(&base, &platform, &session.options, &session.runtime, &session.reporter)?;
     let plan = planning::plan(&facts, &request, &checked.version)?;
     print(&match args.output {
         PlanOutput::Text => plan.to_text(),
@@ -109,13 +110,13 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
 }
 
 pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
-    let source: Location = args.source.parse()?;
-    let destination: Location = args.destination.parse()?;
+    let session = Session::new(&args.image, &args.progress, false)?;
+    let source = convert::parse_location(&args.source, &session.options.registry)?;
+    let destination = convert::parse_location(&args.destination, &session.options.registry)?;
     if !destination.is_destination() {
         return Err(Error::usage(format!("`{destination}` cannot be a destination")).hint("`kfactory unpack` makes a directory"));
     }
     let platform = convert::parse_platform(args.platform.as_deref())?;
-    let session = Session::new(&args.image, &args.progress, false)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
     convert::write(&image, &[destination.clone()], &store, &session.options, &session.runtime, &session.reporter)?;
@@ -124,10 +125,10 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
 }
 
 pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
-    let source: Location = args.source.parse()?;
     let platform = convert::parse_platform(args.platform.as_deref())?;
     unpacking::check_target(&args.dir)?;
     let session = Session::new(&args.image, &args.progress, false)?;
+    let source = convert::parse_location(&args.source, &session.options.registry)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
     let done = unpacking::unpack(&image.image, &args.dir, args.ledger.as_deref(), &store)?;
@@ -143,9 +144,9 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
 }
 
 pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
-    let source: Location = args.source.parse()?;
     let platform = convert::parse_platform(args.platform.as_deref())?;
     let session = Session::new(&args.image, &args.progress, false)?;
+    let source = convert::parse_location(&args.source, &session.options.registry)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
     let report = inspection::inspect(&image, &store)?;
@@ -171,12 +172,12 @@ pub(super) fn framework_build(
     image: &ImageArgs,
     progress: &ProgressArgs,
 ) -> Result<i32> {
-    let destination: Location = output.parse()?;
+    let session = Session::new(image, progress, false)?;
+    let destination = convert::parse_location(output, &session.options.registry)?;
     if !destination.is_destination() {
         return Err(Error::usage(format!("`{destination}` cannot be a destination")));
     }
     let platform = convert::parse_platform(platform)?;
-    let session = Session::new(image, progress, false)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let built = convert::framework_image(framework, &platform, &store, &session.options, &session.runtime, &session.reporter)?;
     convert::write(&built, &[destination.clone()], &store, &session.options, &session.runtime, &session.reporter)?;

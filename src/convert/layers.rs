@@ -39,6 +39,8 @@ const CACHE_FORMAT: u32 = 1;
 pub(super) struct MadeLayer {
     pub(super) name: String,
     pub(super) info: LayerInfo,
+    /// When its steps ran, in seconds since 1970: a cached layer keeps its date, so that its image keeps its digest.
+    pub(super) created: i64,
     pub(super) cached: bool,
 }
 
@@ -59,7 +61,7 @@ pub(super) struct Builder<'a> {
 /// A layer of a running build.
 enum Pending<'scope> {
     Ready(MadeLayer),
-    Capturing(String, ScopedJoinHandle<'scope, Result<LayerInfo>>),
+    Capturing(ScopedJoinHandle<'scope, Result<MadeLayer>>),
 }
 
 /// A layer that has run and waits to be captured.
@@ -130,7 +132,7 @@ impl Builder<'_> {
             let (above, next) = mpsc::channel();
             let chain = std::mem::replace(&mut below, next);
             let job = scope.spawn(move || self.capture_and_record(&finished, &chain, &above));
-            pending.push(Pending::Capturing(unit.name.clone(), job));
+            pending.push(Pending::Capturing(job));
             lowers.insert(0, upper);
         }
         Ok(())
@@ -139,26 +141,28 @@ impl Builder<'_> {
     /// Captures a finished layer, hands it to the destinations and records it in the step cache.
     ///
     /// `chain` receives the chain ID of everything below, once that is known; `above` is told this layer's own.
-    fn capture_and_record(&self, layer: &Finished, chain: &mpsc::Receiver<Digest>, above: &mpsc::Sender<Digest>) -> Result<LayerInfo> {
+    fn capture_and_record(&self, layer: &Finished, chain: &mpsc::Receiver<Digest>, above: &mpsc::Sender<Digest>) -> Result<MadeLayer> {
         let start = Instant::now();
         let upper = self.store.changes(&layer.changes);
         let info = self.capture(&upper, &layer.lowers).map_err(|error| error.context(format!("capturing layer `{}`", layer.name)))?;
         self.reporter.layer_done(&layer.name, info.uncompressed_size, info.size, start.elapsed());
         self.outputs.layer(&info);
         // Without an answer the layer below failed, and that error is the one to report.
+        let made = MadeLayer { name: layer.name.clone(), info, created: self.clock.created(), cached: false };
         let Ok(parent) = chain.recv() else {
-            return Ok(info);
+            return Ok(made);
         };
         let record = StepRecord {
             layer: layer.name.clone(),
             parent,
             changes: layer.changes.clone(),
-            blobs: [(self.compression.to_string(), info.clone())].into(),
+            created: made.created,
+            blobs: [(self.compression.to_string(), made.info.clone())].into(),
             boot: boot_id(),
         };
         self.store.put_step(&layer.key, &record)?;
-        let _ = above.send(extend(parent, info.diff_id));
-        Ok(info)
+        let _ = above.send(extend(parent, made.info.diff_id));
+        Ok(made)
     }
 
     /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
@@ -195,11 +199,14 @@ impl Builder<'_> {
         for unit in &plan.layers {
             key = self.key(&key, plan, unit, base, framework)?;
             let record = self.store.step(&key).filter(|record| record.parent == chain);
-            let Some(info) = record.and_then(|record| record.blobs.get(&self.compression.to_string()).cloned()) else {
+            let Some((record, info)) = record.and_then(|record| {
+                let info = record.blobs.get(&self.compression.to_string())?.clone();
+                Some((record, info))
+            }) else {
                 break;
             };
             chain = extend(chain, info.diff_id);
-            layers.push(MadeLayer { name: unit.name.clone(), info, cached: true });
+            layers.push(MadeLayer { name: unit.name.clone(), info, created: record.created, cached: true });
             keys.push(key);
         }
         Ok((layers, keys))
@@ -295,10 +302,7 @@ impl Pending<'_> {
     fn wait(self) -> Result<MadeLayer> {
         match self {
             Pending::Ready(layer) => Ok(layer),
-            Pending::Capturing(name, job) => {
-                let info = job.join().map_err(|_| Error::internal(format!("capturing layer `{name}` panicked")))??;
-                Ok(MadeLayer { name, info, cached: false })
-            }
+            Pending::Capturing(job) => job.join().map_err(|_| Error::internal("capturing a layer panicked"))?,
         }
     }
 }

@@ -28,6 +28,7 @@ pub use clock::Clock;
 pub use framework::image as framework_image;
 
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::location::Location;
 use crate::plan;
 use crate::progress::Reporter;
 use crate::registry::Registry;
@@ -75,7 +76,7 @@ pub struct Converted {
 /// Usage errors before anything is pulled; errors of the outside world; [`Kind::Step`] when a command of a step fails.
 /// Nothing is pushed under a tag unless everything else succeeded; finished layers stay in the step cache.
 pub fn convert(request: &Request, options: &Options, runtime: &tokio::runtime::Runtime, reporter: &Reporter) -> Result<Converted> {
-    let checked = request.validate()?;
+    let checked = resolve_names(request.validate()?, &options.registry)?;
     let compression = parse_compression(&request.compression)?;
     let platform = parse_platform(request.platform.as_deref())?;
     let framework_spec: crate::framework::FrameworkSpec = request.framework.parse().map_err(framework::usage)?;
@@ -123,6 +124,27 @@ pub fn convert(request: &Request, options: &Options, runtime: &tokio::runtime::R
     })
 }
 
+/// Reads a location; a registry name without a registry goes through the short names of `registries.conf`.
+///
+/// # Errors
+///
+/// A usage error for a malformed location, or an alias that leads nowhere.
+pub fn parse_location(text: &str, registry: &Registry) -> Result<Location> {
+    let location: Location = text.parse()?;
+    match location {
+        Location::Registry(_) => {
+            let name = text.strip_prefix("docker://").or_else(|| text.strip_prefix("docker:")).unwrap_or(text);
+            registry.reference(name).map(Location::Registry).map_err(|error| Error::from_source(&error).hints(error.hints()))
+        }
+        other => Ok(other),
+    }
+}
+
+fn resolve_names(checked: CheckedRequest, registry: &Registry) -> Result<CheckedRequest> {
+    let destinations = checked.request.destinations.iter().map(|text| parse_location(text, registry)).collect::<Result<_>>()?;
+    Ok(CheckedRequest { base: parse_location(&checked.request.base, registry)?, destinations, ..checked })
+}
+
 /// Reads `--compression`.
 ///
 /// # Errors
@@ -148,14 +170,14 @@ fn usage(error: impl std::error::Error + 'static) -> Error {
 fn finish_image(base: &BaseImage, checked: &CheckedRequest, made: &[layers::MadeLayer], clock: &Clock) -> Image {
     let mut image = base.image.to_oci();
     for layer in made {
-        let history = kfactory_layers::image::History::by(format!("kfactory {}", layer.name)).at(clock.created());
+        let history = kfactory_layers::image::History::by(format!("kfactory {}", layer.name)).at(layer.created);
         image = image.append_layer(&layer.info, history);
     }
     image = image
-        .with_created(clock.created())
+        .with_created(made.last().map_or(clock.created(), |layer| layer.created))
         .with_label("org.opencontainers.image.version", &checked.version.to_string())
         .with_annotation("org.opencontainers.image.base.digest", &base.digest.to_string());
-    if let crate::location::Location::Registry(reference) = &checked.base {
+    if let Location::Registry(reference) = &checked.base {
         image = image.with_annotation("org.opencontainers.image.base.name", &reference.to_string());
     }
     image
@@ -182,7 +204,7 @@ fn plain(base: &str) -> String {
 ///
 /// As for pulling: unknown references, refused credentials, damaged blobs.
 pub fn fetch(
-    location: &crate::location::Location,
+    location: &Location,
     platform: &Platform,
     store: &Store,
     options: &Options,
@@ -200,7 +222,7 @@ pub fn fetch(
 /// The first destination that refuses it.
 pub fn write(
     base: &BaseImage,
-    destinations: &[crate::location::Location],
+    destinations: &[Location],
     store: &Store,
     options: &Options,
     runtime: &tokio::runtime::Runtime,

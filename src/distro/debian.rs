@@ -37,6 +37,8 @@ pub const RESIDUE: &[&str] = &[
     "var/lib/systemd/random-seed",
     "var/lib/systemd/credential.secret",
     "var/lib/urandom/random-seed",
+    // The resolver of the build host, set aside by systemd-resolved.
+    "etc/.resolv.conf.systemd-resolved.bak",
     // Backups that the account tools make.
     "etc/.pwd.lock",
     "etc/passwd-",

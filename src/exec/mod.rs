@@ -6,6 +6,7 @@ mod apt;
 mod cpio;
 mod download;
 mod files;
+mod gzip;
 mod initrd;
 mod kernel;
 mod services;
@@ -61,6 +62,13 @@ pub struct Environment<'a> {
     pub reporter: &'a Reporter,
     /// Set when the user stops the run.
     pub cancel: CancelToken,
+}
+
+impl std::fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The image's variables may hold secrets, and the rest says little.
+        f.debug_struct("Environment").field("facts", &self.facts).field("scratch", &self.scratch).finish_non_exhaustive()
+    }
 }
 
 /// A tree that steps may change.

@@ -1,7 +1,8 @@
 //! Tests of the build with a Go tool that is a script, and one with the real tool where there is one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::process::Stdio;
 
 use super::super::{FrameworkSpec, resolve};
 use super::*;
@@ -28,8 +29,7 @@ esac
 "#
         );
         let go = Self { dir };
-        fs::write(go.path(), script).expect("room");
-        fs::set_permissions(go.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        write_script(&go.path(), &script);
         go
     }
 
@@ -59,6 +59,26 @@ printf '{{"Dir":"/tmp","Sum":"%s"}}' "$sum""#,
             ..FrameworkContext::new(Arch::Amd64, cache)
         }
     }
+}
+
+/// Writes an executable script from another process.
+///
+/// In this one, a thread of another test could start a program while the file is open for writing; the child would
+/// inherit it, and the script could not be run until that child has started ("Text file busy").
+fn write_script(path: &Path, text: &str) {
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", r#"cat > "$0" && chmod 755 "$0""#])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    shell
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(text.as_bytes())
+        .expect("room");
+    assert!(shell.wait().expect("started").success());
 }
 
 fn spec(text: &str) -> FrameworkSpec {
@@ -192,7 +212,7 @@ fn a_fips_build_by_a_go_that_knows_no_fips_is_refused() {
     let script = fs::read_to_string(go.path())
         .expect("there")
         .replace("GOFIPS140=v1.0.0-", "-trimpath=");
-    fs::write(go.path(), script).expect("ours");
+    write_script(&go.path(), &script);
     let ctx = FrameworkContext {
         fips: true,
         ..go.context()
@@ -211,7 +231,7 @@ fn a_go_tool_that_is_not_there_or_talks_nonsense_is_reported() {
     ctx.go = Some("/nonexistent/go".into());
     let error = resolve(&spec("go"), &ctx).expect_err("no tool");
     assert!(matches!(error, FrameworkError::NoGo { .. }), "{error}");
-    fs::write(go.path(), "#!/bin/sh\necho ../../evil\n").expect("ours");
+    write_script(&go.path(), "#!/bin/sh\necho ../../evil\n");
     let error = resolve(&spec("go"), &go.context()).expect_err("nonsense");
     assert!(matches!(error, FrameworkError::GoAnswer { .. }), "{error}");
 }

@@ -4,7 +4,7 @@
 #
 # Runs as a plain user with a sub-id range; buildah with chroot isolation and the overlay driver. Two phases give two
 # commits, as kairos-init's stages do. Packages are downloaded before they are installed, so that the mirror's speed
-# stands apart from the work. Progress goes to stderr.
+# stands apart from the work; the archives lie outside the image and are never committed. Progress goes to stderr.
 
 set -euo pipefail
 
@@ -33,7 +33,7 @@ if [ -n "$(ls -A "$storage" 2> /dev/null)" ]; then
     echo "buildah.sh: $storage is not empty: an earlier run would be measured too" >&2
     exit 1
 fi
-mkdir -p "$storage/run"
+mkdir -p "$storage/run" "$storage/archives"
 log=${KF_BENCH_LOG:-$storage/log}
 kernel_packages=(linux-image-amd64 firmware-linux-free)
 mapfile -t base_packages < "$packages_file"
@@ -79,15 +79,17 @@ watch_memory() {
 }
 
 now() { date +%s%N; }
+# CPU time of all descendants that have ended, in clock ticks. Unlike seconds it does not depend on who else is working.
+ticks() { awk '{ print $16 + $17 }' "/proc/$$/stat"; }
 whole_start=$(now)
-declare -A seconds=()
+declare -A seconds=() cpu=()
 
 # Runs a command as part `$1`, and adds what it took to that part.
 part() {
-    local name=$1 start end
+    local name=$1 start end ticks_before
     shift
-    echo "[$name] $*" | cut -c 1-150 >&2
-    start=$(now)
+    echo "[$name] $*" | tr '\n' ' ' | cut -c 1-150 >&2
+    start=$(now) ticks_before=$(ticks)
     if ! "$@" >> "$log" 2>&1; then
         echo "buildah.sh: part $name failed: $*" >&2
         tail -n 30 "$log" >&2
@@ -95,9 +97,13 @@ part() {
     fi
     end=$(now)
     seconds[$name]=$((${seconds[$name]:-0} + end - start))
+    cpu[$name]=$((${cpu[$name]:-0} + $(ticks) - ticks_before))
 }
 
-inside() { buildah run --env DEBIAN_FRONTEND=noninteractive "$container" -- "$@"; }
+inside() {
+    buildah run --env DEBIAN_FRONTEND=noninteractive --volume "$storage/archives:/var/cache/apt/archives" \
+        "$container" -- "$@"
+}
 apt() { inside apt-get -y -o Dpkg::Use-Pty=0 -o DPkg::Options::=--force-confold "$@"; }
 shell() { inside /bin/sh -euc "$1"; }
 from() { container=$(buildah from --quiet --pull-always --tls-verify=false "$1"); }
@@ -115,8 +121,7 @@ mkdir -p /snap'
 cleanup='
 rm -f /var/lib/dbus/machine-id /etc/ssh/ssh_host_*_key*
 : > /etc/machine-id
-apt-get clean
-rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/*'
+rm -rf /var/cache/apt/*.bin /var/lib/apt/lists/* /tmp/* /var/tmp/*'
 
 # The initrd that the kernel package left behind goes first, as in kairos-init.
 # shellcheck disable=SC2016 # expanded by the shell in the container
@@ -179,13 +184,19 @@ kernel=$(shell 'ls /lib/modules')
 # How often the triggers of packages built an initrd that nobody uses.
 triggered=$(grep -c '^dracut: Generating /boot/initrd.img' "$log" || true)
 
+hertz=$(getconf CLK_TCK)
+as_cpu_seconds() { awk -v t="$1" -v hz="$hertz" 'BEGIN { printf "%.1f", t / hz }'; }
 as_seconds() { awk -v ns="$1" 'BEGIN { printf "%.1f", ns / 1e9 }'; }
 read -r peak largest < "$memory"
 {
     printf '{"tool":"buildah","tool_version":"%s"' "$(buildah --version | cut -d ' ' -f 3)"
     for name in pull download packages kernel initrd files commit push; do
         printf ',"%s_seconds":%s' "$name" "$(as_seconds "${seconds[$name]:-0}")"
+        printf ',"%s_cpu_seconds":%s' "$name" "$(as_cpu_seconds "${cpu[$name]:-0}")"
+        all_ticks=$((${all_ticks:-0} + ${cpu[$name]:-0}))
     done
+    printf ',"whole_cpu_seconds":%s' "$(as_cpu_seconds "$all_ticks")"
+    printf ',"whole_without_download_cpu_seconds":%s' "$(as_cpu_seconds $((all_ticks - cpu[download])))"
     printf ',"whole_seconds":%s' "$(as_seconds "$whole")"
     printf ',"whole_without_download_seconds":%s' "$(as_seconds $((whole - seconds[download])))"
     printf ',"peak_rss_mib":%d,"largest_process_rss_mib":%d' $((peak / 1024)) $((largest / 1024))

@@ -27,10 +27,14 @@ pub fn diff_upper(
         let fd = handle::open_dir_in_root(open_root(lower)?.as_fd(), Path::new(""));
         layers.push(fd.map_err(|errno| CaptureError::io("opening", lower, errno))?);
     }
-    let reading = Reading { options };
-    reading
-        .directory(root.as_fd(), false, &layers, Path::new(""), 0)?
-        .into_changes()
+    let top = Level {
+        dir: root.as_fd(),
+        lowers: &layers,
+        path: Path::new(""),
+        opaque: false,
+        depth: 0,
+    };
+    Reading { options }.directory(&top)?.into_changes()
 }
 
 /// What the lower directories together have under one name.
@@ -43,42 +47,45 @@ struct Below {
     dirs: Vec<OwnedFd>,
 }
 
+/// One directory of the upper layer and its counterparts below.
+struct Level<'a> {
+    dir: BorrowedFd<'a>,
+    lowers: &'a [OwnedFd],
+    path: &'a Path,
+    /// Nothing of the lower directories shows: overlayfs marks only the topmost of nested opaque directories.
+    opaque: bool,
+    depth: usize,
+}
+
 struct Reading<'a> {
     options: &'a CaptureOptions<'a>,
 }
 
 impl Reading<'_> {
-    /// Reads the directory `dir` of the upper layer, of which `lowers` are the counterparts below.
-    fn directory(
-        &self,
-        dir: BorrowedFd<'_>,
-        opaque: bool,
-        lowers: &[OwnedFd],
-        path: &Path,
-        depth: usize,
-    ) -> Result<Inside, CaptureError> {
-        if depth > MAX_DEPTH {
+    fn directory(&self, level: &Level<'_>) -> Result<Inside, CaptureError> {
+        if level.depth > MAX_DEPTH {
             return Err(CaptureError::TooDeep {
-                path: path.to_owned(),
+                path: level.path.to_owned(),
             });
         }
-        let fail = |errno| CaptureError::io("reading", path, errno);
+        let names = handle::list(level.dir)
+            .map_err(|errno| CaptureError::io("reading", level.path, errno))?;
         let mut inside = Inside::default();
         let mut present = BTreeSet::new();
         let mut gone = BTreeSet::new();
-        for (name, _) in handle::list(dir).map_err(fail)? {
-            let path = path.join(&name);
+        for (name, _) in names {
+            let path = level.path.join(&name);
             if (self.options.exclude)(&path) {
                 continue;
             }
-            let below = look_below(lowers, &name, &path)?;
-            let node = Node::read(dir, &name)
+            let below = look_below(level.lowers, &name, &path)?;
+            let node = Node::read(level.dir, &name)
                 .map_err(|errno| CaptureError::io("reading", &path, errno))?;
             match node.filter(|node| !is_whiteout(node)) {
                 Some(node) => {
                     check_features(&node, &path)?;
-                    let changed = self.is_changed(dir, &name, &node, lowers, &below, &path)?;
-                    let within = self.below(dir, &name, &node, &below, &path, depth)?;
+                    let changed = is_changed(level, &name, &node, &below, &path)?;
+                    let within = self.below(level, &name, &node, &below, &path)?;
                     present.insert(name.clone());
                     inside.push(name, node, changed, within);
                 }
@@ -86,70 +93,51 @@ impl Reading<'_> {
                 None => {}
             }
         }
-        self.find_gone(&mut inside, lowers, path, opaque, &present, gone)?;
+        self.find_gone(&mut inside, level, &present, gone)?;
         Ok(inside)
     }
 
     fn below(
         &self,
-        dir: BorrowedFd<'_>,
+        level: &Level<'_>,
         name: &OsStr,
         node: &Node,
         below: &Below,
         path: &Path,
-        depth: usize,
     ) -> Result<Inside, CaptureError> {
         if !node.meta.is_dir() {
             return Ok(Inside::default());
         }
-        let child = open_dir(dir, name, path)?;
-        self.directory(child.as_fd(), is_opaque(node), &below.dirs, path, depth + 1)
-    }
-
-    fn is_changed(
-        &self,
-        dir: BorrowedFd<'_>,
-        name: &OsStr,
-        node: &Node,
-        lowers: &[OwnedFd],
-        below: &Below,
-        path: &Path,
-    ) -> Result<bool, CaptureError> {
-        let Some(before) = below.node.as_ref().filter(|before| before.is_like(node)) else {
-            return Ok(true);
-        };
-        if !node.meta.is_file() || before.meta.size == 0 {
-            return Ok(false);
-        }
-        let fail = |errno| CaptureError::io("opening", path, errno);
-        let mut old = open_file(lowers[below.layer].as_fd(), name).map_err(fail)?;
-        let mut new = open_file(dir, name).map_err(fail)?;
-        Ok(!same_content(&mut old, &mut new, path)?)
+        let child = open_dir(level.dir, name, path)?;
+        self.directory(&Level {
+            dir: child.as_fd(),
+            lowers: &below.dirs,
+            path,
+            opaque: level.opaque || is_opaque(node),
+            depth: level.depth + 1,
+        })
     }
 
     /// Adds what the upper layer hides. An opaque directory hides every name that it does not have itself.
     fn find_gone(
         &self,
         inside: &mut Inside,
-        lowers: &[OwnedFd],
-        path: &Path,
-        opaque: bool,
+        level: &Level<'_>,
         present: &BTreeSet<OsString>,
         mut gone: BTreeSet<OsString>,
     ) -> Result<(), CaptureError> {
-        if !opaque && gone.len() < 2 {
+        if !level.opaque && gone.len() < 2 {
             inside.set_gone(gone.into_iter().collect(), false);
             return Ok(());
         }
         let mut count = 0;
-        for name in names_below(lowers, path)? {
-            let path = path.join(&name);
-            let excluded = (self.options.exclude)(&path);
-            if look_below(lowers, &name, &path)?.node.is_none() {
+        for name in names_below(level.lowers, level.path)? {
+            let path = level.path.join(&name);
+            if look_below(level.lowers, &name, &path)?.node.is_none() {
                 continue;
             }
             count += 1;
-            if opaque && !excluded && !present.contains(&name) {
+            if level.opaque && !present.contains(&name) && !(self.options.exclude)(&path) {
                 gone.insert(name);
             }
         }
@@ -157,6 +145,25 @@ impl Reading<'_> {
         inside.set_gone(gone.into_iter().collect(), all);
         Ok(())
     }
+}
+
+fn is_changed(
+    level: &Level<'_>,
+    name: &OsStr,
+    node: &Node,
+    below: &Below,
+    path: &Path,
+) -> Result<bool, CaptureError> {
+    let Some(before) = below.node.as_ref().filter(|before| before.is_like(node)) else {
+        return Ok(true);
+    };
+    if !node.meta.is_file() || before.meta.size == 0 {
+        return Ok(false);
+    }
+    let fail = |errno| CaptureError::io("opening", path, errno);
+    let mut old = open_file(level.lowers[below.layer].as_fd(), name).map_err(fail)?;
+    let mut new = open_file(level.dir, name).map_err(fail)?;
+    Ok(!same_content(&mut old, &mut new, path)?)
 }
 
 /// Returns what `lowers`, the topmost first, together have under `name`.

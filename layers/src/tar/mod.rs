@@ -6,6 +6,7 @@
 //! Where tools read the same bytes differently, an archive can hide an entry from one of them. Such archives are refused, not guessed at;
 //! the crate's README lists the decisions.
 
+mod decode;
 mod header;
 mod pax;
 mod reader;

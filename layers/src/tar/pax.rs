@@ -95,12 +95,14 @@ fn parse_fraction(digits: &[u8]) -> Option<u32> {
 }
 
 /// Returns the key of the extended attribute `name`. A `=` would end the key, so it is escaped the way GNU tar does.
+///
+/// A `%` is escaped only where it would be read as an escape: most other tools know none.
 pub(crate) fn xattr_key(name: &[u8]) -> Vec<u8> {
     let mut key = XATTR.to_vec();
-    for byte in name {
-        match byte {
-            b'%' => key.extend_from_slice(b"%25"),
-            b'=' => key.extend_from_slice(b"%3D"),
+    for (at, byte) in name.iter().enumerate() {
+        match &name[at..] {
+            [b'=', ..] => key.extend_from_slice(b"%3D"),
+            [b'%', b'2', b'5', ..] | [b'%', b'3', b'D', ..] => key.extend_from_slice(b"%25"),
             _ => key.push(*byte),
         }
     }
@@ -151,7 +153,7 @@ mod tests {
             b"9",
             b" key=v\n",
             b"99 key=v\n",
-            b"8 key=v\n",
+            b"7 key=v\n",
             b"3 \n",
             b"0 k=v\n",
             b"6 k=v",
@@ -204,7 +206,7 @@ mod tests {
         for name in [
             &b"user.a=b"[..],
             b"user.100%",
-            b"user.%3D",
+            b"user.%3D%25%",
             b"security.capability",
             b"user.\xff",
         ] {

@@ -1,15 +1,14 @@
 //! Reads archives of any origin, entry by entry, in bounded memory.
 
-use std::ffi::OsString;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use super::decode::{Decoded, Extensions, decode, header_name, number, path_from};
 use super::header::{self, Format, Header, until_nul};
 use super::sparse::{self, ContentMap, Found, Map, PaxSparse, Region};
-use super::{BLOCK, MAX_EXTENDED_HEADER, padding, pax};
-use crate::metadata::{Device, Entry, EntryKind, MODE_BITS, Timestamp, Xattrs};
+use super::{BLOCK, MAX_EXTENDED_HEADER, padding};
+use crate::metadata::{Entry, EntryKind};
 
 /// How much is read at once, in bytes: content goes to its file from here, and stays in the processor's cache on the way.
 const READ_BUFFER: usize = 512 * 1024;
@@ -104,28 +103,6 @@ struct Unread {
     padding: u64,
     /// Whether the file has holes.
     sparse: bool,
-}
-
-/// What the extended headers in front of an entry said.
-#[derive(Debug, Default)]
-struct Extensions {
-    long_name: Option<Vec<u8>>,
-    long_link: Option<Vec<u8>>,
-    records: Option<Vec<u8>>,
-    taken: u64,
-}
-
-/// What the PAX records in front of an entry said.
-#[derive(Debug, Default)]
-struct Records {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<Timestamp>,
-    xattrs: Xattrs,
-    sparse: PaxSparse,
 }
 
 impl<R: Read> ArchiveReader<R> {
@@ -224,70 +201,23 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry, ReadError> {
-        let name = header_name(header);
-        let shown = extensions.long_name.clone().unwrap_or_else(|| name.clone());
-        let shown = path_from(shown);
-        let invalid = |field| ReadError::InvalidField {
-            path: shown.clone(),
-            field,
-        };
-        let twice = |field| ReadError::Ambiguous {
-            path: shown.clone(),
-            field,
-        };
-        let records =
-            parse_records(extensions.records.as_deref().unwrap_or_default()).map_err(invalid)?;
-        if extensions.long_name.is_some() && records.path.is_some() {
-            return Err(twice("path"));
-        }
-        if extensions.long_link.is_some() && records.link.is_some() {
-            return Err(twice("link target"));
-        }
-        let path = records
-            .sparse
-            .name
-            .clone()
-            .or(records.path)
-            .or(extensions.long_name)
-            .unwrap_or(name);
-        let link = records.link.or(extensions.long_link);
-        let link = link.unwrap_or_else(|| header.bytes(header::LINK).to_vec());
-        if path.is_empty() || path.contains(&0) {
-            return Err(invalid("path"));
-        }
-        if link.contains(&0) {
-            return Err(invalid("link target"));
-        }
-        let mut entry = Entry {
-            mode: number(header, header::MODE).ok_or_else(|| invalid("mode"))? as u32 & MODE_BITS,
-            uid: id(records.uid, header, header::UID).ok_or_else(|| invalid("uid"))?,
-            gid: id(records.gid, header, header::GID).ok_or_else(|| invalid("gid"))?,
-            mtime: records
-                .mtime
-                .or_else(|| header.number(header::MTIME).map(Timestamp::from_secs))
-                .ok_or_else(|| invalid("time"))?,
-            xattrs: records.xattrs,
-            kind: kind(header, &path, link).map_err(|kind| match kind {
-                Some(field) => invalid(field),
-                None => ReadError::Unsupported {
-                    path: path_from(path.clone()),
-                    kind: header.kind().into(),
-                },
-            })?,
-            path: path_from(path),
-        };
+        let Decoded {
+            mut entry,
+            stored,
+            sparse,
+        } = decode(header, extensions)?;
         // Only files have content; a size in any other header is a leftover that writers put there for information.
         if let EntryKind::File { size } = &mut entry.kind {
-            let stored = records
-                .size
-                .or_else(|| number(header, header::SIZE))
-                .ok_or_else(|| invalid("size"))?;
-            *size = self.start_content(header, stored, records.sparse).map_err(
-                |error| match error {
-                    ContentError::Read(error) => error,
-                    ContentError::Sparse => invalid("sparse map"),
-                },
-            )?;
+            *size = match self.start_content(header, stored, sparse) {
+                Ok(size) => size,
+                Err(ContentError::Read(error)) => return Err(error),
+                Err(ContentError::Sparse) => {
+                    return Err(ReadError::InvalidField {
+                        path: entry.path,
+                        field: "sparse map",
+                    });
+                }
+            };
         }
         Ok(entry)
     }
@@ -564,87 +494,4 @@ impl<R: Read> Content<'_, R> {
         }
         Ok(())
     }
-}
-
-/// `Err(None)`: unsupported type. `Err(Some(field))`: that field makes no sense.
-fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<EntryKind, Option<&'static str>> {
-    let device = || {
-        let number = |field| u32::try_from(header.number(field)?).ok();
-        let device = number(header::MAJOR).zip(number(header::MINOR));
-        let (major, minor) = device.ok_or(Some("device number"))?;
-        Ok::<_, Option<&str>>(Device { major, minor })
-    };
-    Ok(match header.kind() {
-        // Before there was a type for directories, a slash marked them.
-        b'0' | b'\0' if path.ends_with(b"/") => EntryKind::Directory,
-        b'0' | b'\0' | b'7' | b'S' => EntryKind::File { size: 0 },
-        b'1' | b'2' if link.is_empty() => return Err(Some("link target")),
-        b'1' => EntryKind::HardLink {
-            target: path_from(link),
-        },
-        b'2' => EntryKind::Symlink {
-            target: path_from(link),
-        },
-        b'3' => EntryKind::CharDevice(device()?),
-        b'4' => EntryKind::BlockDevice(device()?),
-        b'5' => EntryKind::Directory,
-        b'6' => EntryKind::Fifo,
-        _ => return Err(None),
-    })
-}
-
-fn header_name(header: &Header) -> Vec<u8> {
-    let name = header.bytes(header::NAME);
-    let prefix = match header.format() {
-        Format::Ustar => header.bytes(header::PREFIX),
-        Format::Old | Format::Gnu => &[],
-    };
-    if prefix.is_empty() {
-        return name.to_vec();
-    }
-    [prefix, b"/", name].concat()
-}
-
-fn number(header: &Header, field: Range<usize>) -> Option<u64> {
-    u64::try_from(header.number(field)?).ok()
-}
-
-/// The highest number is no owner but the kernel's word for "leave it".
-fn id(record: Option<u64>, header: &Header, field: Range<usize>) -> Option<u32> {
-    let value = record.or_else(|| number(header, field))?;
-    u32::try_from(value).ok().filter(|id| *id != u32::MAX)
-}
-
-/// Returns the field that is invalid as error.
-fn parse_records(mut text: &[u8]) -> Result<Records, &'static str> {
-    let mut records = Records::default();
-    while !text.is_empty() {
-        let (key, value) = pax::split_first(&mut text).ok_or("PAX record")?;
-        if let Some(name) = key.strip_prefix(pax::XATTR) {
-            records.xattrs.insert(pax::xattr_name(name), value.to_vec());
-            continue;
-        }
-        if value.is_empty() {
-            // Stands for "as in the ustar header".
-            continue;
-        }
-        if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
-            records.sparse.record(key, value).ok_or("sparse map")?;
-            continue;
-        }
-        match key {
-            b"path" => records.path = Some(value.to_vec()),
-            b"linkpath" => records.link = Some(value.to_vec()),
-            b"size" => records.size = Some(pax::parse_decimal(value).ok_or("size")?),
-            b"uid" => records.uid = Some(pax::parse_decimal(value).ok_or("uid")?),
-            b"gid" => records.gid = Some(pax::parse_decimal(value).ok_or("gid")?),
-            b"mtime" => records.mtime = Some(pax::parse_time(value).ok_or("time")?),
-            _ => {}
-        }
-    }
-    Ok(records)
-}
-
-fn path_from(bytes: Vec<u8>) -> PathBuf {
-    PathBuf::from(OsString::from_vec(bytes))
 }

@@ -49,7 +49,7 @@ impl TestUser {
 
 impl Drop for TestUser {
     fn drop(&mut self) {
-        let _ = quiet("userdel", &[&self.name]);
+        let _ = quiet("userdel", &["--force", &self.name]);
     }
 }
 
@@ -206,7 +206,12 @@ impl Probe {
 
     /// Starts the probe and leaves it running.
     pub(crate) fn start(mut self) -> Running {
-        let child = self.command.stdout(Stdio::null()).spawn().unwrap();
+        let child = self
+            .command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         Running {
             child,
             _home: self.home,

@@ -94,12 +94,12 @@ fn staged(arguments: Vec<OsString>) -> Result<()> {
         lowers.push(base);
         OverlayMount::mount(&lowers, &part("upper"), &part("work"), &part("merged"))?
     };
-    for line in fs::read_to_string("/proc/self/mounts")?
+    let on_target = format!(" {} ", part("merged").display());
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    mounts
         .lines()
-        .filter(|line| line.contains("userxattr"))
-    {
-        say("mount", line);
-    }
+        .filter(|line| line.contains(&on_target))
+        .for_each(|line| say("mount", line));
     let mut spec = request.spec;
     spec.root = overlay.target().to_owned();
     run_spec(&spec, request.cancel_after);
