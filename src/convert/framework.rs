@@ -11,7 +11,7 @@ use kfactory_layers::root::Root;
 use tokio::runtime::Runtime;
 
 use super::{BaseImage, Clock, Options, base};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
     self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Verified,
 };
@@ -48,6 +48,14 @@ pub(super) fn resolve(
             .hints(error.hints())
             .context("cannot get the Kairos binaries")
     })
+}
+
+/// Makes a usage error of a `--framework` that cannot be read, with what is known as its hints.
+#[allow(clippy::needless_pass_by_value, reason = "given to map_err")]
+pub(super) fn usage(error: framework::FrameworkError) -> Error {
+    Error::from_source(&error)
+        .hints(error.hints())
+        .kind_is(Kind::Usage)
 }
 
 fn show(reporter: &Reporter, event: Event<'_>) {
@@ -90,7 +98,7 @@ pub fn image(
     reporter: &Reporter,
 ) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
-    let spec: FrameworkSpec = spec.parse().map_err(super::usage)?;
+    let spec: FrameworkSpec = spec.parse().map_err(usage)?;
     let framework = resolve(
         &spec,
         &platform.architecture,

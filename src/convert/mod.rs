@@ -85,7 +85,7 @@ pub fn convert(
     let compression = parse_compression(&request.compression)?;
     let platform = parse_platform(request.platform.as_deref())?;
     let framework_spec: crate::framework::FrameworkSpec =
-        request.framework.parse().map_err(usage)?;
+        request.framework.parse().map_err(framework::usage)?;
     let clock = Clock::from_env()?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;

@@ -378,6 +378,10 @@ impl RegistryError {
                 "`--tls-verify=false`, or `--insecure-registry HOST` for one registry, accepts any certificate and plain HTTP"
                     .to_owned(),
             ],
+            Self::NotFound(_) => vec![
+                "check the repository and the tag for a slip; some registries also answer so without the right credentials"
+                    .to_owned(),
+            ],
             Self::Offline { .. } => vec!["without `--offline` it is fetched".to_owned()],
             Self::RateLimited { retry_after, .. } => rate_hints(*retry_after),
             Self::Connect { .. } => {

@@ -1,0 +1,86 @@
+//! The converted image's kernel and initrd start in QEMU, on plain emulation, until the initrd looks for the root device.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::support::conversion::conversion;
+use crate::support::{need, world};
+
+/// Emulation on a busy machine with two cores takes one to two minutes.
+const LIMIT: Duration = Duration::from_secs(300);
+/// No device has this label, so the initrd waits for it.
+const LABEL: &str = "NOWHERE";
+
+#[test]
+fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {
+    if !need(&["qemu-system-x86_64"]) || std::env::consts::ARCH != "x86_64" {
+        return;
+    }
+    let Some(made) = conversion() else { return };
+    let kernel = made.tree().resolve("/boot/vmlinuz").expect("a kernel");
+    let initrd = made.tree().resolve("/boot/initrd").expect("an initrd");
+    let append = format!(
+        "console=ttyS0 root=LABEL={LABEL} rd.retry=5 rd.shell=0 rd.emergency=poweroff systemd.show_status=1 panic=-1"
+    );
+    let mut qemu = Command::new("qemu-system-x86_64")
+        .args([
+            "-accel",
+            "tcg",
+            "-m",
+            "2048",
+            "-nographic",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd)
+        .args(["-append", &append])
+        .current_dir(&world().dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("qemu starts");
+    let serial = BufReader::new(qemu.stdout.take().expect("piped"));
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in serial.split(b'\n').map_while(Result::ok) {
+            let _ = sender.send(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+    });
+    let start = Instant::now();
+    let mut seen = Vec::new();
+    let mut reached = false;
+    while let Ok(line) = lines.recv_timeout(LIMIT.saturating_sub(start.elapsed())) {
+        reached |= waits_for_root(&line);
+        seen.push(line);
+        if reached {
+            break;
+        }
+    }
+    let _ = qemu.kill();
+    let _ = qemu.wait();
+    let tail = &seen[seen.len().saturating_sub(60)..];
+    assert!(
+        reached,
+        "the initrd did not look for the root device within {LIMIT:?}; the console ended with\n{}",
+        tail.join("\n")
+    );
+    let text = seen.join("\n");
+    assert!(text.contains("Linux version"), "the kernel says nothing");
+    assert!(!text.contains("Kernel panic"), "{}", tail.join("\n"));
+    eprintln!(
+        "the initrd looked for the root device after {:.0} s",
+        start.elapsed().as_secs_f64()
+    );
+}
+
+/// systemd and dracut both name the device that they wait for.
+fn waits_for_root(line: &str) -> bool {
+    line.contains(LABEL) && !line.contains("Command line:") && !line.contains("command line:")
+}

@@ -1,0 +1,13 @@
+//! kfactory end to end: the program as users start it, against a real registry, judged by other programs.
+//!
+//! One conversion as a plain user is made for all tests that look at its result; see `support::conversion`. A test that
+//! cannot run says so in a line that starts with `skipped: `; with `KFACTORY_NO_SKIP` set it fails instead.
+// Only the tests' own output can say what was skipped and why.
+#![allow(clippy::print_stderr)]
+
+mod boot;
+mod cli;
+mod contract;
+mod conversion;
+mod judges;
+mod support;

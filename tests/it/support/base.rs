@@ -1,0 +1,84 @@
+//! Base systems: a real one made by mmdebstrap, and root filesystems of a few files.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::tools::find;
+use super::world::{cache_dir, world};
+use super::{run, skipped};
+
+const SUITE: &str = "bookworm";
+/// An older base would have many packages to upgrade.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Returns a tar file with the root filesystem of Debian 12, made once a week on a machine; `None` where that cannot be done.
+pub(crate) fn debian_tar() -> Option<&'static Path> {
+    static TAR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match TAR.get_or_init(bootstrap) {
+        Ok(path) => Some(path),
+        Err(why) => {
+            skipped(why);
+            None
+        }
+    }
+}
+
+fn bootstrap() -> Result<PathBuf, String> {
+    let made = cache_dir().join(format!("{SUITE}.tar"));
+    let lock = File::create(cache_dir().join("lock")).map_err(|error| error.to_string())?;
+    lock.lock().map_err(|error| error.to_string())?;
+    let age = made
+        .metadata()
+        .and_then(|m| m.modified())
+        .ok()
+        .and_then(|time| time.elapsed().ok());
+    if age.is_some_and(|age| age < MAX_AGE) {
+        return Ok(made);
+    }
+    if find("mmdebstrap").is_none() {
+        return Err("`mmdebstrap` is not installed".into());
+    }
+    let part = cache_dir().join(format!("{SUITE}.tar.part"));
+    let output = Command::new("mmdebstrap")
+        .args(["--quiet", "--format=tar", "--variant=apt", SUITE])
+        .arg(&part)
+        .env("SOURCE_DATE_EPOCH", super::program::EPOCH)
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let last = text.lines().last().unwrap_or_default();
+        return Err(format!("mmdebstrap cannot make a base system: {last}"));
+    }
+    std::fs::rename(&part, &made).map_err(|error| error.to_string())?;
+    Ok(made)
+}
+
+/// Writes a root filesystem of `files` (path, mode, content) into a new directory and returns its tar file.
+pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = world().own_dir(&format!("bases/{name}"));
+    for (path, mode, content) in files {
+        let path = dir.join(path);
+        std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
+        std::fs::write(&path, content).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).expect("ours");
+    }
+    let tar = dir.with_extension("tar");
+    run(Command::new("tar")
+        .arg("--numeric-owner")
+        .args(["--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"])
+        .arg(&dir)
+        .arg("-cf")
+        .arg(&tar)
+        .arg("."));
+    tar
+}
+
+/// Returns the tar file of a root filesystem that holds nothing but `/etc/os-release`.
+pub(crate) fn os_release_tar(name: &str, os_release: &str) -> PathBuf {
+    small_tar(name, &[("etc/os-release", 0o644, os_release)])
+}

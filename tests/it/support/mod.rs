@@ -1,0 +1,18 @@
+//! What the tests share: the place they work in, the program, registries, bases, and the one conversion.
+
+pub(crate) mod base;
+pub(crate) mod conversion;
+pub(crate) mod cpio;
+pub(crate) mod framework;
+pub(crate) mod janitor;
+pub(crate) mod program;
+pub(crate) mod registry;
+pub(crate) mod tools;
+pub(crate) mod tree;
+pub(crate) mod user;
+pub(crate) mod world;
+
+pub(crate) use program::{Kfactory, Ran};
+pub(crate) use registry::Server;
+pub(crate) use tools::{need, run, skipped};
+pub(crate) use world::world;

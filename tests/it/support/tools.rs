@@ -1,0 +1,44 @@
+//! Other programs: whether they are there, and running them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Says why a test did not run; with `KFACTORY_NO_SKIP` set, that is a failure.
+pub(crate) fn skipped(why: &str) {
+    assert!(
+        std::env::var_os("KFACTORY_NO_SKIP").is_none(),
+        "skipped: {why}"
+    );
+    eprintln!("skipped: {why}");
+}
+
+/// Returns where `program` is on the `PATH`.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join(program));
+    places.find(|place| place.is_file())
+}
+
+/// Tells whether every one of `programs` is there, and says what is missing.
+pub(crate) fn need(programs: &[&str]) -> bool {
+    match programs.iter().find(|program| find(program).is_none()) {
+        Some(missing) => {
+            skipped(&format!("`{missing}` is not installed"));
+            false
+        }
+        None => true,
+    }
+}
+
+/// Runs a command to its end and returns what it wrote to standard output.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?} {}: {error}",
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
