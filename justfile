@@ -26,6 +26,7 @@ demo:
 
 # The same work with rootless buildah, side by side, as a table of ratios
 bench *ARGS:
+    cargo build --release --locked
     bash tests/bench/run {{ARGS}}
 
 # Rewrite the golden files; review the difference like code

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use kfactory_layers::compress::decoder;
 use kfactory_layers::digest::Digest;
@@ -82,7 +83,7 @@ pub fn facts(
     platform: &Platform,
     options: &Options,
     runtime: &Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<Facts> {
     if let Location::Dir(dir) = base {
         return convert::facts_of_dir(dir, platform, &base.to_string());

@@ -1,7 +1,7 @@
 //! What people and scripts see while a run goes on. Everything goes to standard error; results go to standard output.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -133,8 +133,22 @@ impl Reporter {
         }
     }
 
+    /// Says how long one command of a step took; shown to scripts only.
+    pub fn command_done(&self, step: &str, command: &str, took: Duration) {
+        if self.mode == Mode::Json {
+            self.json(&json!({
+                "event": "command-done", "step": step, "command": command, "seconds": took.as_secs_f64(),
+            }));
+        }
+    }
+
     /// Starts showing a transfer of `total_bytes`.
-    pub fn transfer(&self, verb: &str, what: &str, total_bytes: u64) -> Transfer {
+    pub fn transfer(
+        self: &Arc<Self>,
+        verb: &'static str,
+        what: &str,
+        total_bytes: u64,
+    ) -> Transfer {
         let bar = match self.mode {
             Mode::Auto => {
                 let bar = self.bars.add(ProgressBar::new(total_bytes));
@@ -142,17 +156,20 @@ impl Reporter {
                 bar.set_prefix(format!("{verb} {what}"));
                 Some(bar)
             }
-            Mode::Json => {
-                self.json(&json!({ "event": "transfer-started", "verb": verb, "what": what, "bytes": total_bytes }));
-                None
-            }
             Mode::Plain => {
                 self.say(&format!("{verb} {what} ({})", bytes_text(total_bytes)));
                 None
             }
-            Mode::None => None,
+            Mode::Json | Mode::None => None,
         };
-        Transfer { bar }
+        Transfer {
+            bar,
+            reporter: self.clone(),
+            verb,
+            what: what.to_owned(),
+            total_bytes,
+            start: Instant::now(),
+        }
     }
 
     fn json(&self, value: &serde_json::Value) {
@@ -178,6 +195,11 @@ impl Reporter {
 #[derive(Debug)]
 pub struct Transfer {
     bar: Option<ProgressBar>,
+    reporter: Arc<Reporter>,
+    verb: &'static str,
+    what: String,
+    total_bytes: u64,
+    start: Instant,
 }
 
 impl Transfer {
@@ -200,6 +222,12 @@ impl Drop for Transfer {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if self.reporter.is_json() {
+            self.reporter.json(&json!({
+                "event": "transfer-done", "verb": self.verb, "what": self.what, "bytes": self.total_bytes,
+                "seconds": self.start.elapsed().as_secs_f64(),
+            }));
         }
     }
 }

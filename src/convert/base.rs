@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
 use kfactory_layers::archive::{DockerArchive, OciArchive};
@@ -55,7 +56,7 @@ pub(super) fn open(
     run: &Run,
     options: &Options,
     runtime: &Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<BaseImage> {
     let opened = match location {
         Location::Registry(reference) => {
@@ -103,7 +104,7 @@ fn from_registry(
     run: &Run,
     options: &Options,
     runtime: &Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<BaseImage> {
     let registry = &options.registry;
     let remote =
@@ -146,7 +147,7 @@ async fn fetch_blobs(
     store: &Store,
     run: &Run,
     options: &Options,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<()> {
     use futures_util::{StreamExt as _, TryStreamExt as _};
     let mut missing: Vec<&Descriptor> = Vec::new();
@@ -308,7 +309,7 @@ pub(super) fn unpack(
     store: &Store,
     run: &Run,
     options: &Options,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<PathBuf> {
     let layers: Vec<(Descriptor, Digest)> = base
         .image
@@ -326,7 +327,7 @@ pub(super) fn flatten(
     store: &Store,
     run: &Run,
     options: &Options,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<PathBuf> {
     let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| *diff_id).collect();
     let chain = chain_id(&diff_ids).unwrap_or_else(|| Digest::of(b""));

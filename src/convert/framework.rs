@@ -1,6 +1,7 @@
 //! The Kairos binaries for a run: resolved, with image sources read through the registry and the store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kfactory_layers::compress::Compression;
 use kfactory_layers::diff::{CaptureOptions, Snapshot, capture_walk};
@@ -26,7 +27,7 @@ pub(super) fn resolve(
     store: &Store,
     options: &Options,
     runtime: &Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<Framework> {
     let images = Images {
         store,
@@ -58,7 +59,7 @@ pub(super) fn usage(error: framework::FrameworkError) -> Error {
         .kind_is(Kind::Usage)
 }
 
-fn show(reporter: &Reporter, event: Event<'_>) {
+fn show(reporter: &Arc<Reporter>, event: Event<'_>) {
     match event {
         Event::Downloading { name, url } => {
             reporter.note(&format!("framework: downloading {name} from {url}"))
@@ -95,7 +96,7 @@ pub fn image(
     store: &Store,
     options: &Options,
     runtime: &Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
@@ -147,7 +148,7 @@ struct Images<'a> {
     store: &'a Store,
     options: &'a Options,
     runtime: &'a Runtime,
-    reporter: &'a Reporter,
+    reporter: &'a Arc<Reporter>,
 }
 
 impl UnpackImage for Images<'_> {

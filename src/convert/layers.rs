@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ pub(super) struct Builder<'a> {
     pub(super) compression: Compression,
     pub(super) framework: &'a framework::FrameworkSpec,
     pub(super) runtime: &'a Runtime,
-    pub(super) reporter: &'a Reporter,
+    pub(super) reporter: &'a Arc<Reporter>,
     pub(super) outputs: &'a Outputs<'a>,
 }
 

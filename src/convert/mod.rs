@@ -16,6 +16,7 @@ mod outputs;
 mod preflight;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kfactory_layers::compress::Compression;
 use kfactory_layers::digest::Digest;
@@ -79,7 +80,7 @@ pub fn convert(
     request: &Request,
     options: &Options,
     runtime: &tokio::runtime::Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<Converted> {
     let checked = resolve_names(request.validate()?, &options.registry)?;
     let compression = parse_compression(&request.compression)?;
@@ -276,7 +277,7 @@ pub fn fetch(
     store: &Store,
     options: &Options,
     runtime: &tokio::runtime::Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<BaseImage> {
     let run = store.start_run()?;
     base::open(location, platform, store, &run, options, runtime, reporter)
@@ -293,7 +294,7 @@ pub fn write(
     store: &Store,
     options: &Options,
     runtime: &tokio::runtime::Runtime,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
 ) -> Result<()> {
     preflight::start_push_checks(runtime, &options.registry, destinations).wait(runtime)?;
     let outputs = outputs::Outputs::new(destinations, options, store, runtime, reporter);

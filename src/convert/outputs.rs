@@ -1,6 +1,6 @@
 //! Destinations: layers are uploaded as soon as they are whole, the manifest goes last.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
 use kfactory_layers::digest::Digest;
@@ -25,7 +25,7 @@ pub(super) struct Outputs<'a> {
     options: &'a Options,
     store: &'a Store,
     runtime: &'a Runtime,
-    reporter: &'a Reporter,
+    reporter: &'a Arc<Reporter>,
     permits: std::sync::Arc<tokio::sync::Semaphore>,
     uploads: Mutex<Vec<JoinHandle<Result<()>>>>,
 }
@@ -37,7 +37,7 @@ impl<'a> Outputs<'a> {
         options: &'a Options,
         store: &'a Store,
         runtime: &'a Runtime,
-        reporter: &'a Reporter,
+        reporter: &'a Arc<Reporter>,
     ) -> Self {
         let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(options.jobs.max(1)));
         Self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use kfactory_layers::root::Root;
 
@@ -102,7 +103,12 @@ pub(super) fn truncate(root: &Root, path: &str) -> Result<()> {
     }
 }
 
-pub(super) fn permissions(root: &Root, path: &str, mode: u32, reporter: &Reporter) -> Result<()> {
+pub(super) fn permissions(
+    root: &Root,
+    path: &str,
+    mode: u32,
+    reporter: &Arc<Reporter>,
+) -> Result<()> {
     let Some(metadata) = root.metadata_opt(path)? else {
         reporter.warn(&format!("{path} is missing: its permissions were not set"));
         return Ok(());

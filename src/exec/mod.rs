@@ -18,6 +18,7 @@ pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use kfactory_layers::root::Root;
@@ -59,7 +60,7 @@ pub struct Environment<'a> {
     /// Cores to use for compression, transfers at a time.
     pub jobs: usize,
     /// Shows what happens.
-    pub reporter: &'a Reporter,
+    pub reporter: &'a Arc<Reporter>,
     /// Set when the user stops the run.
     pub cancel: CancelToken,
 }
@@ -203,6 +204,7 @@ impl Environment<'_> {
         options: CommandOptions,
     ) -> Result<CommandResult> {
         let spec = self.sandbox_spec(target, argv, &options)?;
+        let start = Instant::now();
         let mut lines = Vec::new();
         let outcome = launch::run_with(&spec, &self.cancel, &mut |_, line| {
             let line = kfactory_sandbox::printable(line);
@@ -211,6 +213,8 @@ impl Environment<'_> {
         })
         .map_err(|error| Error::from_source(&error).hints(error.hints()))
         .map_err(|error| error.context(format!("running `{}`", argv.join(" "))))?;
+        self.reporter
+            .command_done(step, &argv.join(" "), start.elapsed());
         self.check_cancelled()?;
         match outcome.status {
             Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),

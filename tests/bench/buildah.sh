@@ -7,6 +7,8 @@
 # stands apart from the work; the archives lie outside the image and are never committed. Progress goes to stderr.
 
 set -euo pipefail
+# shellcheck source=tests/bench/common.sh
+. "$(dirname "$0")/common.sh"
 
 usage() {
     cat >&2 << 'USAGE'
@@ -47,38 +49,6 @@ graphroot = "$storage/graph"
 runroot = "$storage/run"
 STORAGE
 
-# Writes the peak memory of this process and all its descendants to $1, in KiB: `<sum> <largest single process>`.
-# Shared pages count once per process, so the sum is an upper bound.
-watch_memory() {
-    exec awk -v root="$$" -v page=4 -v out="$1" '
-        function sample(   list, line, f, n, i, pid, seen, grew, total) {
-            delete parent; delete rss; delete mine
-            list = "cat /proc/[0-9]*/stat 2>/dev/null"
-            while ((list | getline line) > 0) {
-                pid = line + 0
-                sub(/^.*\) /, "", line)
-                n = split(line, f, " ")
-                parent[pid] = f[2]; rss[pid] = f[22] * page
-            }
-            close(list)
-            mine[root] = 1
-            do {
-                grew = 0
-                for (pid in parent) if (!(pid in mine) && (parent[pid] in mine)) { mine[pid] = 1; grew = 1 }
-            } while (grew)
-            total = 0
-            for (pid in mine) {
-                total += rss[pid]
-                if (rss[pid] > largest) largest = rss[pid]
-            }
-            if (total > peak) peak = total
-            print peak, largest > out
-            close(out)
-        }
-        BEGIN { while (1) { sample(); if (system("sleep 0.5") != 0) exit } }'
-}
-
-now() { date +%s%N; }
 # CPU time of all descendants that have ended, in clock ticks. Unlike seconds it does not depend on who else is working.
 ticks() { awk '{ print $16 + $17 }' "/proc/$$/stat"; }
 whole_start=$(now)
@@ -186,7 +156,6 @@ triggered=$(grep -c '^dracut: Generating /boot/initrd.img' "$log" || true)
 
 hertz=$(getconf CLK_TCK)
 as_cpu_seconds() { awk -v t="$1" -v hz="$hertz" 'BEGIN { printf "%.1f", t / hz }'; }
-as_seconds() { awk -v ns="$1" 'BEGIN { printf "%.1f", ns / 1e9 }'; }
 read -r peak largest < "$memory"
 {
     printf '{"tool":"buildah","tool_version":"%s"' "$(buildah --version | cut -d ' ' -f 3)"
