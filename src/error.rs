@@ -61,7 +61,12 @@ pub struct Error {
 impl Error {
     /// Creates an error of `kind` whose top line is `message`.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { kind, chain: vec![message.to_string()], hints: Vec::new(), output: Vec::new() }
+        Self {
+            kind,
+            chain: vec![message.to_string()],
+            hints: Vec::new(),
+            output: Vec::new(),
+        }
     }
 
     /// Creates an error about the outside world.
@@ -89,7 +94,12 @@ impl Error {
         }
         // An error whose Display already ends with its source would print it twice.
         chain.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
-        Self { kind: Kind::User, chain, hints: Vec::new(), output: Vec::new() }
+        Self {
+            kind: Kind::User,
+            chain,
+            hints: Vec::new(),
+            output: Vec::new(),
+        }
     }
 
     /// Puts `message` above the present top line: what was being done.
@@ -146,7 +156,10 @@ impl Error {
             text.push_str(&format!("caused by: {cause}\n"));
         }
         if !self.output.is_empty() {
-            text.push_str(&format!("last {} lines of its output:\n", self.output.len()));
+            text.push_str(&format!(
+                "last {} lines of its output:\n",
+                self.output.len()
+            ));
             for line in &self.output {
                 text.push_str(&format!("  | {line}\n"));
             }
@@ -240,7 +253,9 @@ mod tests {
     #[test]
     fn wrapping_keeps_the_kind_and_the_output() {
         let inner = Error::new(Kind::Step, "x").output(vec!["a".into()]);
-        let outer = std::result::Result::<(), _>::Err(inner).context(|| "y".into()).unwrap_err();
+        let outer = std::result::Result::<(), _>::Err(inner)
+            .context(|| "y".into())
+            .unwrap_err();
         assert_eq!(outer.kind().exit_code(), 3);
         assert!(outer.render_text().contains("  | a\n"));
     }

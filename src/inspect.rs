@@ -8,9 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use kfactory_layers::compress::decoder;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
+use kfactory_layers::metadata::EntryKind;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::source::verified;
-use kfactory_layers::metadata::EntryKind;
 use kfactory_layers::tar::ArchiveReader;
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -77,14 +77,24 @@ pub struct LayerReport {
 /// # Errors
 ///
 /// As for pulling and recognising a base.
-pub fn facts(base: &Location, platform: &Platform, options: &Options, runtime: &Runtime, reporter: &Reporter) -> Result<Facts> {
+pub fn facts(
+    base: &Location,
+    platform: &Platform,
+    options: &Options,
+    runtime: &Runtime,
+    reporter: &Reporter,
+) -> Result<Facts> {
     if let Location::Dir(dir) = base {
         return convert::facts_of_dir(dir, platform, &base.to_string());
     }
     let store = Store::open(&options.store, Access::Shared)?;
     let image = convert::fetch(base, platform, &store, options, runtime, reporter)?;
     let found = Contents::read(&image.image, &store)?;
-    convert::facts_of(found.os_release().as_deref(), &image.image, &base.to_string())
+    convert::facts_of(
+        found.os_release().as_deref(),
+        &image.image,
+        &base.to_string(),
+    )
 }
 
 /// Makes the report of an image whose blobs are in the store.
@@ -105,18 +115,28 @@ pub fn inspect(image: &BaseImage, store: &Store) -> Result<Report> {
         layers: layers(&image.image),
         kairos: parse(found.text(KAIROS_RELEASE)),
         os: parse(found.os_release()),
-        landmarks: LANDMARKS.iter().map(|path| (*path, found.has(path))).collect(),
+        landmarks: LANDMARKS
+            .iter()
+            .map(|path| (*path, found.has(path)))
+            .collect(),
     })
 }
 
 fn layers(image: &Image) -> Vec<LayerReport> {
-    let mut steps = image.history().into_iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created_by.or(entry.comment));
+    let mut steps = image
+        .history()
+        .into_iter()
+        .filter(|entry| !entry.empty_layer)
+        .map(|entry| entry.created_by.or(entry.comment));
     image
         .layers()
         .iter()
         .zip(image.diff_ids())
         .map(|(layer, diff_id)| LayerReport {
-            step: steps.next().flatten().unwrap_or_else(|| "(no history)".into()),
+            step: steps
+                .next()
+                .flatten()
+                .unwrap_or_else(|| "(no history)".into()),
             digest: layer.digest,
             diff_id: *diff_id,
             size: layer.size,
@@ -141,15 +161,22 @@ impl Contents {
             let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
             let blob = File::open(store.blobs().path(&layer.digest)).context(doing)?;
             let changeset = decoder(verified(blob, layer)).context(doing)?;
-            out.read_layer(ArchiveReader::new(changeset)).context(doing)?;
+            out.read_layer(ArchiveReader::new(changeset))
+                .context(doing)?;
         }
         Ok(out)
     }
 
     fn read_layer<R: std::io::Read>(&mut self, mut archive: ArchiveReader<R>) -> Result<()> {
-        while let Some(entry) = archive.next_entry().map_err(|error| crate::error::Error::from_source(&error))? {
+        while let Some(entry) = archive
+            .next_entry()
+            .map_err(|error| crate::error::Error::from_source(&error))?
+        {
             let path = normal(&entry.path);
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             if let Some(hidden) = name.strip_prefix(".wh.") {
                 self.forget(&path.with_file_name(hidden));
                 continue;
@@ -166,8 +193,12 @@ impl Contents {
                 }
                 EntryKind::File { size } => {
                     let mut text = Vec::new();
-                    archive.content(*size).take(MAX_TEXT_BYTES).read_to_end(&mut text)?;
-                    self.texts.insert(path, String::from_utf8_lossy(&text).into_owned());
+                    archive
+                        .content(*size)
+                        .take(MAX_TEXT_BYTES)
+                        .read_to_end(&mut text)?;
+                    self.texts
+                        .insert(path, String::from_utf8_lossy(&text).into_owned());
                 }
                 _ => {}
             }
@@ -217,7 +248,11 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 fn resolve(link: &Path, target: &Path) -> PathBuf {
-    if target.is_absolute() { normal(target) } else { normal(&link.parent().unwrap_or(Path::new("")).join(target)) }
+    if target.is_absolute() {
+        normal(target)
+    } else {
+        normal(&link.parent().unwrap_or(Path::new("")).join(target))
+    }
 }
 
 impl Report {
@@ -232,7 +267,12 @@ impl Report {
         }
         text.push_str("\nlayers\n");
         for layer in &self.layers {
-            text.push_str(&format!("  {:>10}  {}  {}\n", bytes_text(layer.size), layer.digest, one_line(&layer.step)));
+            text.push_str(&format!(
+                "  {:>10}  {}  {}\n",
+                bytes_text(layer.size),
+                layer.digest,
+                one_line(&layer.step)
+            ));
         }
         if self.kairos.is_empty() {
             text.push_str("\nno /etc/kairos-release: not a Kairos image\n");
@@ -244,7 +284,10 @@ impl Report {
         }
         text.push_str("\nholds\n");
         for (path, present) in &self.landmarks {
-            text.push_str(&format!("  {}  /{path}\n", if *present { "yes" } else { "NO " }));
+            text.push_str(&format!(
+                "  {}  /{path}\n",
+                if *present { "yes" } else { "NO " }
+            ));
         }
         text
     }
@@ -252,8 +295,15 @@ impl Report {
 
 /// Shows what made a layer on one line, without control characters and cut at a readable width.
 fn one_line(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if clean.chars().count() > 100 { format!("{}...", clean.chars().take(97).collect::<String>()) } else { clean }
+    let clean: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if clean.chars().count() > 100 {
+        format!("{}...", clean.chars().take(97).collect::<String>())
+    } else {
+        clean
+    }
 }
 
 #[cfg(test)]
@@ -262,8 +312,20 @@ mod tests {
 
     #[test]
     fn links_resolve_inside_the_image() {
-        assert_eq!(resolve(Path::new("etc/os-release"), Path::new("../usr/lib/os-release")), Path::new("usr/lib/os-release"));
-        assert_eq!(resolve(Path::new("a/b"), Path::new("../../../../x")), Path::new("x"));
-        assert_eq!(resolve(Path::new("a/b"), Path::new("/c/d")), Path::new("c/d"));
+        assert_eq!(
+            resolve(
+                Path::new("etc/os-release"),
+                Path::new("../usr/lib/os-release")
+            ),
+            Path::new("usr/lib/os-release")
+        );
+        assert_eq!(
+            resolve(Path::new("a/b"), Path::new("../../../../x")),
+            Path::new("x")
+        );
+        assert_eq!(
+            resolve(Path::new("a/b"), Path::new("/c/d")),
+            Path::new("c/d")
+        );
     }
 }

@@ -52,9 +52,11 @@ impl Location {
         match self {
             Location::Registry(reference) => reference.tag(),
             Location::Layout { tag, .. } | Location::OciArchive { tag, .. } => tag.as_deref(),
-            Location::DockerArchive { reference, .. } => {
-                reference.as_deref().and_then(|r| r.rsplit_once(':')).map(|(_, tag)| tag).filter(|t| !t.contains('/'))
-            }
+            Location::DockerArchive { reference, .. } => reference
+                .as_deref()
+                .and_then(|r| r.rsplit_once(':'))
+                .map(|(_, tag)| tag)
+                .filter(|t| !t.contains('/')),
             Location::Store(name) => name.rsplit_once(':').map(|(_, tag)| tag),
             Location::Dir(_) | Location::Tar(_) => None,
         }
@@ -69,27 +71,42 @@ impl FromStr for Location {
             return parse_reference(text);
         };
         let non_empty = |what: &str| {
-            if rest.is_empty() { Err(Error::usage(format!("`{text}` names no {what}"))) } else { Ok(()) }
+            if rest.is_empty() {
+                Err(Error::usage(format!("`{text}` names no {what}")))
+            } else {
+                Ok(())
+            }
         };
         match scheme {
             "docker" => parse_reference(rest.strip_prefix("//").unwrap_or(rest)),
             "oci" => {
                 non_empty("directory")?;
                 let (dir, tag) = split_tag(rest);
-                Ok(Location::Layout { dir: dir.into(), tag })
+                Ok(Location::Layout {
+                    dir: dir.into(),
+                    tag,
+                })
             }
             "oci-archive" => {
                 non_empty("file")?;
                 let (file, tag) = split_tag(rest);
-                Ok(Location::OciArchive { file: file.into(), tag })
+                Ok(Location::OciArchive {
+                    file: file.into(),
+                    tag,
+                })
             }
             "docker-archive" => {
                 non_empty("file")?;
                 let (file, reference) = match rest.split_once(':') {
-                    Some((file, reference)) if !reference.is_empty() => (file, Some(reference.to_owned())),
+                    Some((file, reference)) if !reference.is_empty() => {
+                        (file, Some(reference.to_owned()))
+                    }
                     _ => (rest.trim_end_matches(':'), None),
                 };
-                Ok(Location::DockerArchive { file: file.into(), reference })
+                Ok(Location::DockerArchive {
+                    file: file.into(),
+                    reference,
+                })
             }
             "dir" => non_empty("directory").map(|()| Location::Dir(rest.into())),
             "tar" => non_empty("file").map(|()| Location::Tar(rest.into())),
@@ -102,7 +119,9 @@ impl FromStr for Location {
 /// Splits `PATH[:TAG]`; a colon followed by a slash belongs to the path.
 fn split_tag(text: &str) -> (&str, Option<String>) {
     match text.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') && !path.is_empty() && !tag.is_empty() => (path, Some(tag.to_owned())),
+        Some((path, tag)) if !tag.contains('/') && !path.is_empty() && !tag.is_empty() => {
+            (path, Some(tag.to_owned()))
+        }
         Some((path, "")) => (path, None),
         _ => (text, None),
     }
@@ -116,9 +135,13 @@ fn parse_reference(text: &str) -> Result<Location> {
                 .context(format!("cannot read `{text}` as an image"))
                 .kind_is(crate::error::Kind::Usage);
             out = if std::path::Path::new(text).is_dir() {
-                out.hint(format!("a root filesystem is `dir:{text}`, an OCI layout is `oci:{text}`"))
+                out.hint(format!(
+                    "a root filesystem is `dir:{text}`, an OCI layout is `oci:{text}`"
+                ))
             } else if std::path::Path::new(text).is_file() {
-                out.hint(format!("an archive is `oci-archive:{text}`, `docker-archive:{text}` or `tar:{text}`"))
+                out.hint(format!(
+                    "an archive is `oci-archive:{text}`, `docker-archive:{text}` or `tar:{text}`"
+                ))
             } else {
                 out.hint("known forms: `registry/repository:tag`, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`")
             };
@@ -129,7 +152,10 @@ fn parse_reference(text: &str) -> Result<Location> {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tagged = |f: &mut fmt::Formatter<'_>, scheme: &str, path: &PathBuf, tag: &Option<String>| match tag {
+        let tagged = |f: &mut fmt::Formatter<'_>,
+                      scheme: &str,
+                      path: &PathBuf,
+                      tag: &Option<String>| match tag {
             Some(tag) => write!(f, "{scheme}:{}:{tag}", path.display()),
             None => write!(f, "{scheme}:{}", path.display()),
         };
@@ -137,7 +163,9 @@ impl fmt::Display for Location {
             Location::Registry(reference) => write!(f, "{reference}"),
             Location::Layout { dir, tag } => tagged(f, "oci", dir, tag),
             Location::OciArchive { file, tag } => tagged(f, "oci-archive", file, tag),
-            Location::DockerArchive { file, reference } => tagged(f, "docker-archive", file, reference),
+            Location::DockerArchive { file, reference } => {
+                tagged(f, "docker-archive", file, reference)
+            }
             Location::Dir(path) => write!(f, "dir:{}", path.display()),
             Location::Tar(path) => write!(f, "tar:{}", path.display()),
             Location::Store(name) => write!(f, "store:{name}"),
@@ -169,7 +197,13 @@ mod tests {
     #[test]
     fn a_colon_inside_a_path_is_not_a_tag() {
         let location: Location = "oci:/a:b/c".parse().unwrap();
-        assert_eq!(location, Location::Layout { dir: "/a:b/c".into(), tag: None });
+        assert_eq!(
+            location,
+            Location::Layout {
+                dir: "/a:b/c".into(),
+                tag: None
+            }
+        );
     }
 
     #[test]

@@ -74,7 +74,12 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         ))
         .hint("convert a Debian or Ubuntu base"));
     }
-    let selection = packages::select(&distro::Facts::new(&facts.distro, facts.arch, request.model()?, request.trusted));
+    let selection = packages::select(&distro::Facts::new(
+        &facts.distro,
+        facts.arch,
+        request.model()?,
+        request.trusted,
+    ));
     refuse_missing_kernel(facts, request, &selection)?;
 
     let mut all = step::install::steps(&selection);
@@ -110,26 +115,47 @@ impl Plan {
 }
 
 fn is_skipped(step: &Step, request: &Request) -> bool {
-    let named = |name: &str| request.skip_steps.iter().any(|skip| skip.trim().eq_ignore_ascii_case(name));
+    let named = |name: &str| {
+        request
+            .skip_steps
+            .iter()
+            .any(|skip| skip.trim().eq_ignore_ascii_case(name))
+    };
     named(step.name.as_str()) || named(step.phase.name())
 }
 
 fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
-    let (run, left_out): (Vec<Step>, Vec<Step>) =
-        all.into_iter().filter(|step| request.stage.includes(step.phase)).partition(|step| !is_skipped(step, request));
-    (run, left_out.iter().map(|step| step.name.as_str()).collect())
+    let (run, left_out): (Vec<Step>, Vec<Step>) = all
+        .into_iter()
+        .filter(|step| request.stage.includes(step.phase))
+        .partition(|step| !is_skipped(step, request));
+    (
+        run,
+        left_out.iter().map(|step| step.name.as_str()).collect(),
+    )
 }
 
 fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection) -> Result<()> {
-    let skipped = request.skip_steps.iter().any(|s| s.trim().eq_ignore_ascii_case("installKernel"));
+    let skipped = request
+        .skip_steps
+        .iter()
+        .any(|s| s.trim().eq_ignore_ascii_case("installKernel"));
     if selection.kernel.is_empty() && !skipped {
-        return Err(Error::user(format!("no kernel package is known for {} on {}", facts.distro.name, facts.architecture()))
-            .hint("install a kernel into the base image and pass `--skip-step installKernel`"));
+        return Err(Error::user(format!(
+            "no kernel package is known for {} on {}",
+            facts.distro.name,
+            facts.architecture()
+        ))
+        .hint("install a kernel into the base image and pass `--skip-step installKernel`"));
     }
     Ok(())
 }
 
-fn release_entries(facts: &Facts, request: &Request, version: &Version) -> std::collections::BTreeMap<String, String> {
+fn release_entries(
+    facts: &Facts,
+    request: &Request,
+    version: &Version,
+) -> std::collections::BTreeMap<String, String> {
     ReleaseFacts {
         distro: facts.distro.base.as_str(),
         distro_version: &facts.distro.version,
@@ -157,7 +183,10 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
         };
         match units.last_mut() {
             Some(last) if last.name == name => last.steps.push(index),
-            _ => units.push(LayerUnit { name: name.to_owned(), steps: vec![index] }),
+            _ => units.push(LayerUnit {
+                name: name.to_owned(),
+                steps: vec![index],
+            }),
         }
     }
     units

@@ -37,7 +37,12 @@ impl Reporter {
             Mode::Auto if !std::io::stderr().is_terminal() => Mode::Plain,
             other => other,
         };
-        Self { mode, bars: MultiProgress::new(), start: Instant::now(), step: Mutex::new(None) }
+        Self {
+            mode,
+            bars: MultiProgress::new(),
+            start: Instant::now(),
+            step: Mutex::new(None),
+        }
     }
 
     /// Returns whether events are JSON objects.
@@ -64,7 +69,9 @@ impl Reporter {
     /// Announces a step.
     pub fn step_started(&self, layer: &str, step: &str) {
         match self.mode {
-            Mode::Json => self.json(&json!({ "event": "step-started", "layer": layer, "step": step })),
+            Mode::Json => {
+                self.json(&json!({ "event": "step-started", "layer": layer, "step": step }))
+            }
             Mode::Auto => {
                 let bar = self.bars.add(ProgressBar::new_spinner());
                 bar.set_style(spinner_style());
@@ -96,7 +103,9 @@ impl Reporter {
             bar.finish_and_clear();
         }
         match self.mode {
-            Mode::Json => self.json(&json!({ "event": "step-done", "step": step, "seconds": took.as_secs_f64() })),
+            Mode::Json => self.json(
+                &json!({ "event": "step-done", "step": step, "seconds": took.as_secs_f64() }),
+            ),
             _ => self.say(&format!("{step}: done in {:.1} s", took.as_secs_f64())),
         }
     }
@@ -195,10 +204,19 @@ impl Drop for Transfer {
     }
 }
 
+#[expect(
+    clippy::literal_string_with_formatting_args,
+    reason = "the template language of progress bars has the same braces"
+)]
 fn spinner_style() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
+#[expect(
+    clippy::literal_string_with_formatting_args,
+    reason = "the template language of progress bars has the same braces"
+)]
 fn transfer_style() -> ProgressStyle {
     ProgressStyle::with_template("  {prefix:28!} {bar:24} {bytes}/{total_bytes} {bytes_per_sec}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -206,7 +224,9 @@ fn transfer_style() -> ProgressStyle {
 
 /// Replaces control characters, so that output of a package cannot move the cursor or colour the terminal.
 fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect()
+    line.chars()
+        .map(|c| if c.is_control() && c != '\t' { ' ' } else { c })
+        .collect()
 }
 
 /// Writes a size with a binary unit: `12.3 MiB`.

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
 use crate::distro::Model;
+use crate::error::{Error, Kind, Result};
 use crate::kairos::version::Version;
 use crate::location::Location;
 use crate::step::{self, Phase};
@@ -121,12 +121,20 @@ pub struct CheckedRequest {
 impl Request {
     /// Returns a request with every default filled in.
     pub fn new(base: impl Into<String>) -> Self {
-        Self { base: base.into(), ..Self::defaults() }
+        Self {
+            base: base.into(),
+            ..Self::defaults()
+        }
     }
 
     /// Returns the defaults of every option.
     pub fn defaults() -> Self {
-        Self { model: "generic".into(), framework: "release".into(), compression: "gzip".into(), ..Self::default() }
+        Self {
+            model: "generic".into(),
+            framework: "release".into(),
+            compression: "gzip".into(),
+            ..Self::default()
+        }
     }
 
     /// Reads a recipe file's text; `name` is used in errors only.
@@ -135,8 +143,9 @@ impl Request {
     ///
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
-        let mut request: Request = serde_saphyr::from_str(text)
-            .map_err(|error| Error::usage(format!("cannot read recipe `{name}`")).hint(error.to_string()))?;
+        let mut request: Request = serde_saphyr::from_str(text).map_err(|error| {
+            Error::usage(format!("cannot read recipe `{name}`")).hint(error.to_string())
+        })?;
         let defaults = Self::defaults();
         for (value, default) in [
             (&mut request.model, defaults.model),
@@ -156,7 +165,8 @@ impl Request {
     ///
     /// An internal error if the value cannot be written as YAML.
     pub fn to_yaml(&self) -> Result<String> {
-        serde_saphyr::to_string(self).map_err(|error| Error::internal(format!("writing a recipe: {error}")))
+        serde_saphyr::to_string(self)
+            .map_err(|error| Error::internal(format!("writing a recipe: {error}")))
     }
 
     /// Checks every word and returns the request in a form that needs no further checks.
@@ -167,10 +177,15 @@ impl Request {
     pub fn validate(&self) -> Result<CheckedRequest> {
         self.refuse_unimplemented()?;
         if self.base.is_empty() {
-            return Err(Error::usage("no base image given").hint("`kfactory convert BASE [DEST]`, or `base:` in the recipe"));
+            return Err(Error::usage("no base image given")
+                .hint("`kfactory convert BASE [DEST]`, or `base:` in the recipe"));
         }
         let base: Location = self.base.parse()?;
-        let destinations: Vec<Location> = self.destinations.iter().map(|d| d.parse()).collect::<Result<_>>()?;
+        let destinations: Vec<Location> = self
+            .destinations
+            .iter()
+            .map(|d| d.parse())
+            .collect::<Result<_>>()?;
         if let Some(bad) = destinations.iter().find(|d| !d.is_destination()) {
             return Err(Error::usage(format!("`{bad}` cannot be a destination"))
                 .hint("write to `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or a registry; `kfactory unpack` makes a directory"));
@@ -178,7 +193,12 @@ impl Request {
         for step in &self.skip_steps {
             step::check_skip_name(step)?;
         }
-        Ok(CheckedRequest { version: self.resolve_version(&destinations)?, base, destinations, request: self.clone() })
+        Ok(CheckedRequest {
+            version: self.resolve_version(&destinations)?,
+            base,
+            destinations,
+            request: self.clone(),
+        })
     }
 
     /// Returns the model.
@@ -187,7 +207,9 @@ impl Request {
     ///
     /// A usage error that lists the known ones.
     pub fn model(&self) -> Result<Model> {
-        self.model.parse().map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))
+        self.model
+            .parse()
+            .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))
     }
 
     fn refuse_unimplemented(&self) -> Result<()> {
@@ -242,7 +264,10 @@ mod tests {
     use super::*;
 
     fn request(base: &str, dest: &str) -> Request {
-        Request { destinations: vec![dest.into()], ..Request::new(base) }
+        Request {
+            destinations: vec![dest.into()],
+            ..Request::new(base)
+        }
     }
 
     #[test]
@@ -253,14 +278,25 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_no_version_is_refused_with_both_ways_out() {
-        let error = request("debian:12", "oci:out:latest").validate().unwrap_err().render_text();
-        assert!(error.contains("`--version") && error.contains("as its tag"), "{error}");
+        let error = request("debian:12", "oci:out:latest")
+            .validate()
+            .unwrap_err()
+            .render_text();
+        assert!(
+            error.contains("`--version") && error.contains("as its tag"),
+            "{error}"
+        );
     }
 
     #[test]
     fn malformed_versions_are_usage_errors() {
         for bad in ["latest", "1.0.0rc1", ""] {
-            let error = Request { version: Some(bad.into()), ..request("debian:12", "oci:out") }.validate().unwrap_err();
+            let error = Request {
+                version: Some(bad.into()),
+                ..request("debian:12", "oci:out")
+            }
+            .validate()
+            .unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{bad}");
         }
     }
@@ -269,11 +305,41 @@ mod tests {
     fn what_is_not_implemented_is_refused_by_name() {
         let base = request("debian:12", "oci:out:v1.0.0");
         for (request, word) in [
-            (Request { trusted: true, ..base.clone() }, "--trusted"),
-            (Request { fips: true, ..base.clone() }, "--fips"),
-            (Request { providers: vec!["k3s".into()], ..base.clone() }, "k3s"),
-            (Request { model: "rpi4".into(), ..base.clone() }, "rpi4"),
-            (Request { stage_extensions: vec!["x".into()], ..base.clone() }, "-x"),
+            (
+                Request {
+                    trusted: true,
+                    ..base.clone()
+                },
+                "--trusted",
+            ),
+            (
+                Request {
+                    fips: true,
+                    ..base.clone()
+                },
+                "--fips",
+            ),
+            (
+                Request {
+                    providers: vec!["k3s".into()],
+                    ..base.clone()
+                },
+                "k3s",
+            ),
+            (
+                Request {
+                    model: "rpi4".into(),
+                    ..base.clone()
+                },
+                "rpi4",
+            ),
+            (
+                Request {
+                    stage_extensions: vec!["x".into()],
+                    ..base.clone()
+                },
+                "-x",
+            ),
         ] {
             let text = request.validate().unwrap_err().render_text();
             assert!(text.contains(word), "{text}");
@@ -282,8 +348,15 @@ mod tests {
 
     #[test]
     fn a_recipe_survives_the_round_trip() {
-        let request = Request { skip_steps: vec!["cleanup".into()], version: Some("v1".into()), ..request("debian:12", "oci:out") };
-        assert_eq!(Request::from_yaml(&request.to_yaml().unwrap(), "r").unwrap(), request);
+        let request = Request {
+            skip_steps: vec!["cleanup".into()],
+            version: Some("v1".into()),
+            ..request("debian:12", "oci:out")
+        };
+        assert_eq!(
+            Request::from_yaml(&request.to_yaml().unwrap(), "r").unwrap(),
+            request
+        );
     }
 
     #[test]

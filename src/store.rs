@@ -75,11 +75,18 @@ impl Store {
     ///
     /// A usage error when none of these is known.
     pub fn default_dir() -> Result<PathBuf> {
-        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let from = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         from("KFACTORY_STORE")
             .or_else(|| from("XDG_DATA_HOME").map(|dir| dir.join("kfactory")))
             .or_else(|| from("HOME").map(|dir| dir.join(".local/share/kfactory")))
-            .ok_or_else(|| Error::usage("no place for the store: neither `HOME` nor `XDG_DATA_HOME` is set").hint("pass `--store DIR`"))
+            .ok_or_else(|| {
+                Error::usage("no place for the store: neither `HOME` nor `XDG_DATA_HOME` is set")
+                    .hint("pass `--store DIR`")
+            })
     }
 
     /// Opens the store at `dir`, creating it if it is missing, and sweeps what dead runs left behind.
@@ -89,17 +96,30 @@ impl Store {
     /// The directory cannot be made, or, with [`Access::Exclusive`], another run is using it.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
-            fs::create_dir_all(dir.join(name)).context(|| format!("creating the store in {}", dir.display()))?;
+            fs::create_dir_all(dir.join(name))
+                .context(|| format!("creating the store in {}", dir.display()))?;
         }
-        let lock = File::create(dir.join("lock")).context(|| format!("opening the store's lock in {}", dir.display()))?;
+        let lock = File::create(dir.join("lock"))
+            .context(|| format!("opening the store's lock in {}", dir.display()))?;
         match access {
-            Access::Shared => lock.lock_shared().context(|| "waiting for the store's lock".into())?,
+            Access::Shared => lock
+                .lock_shared()
+                .context(|| "waiting for the store's lock".into())?,
             Access::Exclusive => lock.try_lock().map_err(|_| {
-                Error::user(format!("the store in {} is in use by another run", dir.display())).hint("wait for it to end and try again")
+                Error::user(format!(
+                    "the store in {} is in use by another run",
+                    dir.display()
+                ))
+                .hint("wait for it to end and try again")
             })?,
         }
-        let blobs = BlobStore::ensure(dir).context(|| format!("opening the blobs in {}", dir.display()))?;
-        let store = Self { dir: dir.to_owned(), blobs, _lock: lock };
+        let blobs =
+            BlobStore::ensure(dir).context(|| format!("opening the blobs in {}", dir.display()))?;
+        let store = Self {
+            dir: dir.to_owned(),
+            blobs,
+            _lock: lock,
+        };
         store.sweep();
         Ok(store)
     }
@@ -138,7 +158,9 @@ impl Store {
     /// Returns the step record of `key` if it is there, with those of its blobs that are in the store.
     pub fn step(&self, key: &Digest) -> Option<StepRecord> {
         let mut record: StepRecord = self.read_json(&self.step_path(key))?;
-        record.blobs.retain(|_, info| self.blobs.contains(&info.digest));
+        record
+            .blobs
+            .retain(|_, info| self.blobs.contains(&info.digest));
         Some(record)
     }
 
@@ -170,7 +192,8 @@ impl Store {
         }
         let tree = self.tree(chain);
         remove_tree(&tree);
-        fs::rename(made, &tree).context(|| format!("moving the unpacked base to {}", tree.display()))?;
+        fs::rename(made, &tree)
+            .context(|| format!("moving the unpacked base to {}", tree.display()))?;
         self.write_json(&tree.with_extension("json"), &boot_id())?;
         Ok(tree)
     }
@@ -200,7 +223,10 @@ impl Store {
 
     /// Returns every image's name and record, sorted by name.
     pub fn images(&self) -> Vec<(String, ImageRecord)> {
-        self.records("images").into_iter().map(|(name, record)| (decode_name(&name), record)).collect()
+        self.records("images")
+            .into_iter()
+            .map(|(name, record)| (decode_name(&name), record))
+            .collect()
     }
 
     /// Returns every step record with its key in hexadecimal, sorted by key.
@@ -220,7 +246,8 @@ impl Store {
             .context(|| "creating the run's directory".into())?
             .keep();
         let lock = File::create(dir.join("lock")).context(|| "creating the run's lock".into())?;
-        lock.lock().context(|| "locking the run's directory".into())?;
+        lock.lock()
+            .context(|| "locking the run's directory".into())?;
         Ok(Run { dir, _lock: lock })
     }
 
@@ -239,7 +266,11 @@ impl Store {
                 live.push(name);
             }
         }
-        let named: Vec<String> = self.steps().into_iter().map(|(_, record)| record.changes).collect();
+        let named: Vec<String> = self
+            .steps()
+            .into_iter()
+            .map(|(_, record)| record.changes)
+            .collect();
         for (name, path) in entries(&self.dir.join("changes")) {
             let owner_lives = live.iter().any(|run| name.starts_with(&format!("{run}.")));
             if !owner_lives && !named.contains(&name) {
@@ -253,13 +284,20 @@ impl Store {
     }
 
     fn image_path(&self, name: &str) -> PathBuf {
-        self.dir.join("images").join(format!("{}.json", encode_name(name)))
+        self.dir
+            .join("images")
+            .join(format!("{}.json", encode_name(name)))
     }
 
     fn records<T: DeserializeOwned>(&self, kind: &str) -> Vec<(String, T)> {
         entries(&self.dir.join(kind))
             .into_iter()
-            .filter_map(|(name, path)| Some((name.strip_suffix(".json")?.to_owned(), self.read_json(&path)?)))
+            .filter_map(|(name, path)| {
+                Some((
+                    name.strip_suffix(".json")?.to_owned(),
+                    self.read_json(&path)?,
+                ))
+            })
             .collect()
     }
 
@@ -273,7 +311,9 @@ impl Store {
         let file = tempfile::NamedTempFile::new_in(dir).context(doing)?;
         serde_json::to_writer(&file, value).context(doing)?;
         file.as_file().sync_data().context(doing)?;
-        file.persist(path).map_err(|error| error.error).context(doing)?;
+        file.persist(path)
+            .map_err(|error| error.error)
+            .context(doing)?;
         Ok(())
     }
 }
@@ -306,7 +346,10 @@ impl Drop for Run {
 
 /// Returns an identifier that changes with every boot of the machine.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Removes a tree as far as possible; directories without write permission are opened up first.
@@ -317,7 +360,10 @@ pub fn remove_tree(path: &Path) {
         return;
     }
     use std::os::unix::fs::PermissionsExt as _;
-    for entry in walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok) {
+    for entry in walkdir::WalkDir::new(path)
+        .into_iter()
+        .filter_map(Result::ok)
+    {
         if entry.file_type().is_dir() {
             let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700));
         }
@@ -326,7 +372,10 @@ pub fn remove_tree(path: &Path) {
 }
 
 fn is_older_than_a_minute(path: &Path) -> bool {
-    let age = fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+    let age = fs::metadata(path)
+        .and_then(|m| m.modified())
+        .ok()
+        .and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age.as_secs() > 60)
 }
 
@@ -381,20 +430,36 @@ mod tests {
         let key = Digest::of(b"key");
         let id = run.changes_id(1);
         fs::create_dir_all(store.changes(&id)).unwrap();
-        let record = StepRecord { layer: "x".into(), parent: key, changes: id.clone(), created: 0, blobs: Default::default(), boot: boot_id() };
+        let record = StepRecord {
+            layer: "x".into(),
+            parent: key,
+            changes: id.clone(),
+            created: 0,
+            blobs: Default::default(),
+            boot: boot_id(),
+        };
         store.put_step(&key, &record).unwrap();
         drop(run);
         drop(store);
         let store = Store::open(dir.path(), Access::Shared).unwrap();
         let record = store.step(&key).unwrap();
         assert_eq!(store.trusted_changes(&record), Some(store.changes(&id)));
-        assert_eq!(store.trusted_changes(&StepRecord { boot: "another".into(), ..record }), None);
+        assert_eq!(
+            store.trusted_changes(&StepRecord {
+                boot: "another".into(),
+                ..record
+            }),
+            None
+        );
     }
 
     #[test]
     fn image_names_with_slashes_are_kept() {
         let (_dir, store) = store();
-        let record = ImageRecord { manifest: Digest::of(b"m"), size: 1 };
+        let record = ImageRecord {
+            manifest: Digest::of(b"m"),
+            size: 1,
+        };
         store.put_image("me/os:v1%", &record).unwrap();
         assert_eq!(store.images()[0].0, "me/os:v1%");
         assert!(store.image("me/os:v1%").is_some());
@@ -403,6 +468,11 @@ mod tests {
     #[test]
     fn an_exclusive_lock_is_refused_while_another_run_lives() {
         let (dir, _store) = store();
-        assert!(Store::open(dir.path(), Access::Exclusive).unwrap_err().to_string().contains("in use"));
+        assert!(
+            Store::open(dir.path(), Access::Exclusive)
+                .unwrap_err()
+                .to_string()
+                .contains("in use")
+        );
     }
 }

@@ -33,10 +33,13 @@ pub fn check_target(dir: &Path) -> Result<()> {
     match std::fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(Error::user(format!("{} is not empty", dir.display())).hint("unpack into a new directory")),
+            Some(_) => Err(Error::user(format!("{} is not empty", dir.display()))
+                .hint("unpack into a new directory")),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::from(error).context(format!("cannot unpack into {}", dir.display()))),
+        Err(error) => {
+            Err(Error::from(error).context(format!("cannot unpack into {}", dir.display())))
+        }
     }
 }
 
@@ -52,14 +55,25 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
     std::fs::create_dir_all(dir).context(|| format!("creating {}", dir.display()))?;
     let root = Root::open(dir).context(|| format!("opening {}", dir.display()))?;
     let mut out = match ledger {
-        Some(path) => Some(BufWriter::new(File::create(path).context(|| format!("creating {}", path.display()))?)),
+        Some(path) => Some(BufWriter::new(
+            File::create(path).context(|| format!("creating {}", path.display()))?,
+        )),
         None => None,
     };
     let mut done = Unpacked::default();
-    let options = ApplyOptions { ownership: Ownership::AsFarAsAllowed, ..ApplyOptions::default() };
+    let options = ApplyOptions {
+        ownership: Ownership::AsFarAsAllowed,
+        ..ApplyOptions::default()
+    };
     let total = image.layers().len();
     for (index, layer) in image.layers().iter().enumerate() {
-        let doing = || format!("unpacking layer {} of {total} ({})", index + 1, layer.digest);
+        let doing = || {
+            format!(
+                "unpacking layer {} of {total} ({})",
+                index + 1,
+                layer.digest
+            )
+        };
         let blob = File::open(store.blobs().path(&layer.digest)).context(doing)?;
         let changeset = decoder(verified(blob, layer)).context(doing)?;
         let applied = apply(&root, changeset, &options).context(doing)?;
@@ -68,7 +82,14 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
         done.not_applied += applied.ledger.len();
         if let Some(out) = &mut out {
             for entry in &applied.ledger {
-                writeln!(out, "{}", entry.to_line().map_err(|error| Error::from_source(&error))?).context(|| "writing the ledger".into())?;
+                writeln!(
+                    out,
+                    "{}",
+                    entry
+                        .to_line()
+                        .map_err(|error| Error::from_source(&error))?
+                )
+                .context(|| "writing the ledger".into())?;
             }
         }
     }

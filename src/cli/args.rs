@@ -27,7 +27,12 @@ impl ProgressArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StoreArgs {
     /// The store's directory [default: `$XDG_DATA_HOME/kfactory` or `~/.local/share/kfactory`]
-    #[arg(long, value_name = "DIR", env = "KFACTORY_STORE", help_heading = "Store")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "KFACTORY_STORE",
+        help_heading = "Store"
+    )]
     pub(super) store: Option<PathBuf>,
 }
 
@@ -80,12 +85,16 @@ impl ImageArgs {
             return Ok(None);
         };
         // The text itself stays out of the message: it may be a password alone.
-        let credentials = Credentials::parse(text).ok_or_else(|| Error::usage("`--creds` is not of the form USER:PASSWORD"))?;
+        let credentials = Credentials::parse(text)
+            .ok_or_else(|| Error::usage("`--creds` is not of the form USER:PASSWORD"))?;
         Ok(Some(credentials))
     }
 
     pub(super) fn jobs(&self) -> usize {
-        self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+        self.jobs.map_or_else(
+            || std::thread::available_parallelism().map_or(1, usize::from),
+            usize::from,
+        )
     }
 }
 
@@ -149,7 +158,8 @@ impl RequestArgs {
         let mut request = match &self.file {
             Some(path) => {
                 let name = path.display().to_string();
-                let text = std::fs::read_to_string(path).context(|| format!("cannot read recipe `{name}`"))?;
+                let text = std::fs::read_to_string(path)
+                    .context(|| format!("cannot read recipe `{name}`"))?;
                 Request::from_yaml(&text, &name)?
             }
             None => Request::defaults(),
@@ -177,7 +187,10 @@ impl RequestArgs {
         set(&mut request.network, &self.network);
         set(&mut request.trusted, &self.trusted);
         request.fips |= self.fips;
-        for (slot, value) in [(&mut request.version, &self.version), (&mut request.platform, &self.platform)] {
+        for (slot, value) in [
+            (&mut request.version, &self.version),
+            (&mut request.platform, &self.platform),
+        ] {
             if value.is_some() {
                 slot.clone_from(value);
             }
@@ -193,11 +206,16 @@ impl RequestArgs {
 /// A usage error that names the option.
 pub(super) fn refuse_provider_flags(arguments: &[OsString]) -> Result<()> {
     let options = arguments.iter().take_while(|argument| *argument != "--");
-    match options.filter_map(|argument| argument.to_str()).find(|argument| argument.starts_with("--provider-")) {
+    match options
+        .filter_map(|argument| argument.to_str())
+        .find(|argument| argument.starts_with("--provider-"))
+    {
         Some(option) => {
             let name = option.split('=').next().unwrap_or(option);
-            Err(Error::usage(format!("provider option `{name}` is not available in this version of kfactory"))
-                .hint("this version makes the core variant, which has no provider"))
+            Err(Error::usage(format!(
+                "provider option `{name}` is not available in this version of kfactory"
+            ))
+            .hint("this version makes the core variant, which has no provider"))
         }
         None => Ok(()),
     }
@@ -210,7 +228,17 @@ mod tests {
     #[test]
     fn dynamic_provider_options_are_refused_by_name() {
         let arguments = ["kfactory", "convert", "--provider-k3s-version=v1"].map(OsString::from);
-        assert!(refuse_provider_flags(&arguments).unwrap_err().to_string().contains("--provider-k3s-version"));
-        assert!(refuse_provider_flags(&["kfactory", "convert", "--provider", "k3s"].map(OsString::from)).is_ok());
+        assert!(
+            refuse_provider_flags(&arguments)
+                .unwrap_err()
+                .to_string()
+                .contains("--provider-k3s-version")
+        );
+        assert!(
+            refuse_provider_flags(
+                &["kfactory", "convert", "--provider", "k3s"].map(OsString::from)
+            )
+            .is_ok()
+        );
     }
 }

@@ -35,9 +35,18 @@ impl Session {
             .context(|| "starting the network threads".into())?;
         let cancel = CancelToken::new()?;
         watch_signals(&runtime, cancel.clone());
-        let options =
-            Options { store: image.store.dir()?, registry: image.registry()?, jobs: image.jobs(), no_cache, cancel };
-        Ok(Self { options, runtime, reporter: Arc::new(progress.reporter()) })
+        let options = Options {
+            store: image.store.dir()?,
+            registry: image.registry()?,
+            jobs: image.jobs(),
+            no_cache,
+            cancel,
+        };
+        Ok(Self {
+            options,
+            runtime,
+            reporter: Arc::new(progress.reporter()),
+        })
     }
 }
 
@@ -45,7 +54,12 @@ impl Session {
 fn watch_signals(runtime: &Runtime, cancel: CancelToken) {
     use tokio::signal::unix::{SignalKind, signal};
     runtime.spawn(async move {
-        let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        let streams = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ]
+        .map(signal);
         let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else {
             return;
         };
@@ -70,7 +84,12 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
     }
     request.validate()?;
     let session = Session::new(&args.image, &args.progress, args.no_cache)?;
-    let made = convert::convert(&request, &session.options, &session.runtime, &session.reporter)?;
+    let made = convert::convert(
+        &request,
+        &session.options,
+        &session.runtime,
+        &session.reporter,
+    )?;
     if session.reporter.is_json() {
         let value = serde_json::json!({
             "digest": made.digest, "store": made.store_name, "destinations": made.destinations,
@@ -84,7 +103,13 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
         text.push_str(&format!("{destination}\n"));
     }
     text.push_str(&format!("store:{}\n", made.store_name));
-    text.push_str(&format!("{} ({} in all, {} of {} new layers cached)\n", made.digest, bytes_text(made.size_bytes), made.cached_layers, made.new_layers));
+    text.push_str(&format!(
+        "{} ({} in all, {} of {} new layers cached)\n",
+        made.digest,
+        bytes_text(made.size_bytes),
+        made.cached_layers,
+        made.new_layers
+    ));
     print(&text);
     Ok(0)
 }
@@ -99,7 +124,13 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
     let session = Session::new(&args.image, &args.progress, args.no_cache)?;
     let platform = convert::parse_platform(request.platform.as_deref())?;
     let base = convert::parse_location(&request.base, &session.options.registry)?;
-    let facts = inspection::facts(&base, &platform, &session.options, &session.runtime, &session.reporter)?;
+    let facts = inspection::facts(
+        &base,
+        &platform,
+        &session.options,
+        &session.runtime,
+        &session.reporter,
+    )?;
     let plan = planning::plan(&facts, &request, &checked.version)?;
     print(&match args.output {
         PlanOutput::Text => plan.to_text(),
@@ -114,13 +145,26 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let destination = convert::parse_location(&args.destination, &session.options.registry)?;
     if !destination.is_destination() {
-        return Err(Error::usage(format!("`{destination}` cannot be a destination")).hint("`kfactory unpack` makes a directory"));
+        return Err(
+            Error::usage(format!("`{destination}` cannot be a destination"))
+                .hint("`kfactory unpack` makes a directory"),
+        );
     }
     let platform = convert::parse_platform(args.platform.as_deref())?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
-    convert::write(&image, &[destination.clone()], &store, &session.options, &session.runtime, &session.reporter)?;
-    print(&format!("{destination}\n{}\n", image.image.manifest_digest()));
+    convert::write(
+        &image,
+        std::slice::from_ref(&destination),
+        &store,
+        &session.options,
+        &session.runtime,
+        &session.reporter,
+    )?;
+    print(&format!(
+        "{destination}\n{}\n",
+        image.image.manifest_digest()
+    ));
     Ok(0)
 }
 
@@ -132,9 +176,17 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
     let done = unpacking::unpack(&image.image, &args.dir, args.ledger.as_deref(), &store)?;
-    print(&format!("{}: {} entries, {}\n", args.dir.display(), done.entries, bytes_text(done.bytes)));
+    print(&format!(
+        "{}: {} entries, {}\n",
+        args.dir.display(),
+        done.entries,
+        bytes_text(done.bytes)
+    ));
     if done.not_applied > 0 {
-        let text = format!("{} entries keep another owner, device or attribute than the image says", done.not_applied);
+        let text = format!(
+            "{} entries keep another owner, device or attribute than the image says",
+            done.not_applied
+        );
         session.reporter.warn(&match &args.ledger {
             Some(file) => format!("{text}; {} lists them", file.display()),
             None => format!("{text}; `--ledger FILE` lists them"),
@@ -150,16 +202,28 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
     let report = inspection::inspect(&image, &store)?;
-    print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { report.to_text() });
+    print(&if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&report)?)
+    } else {
+        report.to_text()
+    });
     Ok(0)
 }
 
 pub(super) fn steps_info() -> Result<i32> {
-    let width = NAMES.iter().map(|info| info.name.as_str().len()).max().unwrap_or(0);
+    let width = NAMES
+        .iter()
+        .map(|info| info.name.as_str().len())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for info in NAMES {
         let phase = info.phase.map_or("-", |phase| phase.name());
-        text.push_str(&format!("{:width$}  {phase:7}  {}\n", info.name.as_str(), info.description));
+        text.push_str(&format!(
+            "{:width$}  {phase:7}  {}\n",
+            info.name.as_str(),
+            info.description
+        ));
     }
     print(&text);
     Ok(0)
@@ -175,16 +239,44 @@ pub(super) fn framework_build(
     let session = Session::new(image, progress, false)?;
     let destination = convert::parse_location(output, &session.options.registry)?;
     if !destination.is_destination() {
-        return Err(Error::usage(format!("`{destination}` cannot be a destination")));
+        return Err(Error::usage(format!(
+            "`{destination}` cannot be a destination"
+        )));
     }
     let platform = convert::parse_platform(platform)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
-    let built = convert::framework_image(framework, &platform, &store, &session.options, &session.runtime, &session.reporter)?;
-    convert::write(&built, &[destination.clone()], &store, &session.options, &session.runtime, &session.reporter)?;
+    let built = convert::framework_image(
+        framework,
+        &platform,
+        &store,
+        &session.options,
+        &session.runtime,
+        &session.reporter,
+    )?;
+    convert::write(
+        &built,
+        std::slice::from_ref(&destination),
+        &store,
+        &session.options,
+        &session.runtime,
+        &session.reporter,
+    )?;
     print(&format!("{destination}\n{}\n", built.digest));
     Ok(0)
 }
 
-fn fetch(source: &Location, platform: &Platform, store: &Store, session: &Session) -> Result<convert::BaseImage> {
-    convert::fetch(source, platform, store, &session.options, &session.runtime, &session.reporter)
+fn fetch(
+    source: &Location,
+    platform: &Platform,
+    store: &Store,
+    session: &Session,
+) -> Result<convert::BaseImage> {
+    convert::fetch(
+        source,
+        platform,
+        store,
+        &session.options,
+        &session.runtime,
+        &session.reporter,
+    )
 }

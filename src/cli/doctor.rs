@@ -16,7 +16,10 @@ pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
     findings.push(disk_space(&store));
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&findings.iter().map(as_json).collect::<Vec<_>>())?));
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&findings.iter().map(as_json).collect::<Vec<_>>())?
+        ));
     } else {
         print(&render(&findings));
     }
@@ -49,12 +52,18 @@ fn render(findings: &[Finding]) -> String {
 }
 
 fn disk_space(store: &std::path::Path) -> Finding {
-    let free = rustix::fs::statvfs(store).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    let free =
+        rustix::fs::statvfs(store).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let enough = free >= WANTED_BYTES;
     Finding {
         id: "disk-space",
         level: if enough { Level::Ok } else { Level::Fail },
-        what: format!("{} free in {} (a conversion needs up to {})", bytes_text(free), store.display(), bytes_text(WANTED_BYTES)),
+        what: format!(
+            "{} free in {} (a conversion needs up to {})",
+            bytes_text(free),
+            store.display(),
+            bytes_text(WANTED_BYTES)
+        ),
         remedy: (!enough).then(|| "`kfactory store gc`, or `--store DIR` on another disk".into()),
     }
 }

@@ -211,7 +211,12 @@ pub fn main() -> i32 {
             Ok(code) => code,
             Err(error) => {
                 let hints = error.hints();
-                report(&Error::from_source(&error).context("cannot create the sandbox").hints(hints), mode)
+                report(
+                    &Error::from_source(&error)
+                        .context("cannot create the sandbox")
+                        .hints(hints),
+                    mode,
+                )
             }
         };
     }
@@ -229,11 +234,22 @@ fn run(command: Command) -> Result<i32> {
         Command::Unpack(args) => commands::unpack(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::StepsInfo => commands::steps_info(),
-        Command::Framework { command: FrameworkCommand::Build { framework, output, platform, image, progress } } => {
-            commands::framework_build(&framework, &output, platform.as_deref(), &image, &progress)
-        }
-        Command::Store { command: StoreCommand::Ls { store } } => store::ls(&store),
-        Command::Store { command: StoreCommand::Gc { all, store } } => store::gc(&store, all),
+        Command::Framework {
+            command:
+                FrameworkCommand::Build {
+                    framework,
+                    output,
+                    platform,
+                    image,
+                    progress,
+                },
+        } => commands::framework_build(&framework, &output, platform.as_deref(), &image, &progress),
+        Command::Store {
+            command: StoreCommand::Ls { store },
+        } => store::ls(&store),
+        Command::Store {
+            command: StoreCommand::Gc { all, store },
+        } => store::gc(&store, all),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
         Command::Man { dir } => man(dir.as_deref()),
@@ -245,7 +261,11 @@ impl Command {
     fn needs_stage(&self) -> bool {
         match self {
             Command::Convert(args) => !args.request.print_recipe,
-            Command::Unpack(_) | Command::Framework { .. } | Command::Store { command: StoreCommand::Gc { .. } } => true,
+            Command::Unpack(_)
+            | Command::Framework { .. }
+            | Command::Store {
+                command: StoreCommand::Gc { .. },
+            } => true,
             // Reading a root filesystem means reading files of other owners.
             Command::Copy(args) => args.source.starts_with("dir:"),
             _ => false,

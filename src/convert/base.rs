@@ -18,8 +18,8 @@ use kfactory_layers::root::Root;
 use kfactory_layers::source::{ImageSource, verified};
 use tokio::runtime::Runtime;
 
-use super::outputs::short;
 use super::Options;
+use super::outputs::short;
 use crate::distro::os_release::OsRelease;
 use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
@@ -58,7 +58,9 @@ pub(super) fn open(
     reporter: &Reporter,
 ) -> Result<BaseImage> {
     let opened = match location {
-        Location::Registry(reference) => from_registry(reference, platform, store, run, options, runtime, reporter),
+        Location::Registry(reference) => {
+            from_registry(reference, platform, store, run, options, runtime, reporter)
+        }
         Location::Layout { dir, tag } => Layout::open(dir)
             .and_then(|layout| layout.resolve(tag.as_deref(), platform))
             .map_err(|error| Error::from_source(&error))
@@ -84,8 +86,14 @@ fn check_platform(image: &Image, wanted: &Platform, location: &Location) -> Resu
     if image.os() == wanted.os && image.architecture() == wanted.architecture {
         return Ok(());
     }
-    Err(Error::user(format!("`{location}` is for {}, not for {wanted}", image.platform()))
-        .hint(format!("`--platform {}` takes it as it is", image.platform())))
+    Err(Error::user(format!(
+        "`{location}` is for {}, not for {wanted}",
+        image.platform()
+    ))
+    .hint(format!(
+        "`--platform {}` takes it as it is",
+        image.platform()
+    )))
 }
 
 fn from_registry(
@@ -98,13 +106,21 @@ fn from_registry(
     reporter: &Reporter,
 ) -> Result<BaseImage> {
     let registry = &options.registry;
-    let remote = |error: crate::registry::RegistryError| Error::from_source(&error).hints(error.hints());
+    let remote =
+        |error: crate::registry::RegistryError| Error::from_source(&error).hints(error.hints());
     runtime.block_on(async {
         let mut found = registry.fetch_manifest(reference).await.map_err(remote)?;
-        let parsed = |bytes: &[u8], media_type: &str| Document::parse(bytes, Some(media_type)).map_err(|error| Error::from_source(&error));
+        let parsed = |bytes: &[u8], media_type: &str| {
+            Document::parse(bytes, Some(media_type)).map_err(|error| Error::from_source(&error))
+        };
         if let Document::Index(index) = parsed(&found.bytes, &found.media_type)? {
-            let chosen = index.select(platform).map_err(|error| Error::from_source(&error))?;
-            found = registry.fetch_manifest(&reference.with_digest(chosen.digest)).await.map_err(remote)?;
+            let chosen = index
+                .select(platform)
+                .map_err(|error| Error::from_source(&error))?;
+            found = registry
+                .fetch_manifest(&reference.with_digest(chosen.digest))
+                .await
+                .map_err(remote)?;
         }
         let Document::Manifest(manifest) = parsed(&found.bytes, &found.media_type)? else {
             return Err(Error::user("an index points at another index"));
@@ -114,8 +130,13 @@ fn from_registry(
         wanted.extend(manifest.layers.iter().cloned());
         fetch_blobs(reference, &wanted, store, run, options, reporter).await?;
         let config = read_document(store, &manifest.config.digest)?;
-        let image = Image::new(found.bytes.to_vec(), Some(&found.media_type), config).map_err(|error| Error::from_source(&error))?;
-        Ok(BaseImage { image, digest: found.digest, reference: Some(reference.clone()) })
+        let image = Image::new(found.bytes.to_vec(), Some(&found.media_type), config)
+            .map_err(|error| Error::from_source(&error))?;
+        Ok(BaseImage {
+            image,
+            digest: found.digest,
+            reference: Some(reference.clone()),
+        })
     })
 }
 
@@ -130,7 +151,9 @@ async fn fetch_blobs(
     use futures_util::{StreamExt as _, TryStreamExt as _};
     let mut missing: Vec<&Descriptor> = Vec::new();
     for blob in wanted {
-        if !store.blobs().contains(&blob.digest) && !missing.iter().any(|known| known.digest == blob.digest) {
+        if !store.blobs().contains(&blob.digest)
+            && !missing.iter().any(|known| known.digest == blob.digest)
+        {
             missing.push(blob);
         }
     }
@@ -142,9 +165,16 @@ async fn fetch_blobs(
             .registry
             .fetch_blob(reference, &blob.digest, blob.size, &path, &progress)
             .await
-            .map_err(|error| Error::from_source(&error).hints(error.hints()).context(format!("pulling blob {}", blob.digest)))?;
+            .map_err(|error| {
+                Error::from_source(&error)
+                    .hints(error.hints())
+                    .context(format!("pulling blob {}", blob.digest))
+            })?;
         let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
-        store.blobs().import_file(&file, &blob.digest, blob.size).context(|| format!("taking blob {} into the store", blob.digest))?;
+        store
+            .blobs()
+            .import_file(&file, &blob.digest, blob.size)
+            .context(|| format!("taking blob {} into the store", blob.digest))?;
         std::fs::remove_file(&path).context(|| format!("removing {}", path.display()))
     }))
     .buffer_unordered(options.jobs.max(1))
@@ -157,29 +187,48 @@ async fn fetch_blobs(
 fn from_source(source: &dyn ImageSource, store: &Store) -> Result<BaseImage> {
     let image = source.image().clone();
     for document in [image.config_bytes(), image.manifest_bytes()] {
-        store.blobs().put(document).context(|| "copying the image's documents".into())?;
+        store
+            .blobs()
+            .put(document)
+            .context(|| "copying the image's documents".into())?;
     }
     for blob in image.layers() {
         if store.blobs().contains(&blob.digest) {
             continue;
         }
-        let reader = source.open_blob(blob).context(|| format!("opening blob {}", blob.digest))?;
-        store.blobs().put_reader(reader, &blob.digest, blob.size).context(|| format!("copying blob {}", blob.digest))?;
+        let reader = source
+            .open_blob(blob)
+            .context(|| format!("opening blob {}", blob.digest))?;
+        store
+            .blobs()
+            .put_reader(reader, &blob.digest, blob.size)
+            .context(|| format!("copying blob {}", blob.digest))?;
     }
-    Ok(BaseImage { digest: image.manifest_digest(), image, reference: None })
+    Ok(BaseImage {
+        digest: image.manifest_digest(),
+        image,
+        reference: None,
+    })
 }
 
 fn from_store(name: &str, store: &Store) -> Result<BaseImage> {
-    let record = store
-        .image(name)
-        .ok_or_else(|| Error::user(format!("the store holds no image called `{name}`")).hint("`kfactory store ls` lists them"))?;
+    let record = store.image(name).ok_or_else(|| {
+        Error::user(format!("the store holds no image called `{name}`"))
+            .hint("`kfactory store ls` lists them")
+    })?;
     let manifest = read_document(store, &record.manifest)?;
-    let Document::Manifest(parsed) = Document::parse(&manifest, None).map_err(|error| Error::from_source(&error))? else {
+    let Document::Manifest(parsed) =
+        Document::parse(&manifest, None).map_err(|error| Error::from_source(&error))?
+    else {
         return Err(Error::internal("the store names an index as an image"));
     };
     let config = read_document(store, &parsed.config.digest)?;
     let image = Image::new(manifest, None, config).map_err(|error| Error::from_source(&error))?;
-    Ok(BaseImage { digest: record.manifest, image, reference: None })
+    Ok(BaseImage {
+        digest: record.manifest,
+        image,
+        reference: None,
+    })
 }
 
 /// Reads a config or manifest out of the store, checked against its digest.
@@ -187,23 +236,45 @@ fn read_document(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
     use std::io::Read as _;
     let doing = || format!("reading {digest} from the store");
     let mut bytes = Vec::new();
-    store.blobs().open_digest(digest).context(doing)?.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes).context(doing)?;
+    store
+        .blobs()
+        .open_digest(digest)
+        .context(doing)?
+        .take(MAX_DOCUMENT_BYTES)
+        .read_to_end(&mut bytes)
+        .context(doing)?;
     Ok(bytes)
 }
 
 /// Makes a one-layer image of an unpacked root filesystem.
-fn from_rootfs(dir: &Path, platform: &Platform, store: &Store, options: &Options) -> Result<BaseImage> {
+fn from_rootfs(
+    dir: &Path,
+    platform: &Platform,
+    store: &Store,
+    options: &Options,
+) -> Result<BaseImage> {
     let doing = || format!("reading {}", dir.display());
     let root = Root::open(dir).context(doing)?;
     let blob = store.blobs().writer().context(doing)?;
     let writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
     let mut writer = writer;
-    capture_walk(&Snapshot::empty(), &root, &CaptureOptions::default(), &mut writer).context(doing)?;
+    capture_walk(
+        &Snapshot::empty(),
+        &root,
+        &CaptureOptions::default(),
+        &mut writer,
+    )
+    .context(doing)?;
     finish_base_layer(writer, platform, store)
 }
 
 /// Makes a one-layer image of a root filesystem in a tar file.
-fn from_tar(file: &Path, platform: &Platform, store: &Store, options: &Options) -> Result<BaseImage> {
+fn from_tar(
+    file: &Path,
+    platform: &Platform,
+    store: &Store,
+    options: &Options,
+) -> Result<BaseImage> {
     let doing = || format!("reading {}", file.display());
     let input = File::open(file).context(doing)?;
     let mut input = decoder(input).context(doing)?;
@@ -213,19 +284,39 @@ fn from_tar(file: &Path, platform: &Platform, store: &Store, options: &Options) 
     finish_base_layer(writer, platform, store)
 }
 
-fn finish_base_layer(writer: LayerWriter<kfactory_layers::blobs::BlobWriter>, platform: &Platform, store: &Store) -> Result<BaseImage> {
+fn finish_base_layer(
+    writer: LayerWriter<kfactory_layers::blobs::BlobWriter>,
+    platform: &Platform,
+    store: &Store,
+) -> Result<BaseImage> {
     let doing = || "writing the base layer".to_owned();
     let (blob, info) = writer.finish().context(doing)?;
     blob.commit_as(&info.digest, info.size).context(doing)?;
     let image = Image::from_rootfs_layer(&info, platform);
     store.blobs().put(image.config_bytes()).context(doing)?;
     store.blobs().put(image.manifest_bytes()).context(doing)?;
-    Ok(BaseImage { digest: image.manifest_digest(), image, reference: None })
+    Ok(BaseImage {
+        digest: image.manifest_digest(),
+        image,
+        reference: None,
+    })
 }
 
 /// Unpacks the base into one flattened tree, or finds the tree of an earlier run.
-pub(super) fn unpack(base: &BaseImage, store: &Store, run: &Run, options: &Options, reporter: &Reporter) -> Result<PathBuf> {
-    let layers: Vec<(Descriptor, Digest)> = base.image.layers().iter().cloned().zip(base.image.diff_ids().iter().copied()).collect();
+pub(super) fn unpack(
+    base: &BaseImage,
+    store: &Store,
+    run: &Run,
+    options: &Options,
+    reporter: &Reporter,
+) -> Result<PathBuf> {
+    let layers: Vec<(Descriptor, Digest)> = base
+        .image
+        .layers()
+        .iter()
+        .cloned()
+        .zip(base.image.diff_ids().iter().copied())
+        .collect();
     flatten(&layers, store, run, options, reporter)
 }
 
@@ -248,11 +339,19 @@ pub(super) fn flatten(
     let total = layers.len();
     for (index, (layer, diff_id)) in layers.iter().enumerate() {
         if options.cancel.is_cancelled() {
-            return Err(Error::new(crate::error::Kind::Interrupted, "stopped by the user"));
+            return Err(Error::new(
+                crate::error::Kind::Interrupted,
+                "stopped by the user",
+            ));
         }
         let transfer = reporter.transfer("unpack", &short(&layer.digest), layer.size);
-        apply_layer(&root, layer, diff_id, store)
-            .map_err(|error| error.context(format!("unpacking layer {} of {total} ({})", index + 1, layer.digest)))?;
+        apply_layer(&root, layer, diff_id, store).map_err(|error| {
+            error.context(format!(
+                "unpacking layer {} of {total} ({})",
+                index + 1,
+                layer.digest
+            ))
+        })?;
         transfer.advance(layer.size);
     }
     drop(root);
@@ -271,16 +370,26 @@ fn apply_layer(root: &Root, layer: &Descriptor, diff_id: &Digest, store: &Store)
         ownership: Ownership::AsFarAsAllowed,
         ..ApplyOptions::default()
     };
-    let applied = apply(root, &mut changeset, &options).map_err(|error| Error::from_source(&error))?;
-    if let Some(entry) = applied.ledger.iter().find(|entry| entry.dev.is_none() && entry.xattrs.is_empty()) {
-        return Err(Error::user(format!("{:?} belongs to {}:{}, which this user namespace does not map", entry.path, entry.uid, entry.gid))
-            .hint("give the user a larger range in /etc/subuid and /etc/subgid"));
+    let applied =
+        apply(root, &mut changeset, &options).map_err(|error| Error::from_source(&error))?;
+    if let Some(entry) = applied
+        .ledger
+        .iter()
+        .find(|entry| entry.dev.is_none() && entry.xattrs.is_empty())
+    {
+        return Err(Error::user(format!(
+            "{:?} belongs to {}:{}, which this user namespace does not map",
+            entry.path, entry.uid, entry.gid
+        ))
+        .hint("give the user a larger range in /etc/subuid and /etc/subgid"));
     }
     std::io::copy(&mut changeset, &mut std::io::sink())?;
     let (_, found, _) = changeset.finish();
     if found != *diff_id {
-        return Err(Error::user(format!("the config promises diff ID {diff_id}, the layer unpacks to {found}"))
-            .hint("the image is damaged or was tampered with: pull it from another place"));
+        return Err(Error::user(format!(
+            "the config promises diff ID {diff_id}, the layer unpacks to {found}"
+        ))
+        .hint("the image is damaged or was tampered with: pull it from another place"));
     }
     Ok(())
 }
@@ -316,14 +425,21 @@ pub fn facts_of(os_release: Option<&str>, image: &Image, base: &str) -> Result<F
     let doing = |error: Error| error.context(format!("cannot convert `{base}`"));
     let Some(text) = os_release else {
         return Err(doing(
-            Error::user("it has no /etc/os-release, so its distribution is unknown")
-                .hint(format!("known distributions: {}", crate::distro::known_ids())),
+            Error::user("it has no /etc/os-release, so its distribution is unknown").hint(format!(
+                "known distributions: {}",
+                crate::distro::known_ids()
+            )),
         ));
     };
     let distro = Distro::detect(&OsRelease::parse(text)).map_err(|error| {
-        doing(Error::from_source(&error).hint(format!("known distributions, by ID or ID_LIKE: {}", crate::distro::known_ids())))
+        doing(Error::from_source(&error).hint(format!(
+            "known distributions, by ID or ID_LIKE: {}",
+            crate::distro::known_ids()
+        )))
     })?;
-    let arch: Arch = image.architecture().parse().map_err(|error| doing(Error::from_source(&error)))?;
+    let arch: Arch = image
+        .architecture()
+        .parse()
+        .map_err(|error| doing(Error::from_source(&error)))?;
     Ok(Facts { distro, arch })
 }
-

@@ -20,11 +20,17 @@ impl Clock {
     ///
     /// A usage error when the variable is not a whole number of seconds.
     pub fn from_env() -> Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs().cast_signed());
         let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
-            Ok(text) if !text.is_empty() => Some(text.parse::<u32>().map(i64::from).map_err(|_| {
-                Error::usage(format!("SOURCE_DATE_EPOCH is `{text}`, which is not a number of seconds since 1970"))
-            })?),
+            Ok(text) if !text.is_empty() => {
+                Some(text.parse::<u32>().map(i64::from).map_err(|_| {
+                    Error::usage(format!(
+                        "SOURCE_DATE_EPOCH is `{text}`, which is not a number of seconds since 1970"
+                    ))
+                })?)
+            }
             _ => None,
         };
         Ok(Self { epoch, now })

@@ -12,7 +12,9 @@ use tokio::runtime::Runtime;
 
 use super::{BaseImage, Clock, Options, base};
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::framework::{self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Verified};
+use crate::framework::{
+    self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Verified,
+};
 use crate::location::Location;
 use crate::progress::Reporter;
 use crate::store::Store;
@@ -26,29 +28,49 @@ pub(super) fn resolve(
     runtime: &Runtime,
     reporter: &Reporter,
 ) -> Result<Framework> {
-    let images = Images { store, options, runtime, reporter };
+    let images = Images {
+        store,
+        options,
+        runtime,
+        reporter,
+    };
     let progress = |event: Event<'_>| show(reporter, event);
-    let arch: Arch = architecture.parse().map_err(|error: framework::FrameworkError| Error::from_source(&error))?;
+    let arch: Arch = architecture
+        .parse()
+        .map_err(|error: framework::FrameworkError| Error::from_source(&error))?;
     let context = FrameworkContext {
         images: Some(&images),
         progress: &progress,
         ..FrameworkContext::new(arch, store.cache_dir("framework")?)
     };
-    framework::resolve(spec, &context)
-        .map_err(|error| Error::from_source(&error).hints(error.hints()).context("cannot get the Kairos binaries"))
+    framework::resolve(spec, &context).map_err(|error| {
+        Error::from_source(&error)
+            .hints(error.hints())
+            .context("cannot get the Kairos binaries")
+    })
 }
 
 /// Makes a usage error of a `--framework` that cannot be read, with what is known as its hints.
 #[allow(clippy::needless_pass_by_value, reason = "given to map_err")]
 pub(super) fn usage(error: framework::FrameworkError) -> Error {
-    Error::from_source(&error).hints(error.hints()).kind_is(Kind::Usage)
+    Error::from_source(&error)
+        .hints(error.hints())
+        .kind_is(Kind::Usage)
 }
 
 fn show(reporter: &Reporter, event: Event<'_>) {
     match event {
-        Event::Downloading { name, url } => reporter.note(&format!("framework: downloading {name} from {url}")),
-        Event::Building { name, version } => reporter.note(&format!("framework: building {name} {version}")),
-        Event::Ready { name, version, verified } => {
+        Event::Downloading { name, url } => {
+            reporter.note(&format!("framework: downloading {name} from {url}"))
+        }
+        Event::Building { name, version } => {
+            reporter.note(&format!("framework: building {name} {version}"))
+        }
+        Event::Ready {
+            name,
+            version,
+            verified,
+        } => {
             let how = match verified {
                 Verified::Pin => "matches its pin",
                 Verified::PublishedChecksums => "matches the checksum published with the release",
@@ -77,23 +99,47 @@ pub fn image(
 ) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
-    let framework = resolve(&spec, &platform.architecture, store, options, runtime, reporter)?;
+    let framework = resolve(
+        &spec,
+        &platform.architecture,
+        store,
+        options,
+        runtime,
+        reporter,
+    )?;
     let run = store.start_run()?;
     let tree = run.dir().join("framework");
     std::fs::create_dir(&tree).context(doing)?;
-    framework.write_tree(&tree).map_err(|error| Error::from_source(&error))?;
+    framework
+        .write_tree(&tree)
+        .map_err(|error| Error::from_source(&error))?;
     let clock = Clock::from_env()?;
     let root = Root::open(&tree).context(doing)?;
-    let mut writer = LayerWriter::new(store.blobs().writer().context(doing)?, Compression::default(), options.jobs).context(doing)?;
+    let mut writer = LayerWriter::new(
+        store.blobs().writer().context(doing)?,
+        Compression::default(),
+        options.jobs,
+    )
+    .context(doing)?;
     // The files carry no time of making; in the stage they belong to root.
-    let capture = CaptureOptions { clamp_mtime: Some(clock.clamp().unwrap_or(0)), ..CaptureOptions::default() };
+    let capture = CaptureOptions {
+        clamp_mtime: Some(clock.clamp().unwrap_or(0)),
+        ..CaptureOptions::default()
+    };
     capture_walk(&Snapshot::empty(), &root, &capture, &mut writer).context(doing)?;
     let (blob, info) = writer.finish().context(doing)?;
     blob.commit_as(&info.digest, info.size).context(doing)?;
     let image = Image::empty(platform)
-        .append_layer(&info, History::by("kfactory framework").at(clock.clamp().unwrap_or(0)))
+        .append_layer(
+            &info,
+            History::by("kfactory framework").at(clock.clamp().unwrap_or(0)),
+        )
         .with_created(clock.clamp().unwrap_or(0));
-    Ok(BaseImage { digest: image.manifest_digest(), image, reference: None })
+    Ok(BaseImage {
+        digest: image.manifest_digest(),
+        image,
+        reference: None,
+    })
 }
 
 /// Reads framework images for [`framework::resolve`].
@@ -109,8 +155,22 @@ impl UnpackImage for Images<'_> {
         let location: Location = reference.parse()?;
         let platform = Platform::new("linux", arch.as_str(), None);
         let run = self.store.start_run()?;
-        let image = base::open(&location, &platform, self.store, &run, self.options, self.runtime, self.reporter)?;
+        let image = base::open(
+            &location,
+            &platform,
+            self.store,
+            &run,
+            self.options,
+            self.runtime,
+            self.reporter,
+        )?;
         // The tree stays in the store, named by its content.
-        Ok(base::unpack(&image, self.store, &run, self.options, self.reporter)?)
+        Ok(base::unpack(
+            &image,
+            self.store,
+            &run,
+            self.options,
+            self.reporter,
+        )?)
     }
 }

@@ -80,9 +80,19 @@ impl Builder<'_> {
     /// # Errors
     ///
     /// The first step that fails. Layers that were whole by then stay in the step cache.
-    pub(super) fn build(&self, plan: &Plan, facts: &Facts, base: &BaseImage, tree: &Path) -> Result<Vec<MadeLayer>> {
+    pub(super) fn build(
+        &self,
+        plan: &Plan,
+        facts: &Facts,
+        base: &BaseImage,
+        tree: &Path,
+    ) -> Result<Vec<MadeLayer>> {
         let framework = OnceLock::new();
-        let resolve = || framework.get_or_init(|| self.resolve_framework(facts)).clone();
+        let resolve = || {
+            framework
+                .get_or_init(|| self.resolve_framework(facts))
+                .clone()
+        };
         let needed = plan.steps.iter().any(uses_framework);
         std::thread::scope(|scope| {
             if needed {
@@ -94,7 +104,8 @@ impl Builder<'_> {
                 self.reporter.cached(&layer.name);
                 self.outputs.layer(&layer.info);
             }
-            let mut pending: Vec<Pending<'_>> = cached.iter().cloned().map(Pending::Ready).collect();
+            let mut pending: Vec<Pending<'_>> =
+                cached.iter().cloned().map(Pending::Ready).collect();
             let outcome = if cached.len() < plan.layers.len() {
                 let env = self.environment(plan, facts, base, &resolve)?;
                 let lowers = self.stack_below(base, tree, &cached, &keys)?;
@@ -109,7 +120,10 @@ impl Builder<'_> {
     }
 
     /// Runs the layers after the cached ones, each on top of all before it.
-    #[allow(clippy::too_many_arguments, reason = "called once; a struct would be made and taken apart again")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "called once; a struct would be made and taken apart again"
+    )]
     fn run_rest<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -121,14 +135,21 @@ impl Builder<'_> {
         pending: &mut Vec<Pending<'scope>>,
     ) -> Result<()> {
         let mut key = self.key_after(plan, base, cached.len(), env.framework)?;
-        let chain = cached.iter().fold(base_chain(base), |chain, layer| extend(chain, layer.info.diff_id));
+        let chain = cached.iter().fold(base_chain(base), |chain, layer| {
+            extend(chain, layer.info.diff_id)
+        });
         let (sender, mut below) = mpsc::channel();
         let _ = sender.send(chain);
         for (index, unit) in plan.layers.iter().enumerate().skip(cached.len()) {
             key = self.key(&key, plan, unit, base, env.framework)?;
             let changes = self.run_unit(env, plan, unit, index, &lowers)?;
             let upper = self.store.changes(&changes);
-            let finished = Finished { name: unit.name.clone(), key, changes, lowers: lowers.clone() };
+            let finished = Finished {
+                name: unit.name.clone(),
+                key,
+                changes,
+                lowers: lowers.clone(),
+            };
             let (above, next) = mpsc::channel();
             let chain = std::mem::replace(&mut below, next);
             let job = scope.spawn(move || self.capture_and_record(&finished, &chain, &above));
@@ -141,14 +162,31 @@ impl Builder<'_> {
     /// Captures a finished layer, hands it to the destinations and records it in the step cache.
     ///
     /// `chain` receives the chain ID of everything below, once that is known; `above` is told this layer's own.
-    fn capture_and_record(&self, layer: &Finished, chain: &mpsc::Receiver<Digest>, above: &mpsc::Sender<Digest>) -> Result<MadeLayer> {
+    fn capture_and_record(
+        &self,
+        layer: &Finished,
+        chain: &mpsc::Receiver<Digest>,
+        above: &mpsc::Sender<Digest>,
+    ) -> Result<MadeLayer> {
         let start = Instant::now();
         let upper = self.store.changes(&layer.changes);
-        let info = self.capture(&upper, &layer.lowers).map_err(|error| error.context(format!("capturing layer `{}`", layer.name)))?;
-        self.reporter.layer_done(&layer.name, info.uncompressed_size, info.size, start.elapsed());
+        let info = self
+            .capture(&upper, &layer.lowers)
+            .map_err(|error| error.context(format!("capturing layer `{}`", layer.name)))?;
+        self.reporter.layer_done(
+            &layer.name,
+            info.uncompressed_size,
+            info.size,
+            start.elapsed(),
+        );
         self.outputs.layer(&info);
         // Without an answer the layer below failed, and that error is the one to report.
-        let made = MadeLayer { name: layer.name.clone(), info, created: self.clock.created(), cached: false };
+        let made = MadeLayer {
+            name: layer.name.clone(),
+            info,
+            created: self.clock.created(),
+            cached: false,
+        };
         let Ok(parent) = chain.recv() else {
             return Ok(made);
         };
@@ -166,9 +204,20 @@ impl Builder<'_> {
     }
 
     /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
-    fn key(&self, parent: &Digest, plan: &Plan, unit: &LayerUnit, base: &BaseImage, framework: &ResolveFramework<'_>) -> Result<Digest> {
+    fn key(
+        &self,
+        parent: &Digest,
+        plan: &Plan,
+        unit: &LayerUnit,
+        base: &BaseImage,
+        framework: &ResolveFramework<'_>,
+    ) -> Result<Digest> {
         let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
-        let inputs = if steps.iter().any(|step| uses_framework(step)) { identity(&framework()?) } else { String::new() };
+        let inputs = if steps.iter().any(|step| uses_framework(step)) {
+            identity(&framework()?)
+        } else {
+            String::new()
+        };
         let definition = json!({
             "format": CACHE_FORMAT,
             "tool": env!("CARGO_PKG_VERSION"),
@@ -184,12 +233,27 @@ impl Builder<'_> {
     }
 
     /// Returns the key of the layer below layer `count`: the base's chain ID, carried through the first `count` layers.
-    fn key_after(&self, plan: &Plan, base: &BaseImage, count: usize, framework: &ResolveFramework<'_>) -> Result<Digest> {
-        plan.layers[..count].iter().try_fold(base_chain(base), |key, unit| self.key(&key, plan, unit, base, framework))
+    fn key_after(
+        &self,
+        plan: &Plan,
+        base: &BaseImage,
+        count: usize,
+        framework: &ResolveFramework<'_>,
+    ) -> Result<Digest> {
+        plan.layers[..count]
+            .iter()
+            .try_fold(base_chain(base), |key, unit| {
+                self.key(&key, plan, unit, base, framework)
+            })
     }
 
     /// Returns the layers, from the bottom, that the cache holds in the wanted compression, and their keys.
-    fn cached_prefix(&self, plan: &Plan, base: &BaseImage, framework: &ResolveFramework<'_>) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
+    fn cached_prefix(
+        &self,
+        plan: &Plan,
+        base: &BaseImage,
+        framework: &ResolveFramework<'_>,
+    ) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
         let (mut layers, mut keys) = (Vec::new(), Vec::new());
         let mut chain = base_chain(base);
         let mut key = chain;
@@ -198,7 +262,10 @@ impl Builder<'_> {
         }
         for unit in &plan.layers {
             key = self.key(&key, plan, unit, base, framework)?;
-            let record = self.store.step(&key).filter(|record| record.parent == chain);
+            let record = self
+                .store
+                .step(&key)
+                .filter(|record| record.parent == chain);
             let Some((record, info)) = record.and_then(|record| {
                 let info = record.blobs.get(&self.compression.to_string())?.clone();
                 Some((record, info))
@@ -206,17 +273,31 @@ impl Builder<'_> {
                 break;
             };
             chain = extend(chain, info.diff_id);
-            layers.push(MadeLayer { name: unit.name.clone(), info, created: record.created, cached: true });
+            layers.push(MadeLayer {
+                name: unit.name.clone(),
+                info,
+                created: record.created,
+                cached: true,
+            });
             keys.push(key);
         }
         Ok((layers, keys))
     }
 
     /// Returns the directories below the first layer that has to run.
-    fn stack_below(&self, base: &BaseImage, tree: &Path, cached: &[MadeLayer], keys: &[Digest]) -> Result<Vec<PathBuf>> {
+    fn stack_below(
+        &self,
+        base: &BaseImage,
+        tree: &Path,
+        cached: &[MadeLayer],
+        keys: &[Digest],
+    ) -> Result<Vec<PathBuf>> {
         let mut lowers = vec![tree.to_owned()];
         for key in keys {
-            let changes = self.store.step(key).and_then(|record| self.store.trusted_changes(&record));
+            let changes = self
+                .store
+                .step(key)
+                .and_then(|record| self.store.trusted_changes(&record));
             match changes {
                 Some(changes) => lowers.insert(0, changes),
                 None => return self.rebuilt_stack(base, cached),
@@ -227,15 +308,35 @@ impl Builder<'_> {
 
     /// Makes one flattened tree of the base and the cached layers, from their blobs.
     fn rebuilt_stack(&self, base: &BaseImage, cached: &[MadeLayer]) -> Result<Vec<PathBuf>> {
-        let mut layers: Vec<(Descriptor, Digest)> =
-            base.image.layers().iter().cloned().zip(base.image.diff_ids().iter().copied()).collect();
-        layers.extend(cached.iter().map(|layer| (layer.info.descriptor(), layer.info.diff_id)));
+        let mut layers: Vec<(Descriptor, Digest)> = base
+            .image
+            .layers()
+            .iter()
+            .cloned()
+            .zip(base.image.diff_ids().iter().copied())
+            .collect();
+        layers.extend(
+            cached
+                .iter()
+                .map(|layer| (layer.info.descriptor(), layer.info.diff_id)),
+        );
         let tree = base::flatten(&layers, self.store, self.run, self.options, self.reporter)?;
         Ok(vec![tree])
     }
 
-    fn environment<'e>(&'e self, plan: &Plan, facts: &'e Facts, base: &BaseImage, framework: &'e ResolveFramework<'e>) -> Result<Environment<'e>> {
-        let cache = format!("packages/{}-{}-{}", facts.distro.id, facts.distro.version, facts.architecture());
+    fn environment<'e>(
+        &'e self,
+        plan: &Plan,
+        facts: &'e Facts,
+        base: &BaseImage,
+        framework: &'e ResolveFramework<'e>,
+    ) -> Result<Environment<'e>> {
+        let cache = format!(
+            "packages/{}-{}-{}",
+            facts.distro.id,
+            facts.distro.version,
+            facts.architecture()
+        );
         let scratch = self.run.dir().join("scratch");
         fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
         Ok(Environment {
@@ -256,7 +357,14 @@ impl Builder<'_> {
     }
 
     /// Runs the steps of one layer on a fresh overlay and returns the name of its changes directory.
-    fn run_unit(&self, env: &Environment<'_>, plan: &Plan, unit: &LayerUnit, index: usize, lowers: &[PathBuf]) -> Result<String> {
+    fn run_unit(
+        &self,
+        env: &Environment<'_>,
+        plan: &Plan,
+        unit: &LayerUnit,
+        index: usize,
+        lowers: &[PathBuf],
+    ) -> Result<String> {
         let id = self.run.changes_id(index);
         let upper = self.store.changes(&id);
         let work = self.run.dir().join(format!("work-{index}"));
@@ -265,16 +373,23 @@ impl Builder<'_> {
             fs::create_dir_all(dir).context(|| format!("creating {}", dir.display()))?;
         }
         copy_root_metadata(&lowers[0], &upper)?;
-        let mount =
-            OverlayMount::mount(lowers, &upper, &work, &mounted).map_err(|error| Error::from_source(&error).hints(error.hints()))?;
-        let target = Target { root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?, path: &mounted };
+        let mount = OverlayMount::mount(lowers, &upper, &work, &mounted)
+            .map_err(|error| Error::from_source(&error).hints(error.hints()))?;
+        let target = Target {
+            root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
+            path: &mounted,
+        };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
         }
-        exec::normalize(&target.root, self.clock.created()).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
+        exec::normalize(&target.root, self.clock.created())
+            .map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
         drop(target);
-        mount.unmount().map_err(|error| Error::from_source(&error))?;
-        exec::prune(&upper).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
+        mount
+            .unmount()
+            .map_err(|error| Error::from_source(&error))?;
+        exec::prune(&upper)
+            .map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
         Ok(id)
     }
 
@@ -282,8 +397,12 @@ impl Builder<'_> {
     fn capture(&self, upper: &Path, lowers: &[PathBuf]) -> Result<LayerInfo> {
         let doing = || format!("writing the changes in {}", upper.display());
         let blob = self.store.blobs().writer().context(doing)?;
-        let mut writer = LayerWriter::new(blob, self.compression, self.options.jobs).context(doing)?;
-        let options = CaptureOptions { clamp_mtime: self.clock.clamp(), ..CaptureOptions::default() };
+        let mut writer =
+            LayerWriter::new(blob, self.compression, self.options.jobs).context(doing)?;
+        let options = CaptureOptions {
+            clamp_mtime: self.clock.clamp(),
+            ..CaptureOptions::default()
+        };
         capture_upper(upper, lowers, &options, &mut writer).context(doing)?;
         let (blob, info) = writer.finish().context(doing)?;
         blob.commit_as(&info.digest, info.size).context(doing)?;
@@ -291,7 +410,14 @@ impl Builder<'_> {
     }
 
     fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
-        super::framework::resolve(self.framework, facts.architecture(), self.store, self.options, self.runtime, self.reporter)
+        super::framework::resolve(
+            self.framework,
+            facts.architecture(),
+            self.store,
+            self.options,
+            self.runtime,
+            self.reporter,
+        )
     }
 }
 
@@ -302,7 +428,9 @@ impl Pending<'_> {
     fn wait(self) -> Result<MadeLayer> {
         match self {
             Pending::Ready(layer) => Ok(layer),
-            Pending::Capturing(job) => job.join().map_err(|_| Error::internal("capturing a layer panicked"))?,
+            Pending::Capturing(job) => job
+                .join()
+                .map_err(|_| Error::internal("capturing a layer panicked"))?,
         }
     }
 }
@@ -322,11 +450,17 @@ fn later_packages(plan: &Plan) -> Vec<String> {
 
 /// Returns what names the binaries by content, wherever they came from.
 fn identity(framework: &Framework) -> String {
-    framework.files.iter().map(|file| format!("{}={}\n", file.target.display(), file.sha256)).collect()
+    framework
+        .files
+        .iter()
+        .map(|file| format!("{}={}\n", file.target.display(), file.sha256))
+        .collect()
 }
 
 fn uses_framework(step: &Step) -> bool {
-    step.actions.iter().any(|action| matches!(action, Action::Framework { .. }))
+    step.actions
+        .iter()
+        .any(|action| matches!(action, Action::Framework { .. }))
 }
 
 /// Returns the chain ID of the base; an image without layers is named by the digest of nothing.
@@ -340,7 +474,10 @@ fn copy_root_metadata(below: &Path, upper: &Path) -> Result<()> {
     let doing = || format!("preparing {}", upper.display());
     let metadata = fs::metadata(below).context(doing)?;
     chown(upper, Some(metadata.uid()), Some(metadata.gid())).context(doing)?;
-    fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777)).context(doing)?;
+    fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777))
+        .context(doing)?;
     let times = fs::FileTimes::new().set_modified(metadata.modified().context(doing)?);
-    fs::File::open(upper).and_then(|dir| dir.set_times(times)).context(doing)
+    fs::File::open(upper)
+        .and_then(|dir| dir.set_times(times))
+        .context(doing)
 }

@@ -75,18 +75,33 @@ pub struct Converted {
 ///
 /// Usage errors before anything is pulled; errors of the outside world; [`Kind::Step`] when a command of a step fails.
 /// Nothing is pushed under a tag unless everything else succeeded; finished layers stay in the step cache.
-pub fn convert(request: &Request, options: &Options, runtime: &tokio::runtime::Runtime, reporter: &Reporter) -> Result<Converted> {
+pub fn convert(
+    request: &Request,
+    options: &Options,
+    runtime: &tokio::runtime::Runtime,
+    reporter: &Reporter,
+) -> Result<Converted> {
     let checked = resolve_names(request.validate()?, &options.registry)?;
     let compression = parse_compression(&request.compression)?;
     let platform = parse_platform(request.platform.as_deref())?;
-    let framework_spec: crate::framework::FrameworkSpec = request.framework.parse().map_err(framework::usage)?;
+    let framework_spec: crate::framework::FrameworkSpec =
+        request.framework.parse().map_err(framework::usage)?;
     let clock = Clock::from_env()?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
     let run = store.start_run()?;
 
-    let push_rights = preflight::start_push_checks(runtime, &options.registry, &checked.destinations);
-    let base = base::open(&checked.base, &platform, &store, &run, options, runtime, reporter)?;
+    let push_rights =
+        preflight::start_push_checks(runtime, &options.registry, &checked.destinations);
+    let base = base::open(
+        &checked.base,
+        &platform,
+        &store,
+        &run,
+        options,
+        runtime,
+        reporter,
+    )?;
     push_rights.wait(runtime)?;
     let outputs = outputs::Outputs::new(&checked.destinations, options, &store, runtime, reporter);
     outputs.base_layers(&base);
@@ -94,7 +109,12 @@ pub fn convert(request: &Request, options: &Options, runtime: &tokio::runtime::R
     let tree = base::unpack(&base, &store, &run, options, reporter)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
     let plan = plan::plan(&facts, request, &checked.version)?;
-    reporter.note(&format!("converting {} ({}) as {}", facts.distro.name, facts.architecture(), checked.version));
+    reporter.note(&format!(
+        "converting {} ({}) as {}",
+        facts.distro.name,
+        facts.architecture(),
+        checked.version
+    ));
 
     let made = layers::Builder {
         request,
@@ -117,7 +137,11 @@ pub fn convert(request: &Request, options: &Options, runtime: &tokio::runtime::R
     Ok(Converted {
         digest,
         store_name,
-        destinations: checked.destinations.iter().map(ToString::to_string).collect(),
+        destinations: checked
+            .destinations
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         size_bytes: image.layers().iter().map(|layer| layer.size).sum(),
         cached_layers: made.iter().filter(|layer| layer.cached).count(),
         new_layers: made.len(),
@@ -133,16 +157,31 @@ pub fn parse_location(text: &str, registry: &Registry) -> Result<Location> {
     let location: Location = text.parse()?;
     match location {
         Location::Registry(_) => {
-            let name = text.strip_prefix("docker://").or_else(|| text.strip_prefix("docker:")).unwrap_or(text);
-            registry.reference(name).map(Location::Registry).map_err(|error| Error::from_source(&error).hints(error.hints()))
+            let name = text
+                .strip_prefix("docker://")
+                .or_else(|| text.strip_prefix("docker:"))
+                .unwrap_or(text);
+            registry
+                .reference(name)
+                .map(Location::Registry)
+                .map_err(|error| Error::from_source(&error).hints(error.hints()))
         }
         other => Ok(other),
     }
 }
 
 fn resolve_names(checked: CheckedRequest, registry: &Registry) -> Result<CheckedRequest> {
-    let destinations = checked.request.destinations.iter().map(|text| parse_location(text, registry)).collect::<Result<_>>()?;
-    Ok(CheckedRequest { base: parse_location(&checked.request.base, registry)?, destinations, ..checked })
+    let destinations = checked
+        .request
+        .destinations
+        .iter()
+        .map(|text| parse_location(text, registry))
+        .collect::<Result<_>>()?;
+    Ok(CheckedRequest {
+        base: parse_location(&checked.request.base, registry)?,
+        destinations,
+        ..checked
+    })
 }
 
 /// Reads `--compression`.
@@ -160,23 +199,38 @@ pub fn parse_compression(text: &str) -> Result<Compression> {
 ///
 /// A usage error for a malformed platform.
 pub fn parse_platform(text: Option<&str>) -> Result<Platform> {
-    text.map_or_else(|| Ok(Platform::host()), |text| Platform::parse(text).map_err(usage))
+    text.map_or_else(
+        || Ok(Platform::host()),
+        |text| Platform::parse(text).map_err(usage),
+    )
 }
 
 fn usage(error: impl std::error::Error + 'static) -> Error {
     Error::from_source(&error).kind_is(Kind::Usage)
 }
 
-fn finish_image(base: &BaseImage, checked: &CheckedRequest, made: &[layers::MadeLayer], clock: &Clock) -> Image {
+fn finish_image(
+    base: &BaseImage,
+    checked: &CheckedRequest,
+    made: &[layers::MadeLayer],
+    clock: &Clock,
+) -> Image {
     let mut image = base.image.to_oci();
     for layer in made {
-        let history = kfactory_layers::image::History::by(format!("kfactory {}", layer.name)).at(layer.created);
+        let history = kfactory_layers::image::History::by(format!("kfactory {}", layer.name))
+            .at(layer.created);
         image = image.append_layer(&layer.info, history);
     }
     image = image
         .with_created(made.last().map_or(clock.created(), |layer| layer.created))
-        .with_label("org.opencontainers.image.version", &checked.version.to_string())
-        .with_annotation("org.opencontainers.image.base.digest", &base.digest.to_string());
+        .with_label(
+            "org.opencontainers.image.version",
+            &checked.version.to_string(),
+        )
+        .with_annotation(
+            "org.opencontainers.image.base.digest",
+            &base.digest.to_string(),
+        );
     if let Location::Registry(reference) = &checked.base {
         image = image.with_annotation("org.opencontainers.image.base.name", &reference.to_string());
     }
@@ -186,7 +240,11 @@ fn finish_image(base: &BaseImage, checked: &CheckedRequest, made: &[layers::Made
 fn store_name(checked: &CheckedRequest) -> String {
     match checked.destinations.first() {
         Some(destination) => destination.to_string(),
-        None => format!("{}-kairos:{}", plain(&checked.base.to_string()), checked.version),
+        None => format!(
+            "{}-kairos:{}",
+            plain(&checked.base.to_string()),
+            checked.version
+        ),
     }
 }
 
@@ -194,7 +252,16 @@ fn store_name(checked: &CheckedRequest) -> String {
 fn plain(base: &str) -> String {
     let last = base.rsplit('/').next().unwrap_or(base);
     let name = last.split('@').next().unwrap_or(last);
-    let clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' }).collect();
+    let clean: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
     clean.trim_matches('-').to_owned()
 }
 
@@ -231,7 +298,9 @@ pub fn write(
     preflight::start_push_checks(runtime, &options.registry, destinations).wait(runtime)?;
     let outputs = outputs::Outputs::new(destinations, options, store, runtime, reporter);
     outputs.base_layers(base);
-    outputs.finish_unrecorded(&base.image).context(|| "writing the image".into())
+    outputs
+        .finish_unrecorded(&base.image)
+        .context(|| "writing the image".into())
 }
 
 #[cfg(test)]

@@ -40,7 +40,15 @@ impl<'a> Outputs<'a> {
         reporter: &'a Reporter,
     ) -> Self {
         let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(options.jobs.max(1)));
-        Self { destinations, options, store, runtime, reporter, permits, uploads: Mutex::new(Vec::new()) }
+        Self {
+            destinations,
+            options,
+            store,
+            runtime,
+            reporter,
+            permits,
+            uploads: Mutex::new(Vec::new()),
+        }
     }
 
     /// Starts sending the base's layers, which are whole from the beginning.
@@ -66,11 +74,25 @@ impl<'a> Outputs<'a> {
             let permits = self.permits.clone();
             let transfer = self.reporter.transfer("push", &short(&digest), size);
             let task = self.runtime.spawn(async move {
-                let _permit = permits.acquire_owned().await.map_err(|error| Error::internal(error.to_string()))?;
+                let _permit = permits
+                    .acquire_owned()
+                    .await
+                    .map_err(|error| Error::internal(error.to_string()))?;
                 let progress = move |bytes| transfer.reach(bytes);
-                let sent = registry.ensure_blob(&reference, &digest, size, path.as_path(), mount_from.as_ref(), &progress).await;
+                let sent = registry
+                    .ensure_blob(
+                        &reference,
+                        &digest,
+                        size,
+                        path.as_path(),
+                        mount_from.as_ref(),
+                        &progress,
+                    )
+                    .await;
                 sent.map(|_| ()).map_err(|error| {
-                    Error::from_source(&error).hints(error.hints()).context(format!("cannot push {} to `{reference}`", short(&digest)))
+                    Error::from_source(&error)
+                        .hints(error.hints())
+                        .context(format!("cannot push {} to `{reference}`", short(&digest)))
                 })
             });
             self.uploads.lock().expect("no panic while held").push(task);
@@ -84,7 +106,13 @@ impl<'a> Outputs<'a> {
     /// The first upload or destination that fails; no tag has been moved at a destination that failed.
     pub(super) fn finish(&self, image: &Image, store_name: &str) -> Result<()> {
         self.keep(image)?;
-        self.store.put_image(store_name, &ImageRecord { manifest: image.manifest_digest(), size: image.manifest_bytes().len() as u64 })?;
+        self.store.put_image(
+            store_name,
+            &ImageRecord {
+                manifest: image.manifest_digest(),
+                size: image.manifest_bytes().len() as u64,
+            },
+        )?;
         self.write_all(image)
     }
 
@@ -96,7 +124,10 @@ impl<'a> Outputs<'a> {
 
     fn keep(&self, image: &Image) -> Result<()> {
         for bytes in [image.config_bytes(), image.manifest_bytes()] {
-            self.store.blobs().put(bytes).context(|| "writing the image into the store".into())?;
+            self.store
+                .blobs()
+                .put(bytes)
+                .context(|| "writing the image into the store".into())?;
         }
         Ok(())
     }
@@ -107,12 +138,15 @@ impl<'a> Outputs<'a> {
         let uploads = std::mem::take(&mut *self.uploads.lock().expect("no panic while held"));
         self.runtime.block_on(async {
             for upload in uploads {
-                upload.await.map_err(|error| Error::internal(format!("an upload ended early: {error}")))??;
+                upload.await.map_err(|error| {
+                    Error::internal(format!("an upload ended early: {error}"))
+                })??;
             }
             Ok::<(), Error>(())
         })?;
         for destination in self.destinations {
-            self.write_one(destination, image).map_err(|error| error.context(format!("cannot write to `{destination}`")))?;
+            self.write_one(destination, image)
+                .map_err(|error| error.context(format!("cannot write to `{destination}`")))?;
         }
         Ok(())
     }
@@ -121,29 +155,46 @@ impl<'a> Outputs<'a> {
         match destination {
             Location::Registry(reference) => self
                 .runtime
-                .block_on(self.options.registry.push_manifest(reference, image.manifest_bytes().to_vec(), image.manifest().media_type()))
+                .block_on(self.options.registry.push_manifest(
+                    reference,
+                    image.manifest_bytes().to_vec(),
+                    image.manifest().media_type(),
+                ))
                 .map(|_| ())
                 .map_err(|error| Error::from_source(&error).hints(error.hints())),
             Location::Layout { dir, tag } => {
                 let layout = Layout::ensure(dir).map_err(|error| Error::from_source(&error))?;
                 let store = self.store.blobs();
                 for blob in blobs_of(image) {
-                    layout.blobs().import(store, &blob.digest, blob.size).map_err(|error| Error::from_source(&error))?;
+                    layout
+                        .blobs()
+                        .import(store, &blob.digest, blob.size)
+                        .map_err(|error| Error::from_source(&error))?;
                 }
-                layout.put_image(image, tag.as_deref()).map(|_| ()).map_err(|error| Error::from_source(&error))
+                layout
+                    .put_image(image, tag.as_deref())
+                    .map(|_| ())
+                    .map_err(|error| Error::from_source(&error))
             }
             Location::OciArchive { file, tag } => {
-                OciArchive::write(file, image, tag.as_deref(), self.store.blobs()).map_err(|error| Error::from_source(&error))
+                OciArchive::write(file, image, tag.as_deref(), self.store.blobs())
+                    .map_err(|error| Error::from_source(&error))
             }
             Location::DockerArchive { file, reference } => {
-                
                 let tags: Vec<&str> = reference.iter().map(String::as_str).collect();
-                DockerArchive::write(file, image, &tags, self.store.blobs()).map_err(|error| Error::from_source(&error))
+                DockerArchive::write(file, image, &tags, self.store.blobs())
+                    .map_err(|error| Error::from_source(&error))
             }
-            Location::Store(name) => self
-                .store
-                .put_image(name, &ImageRecord { manifest: image.manifest_digest(), size: image.manifest_bytes().len() as u64 }),
-            Location::Dir(_) | Location::Tar(_) => Err(Error::internal("a root filesystem is not a destination")),
+            Location::Store(name) => self.store.put_image(
+                name,
+                &ImageRecord {
+                    manifest: image.manifest_digest(),
+                    size: image.manifest_bytes().len() as u64,
+                },
+            ),
+            Location::Dir(_) | Location::Tar(_) => {
+                Err(Error::internal("a root filesystem is not a destination"))
+            }
         }
     }
 }

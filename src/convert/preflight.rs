@@ -20,10 +20,12 @@ const NEEDED_BYTES: u64 = 4 << 30;
 /// The first thing that is missing, with its remedy.
 pub(super) fn local(store: &Path, destinations: &[Location]) -> Result<()> {
     bubblewrap()?;
-    std::fs::create_dir_all(store).context(|| format!("creating the store in {}", store.display()))?;
+    std::fs::create_dir_all(store)
+        .context(|| format!("creating the store in {}", store.display()))?;
     space(store, NEEDED_BYTES)?;
     for destination in destinations {
-        local_destination(destination).map_err(|error| error.context(format!("cannot write to `{destination}`")))?;
+        local_destination(destination)
+            .map_err(|error| error.context(format!("cannot write to `{destination}`")))?;
     }
     Ok(())
 }
@@ -33,12 +35,15 @@ fn bubblewrap() -> Result<()> {
     if std::env::split_paths(&path).any(|dir| dir.join("bwrap").is_file()) {
         return Ok(());
     }
-    Err(Error::user("`bwrap` is not on the PATH: steps run in its sandbox")
-        .hint("`apt-get install bubblewrap`, `dnf install bubblewrap` or `apk add bubblewrap`"))
+    Err(
+        Error::user("`bwrap` is not on the PATH: steps run in its sandbox")
+            .hint("`apt-get install bubblewrap`, `dnf install bubblewrap` or `apk add bubblewrap`"),
+    )
 }
 
 fn space(dir: &Path, needed: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(dir).context(|| format!("asking for free space in {}", dir.display()))?;
+    let stat = rustix::fs::statvfs(dir)
+        .context(|| format!("asking for free space in {}", dir.display()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free < needed {
         return Err(Error::user(format!(
@@ -69,7 +74,9 @@ fn local_destination(destination: &Location) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    tempfile::tempfile_in(&dir).map(|_| ()).context(|| format!("writing into {}", dir.display()))
+    tempfile::tempfile_in(&dir)
+        .map(|_| ())
+        .context(|| format!("writing into {}", dir.display()))
 }
 
 /// Push checks under way in the background.
@@ -79,7 +86,11 @@ pub(super) struct PushChecks {
 }
 
 /// Starts asking every registry destination whether it would take an upload.
-pub(super) fn start_push_checks(runtime: &Runtime, registry: &Registry, destinations: &[Location]) -> PushChecks {
+pub(super) fn start_push_checks(
+    runtime: &Runtime,
+    registry: &Registry,
+    destinations: &[Location],
+) -> PushChecks {
     let mut tasks = JoinSet::new();
     for destination in destinations {
         let Location::Registry(reference) = destination.clone() else {
@@ -89,7 +100,9 @@ pub(super) fn start_push_checks(runtime: &Runtime, registry: &Registry, destinat
         tasks.spawn_on(
             async move {
                 registry.check_push(&reference).await.map_err(|error| {
-                    Error::from_source(&error).hints(error.hints()).context(format!("cannot push to `{reference}`"))
+                    Error::from_source(&error)
+                        .hints(error.hints())
+                        .context(format!("cannot push to `{reference}`"))
                 })
             },
             runtime.handle(),
@@ -107,7 +120,9 @@ impl PushChecks {
     pub(super) fn wait(mut self, runtime: &Runtime) -> Result<()> {
         runtime.block_on(async {
             while let Some(answer) = self.tasks.join_next().await {
-                answer.map_err(|error| Error::internal(format!("a push check ended early: {error}")))??;
+                answer.map_err(|error| {
+                    Error::internal(format!("a push check ended early: {error}"))
+                })??;
             }
             Ok(())
         })

@@ -40,7 +40,13 @@ struct Apt<'a> {
 }
 
 /// Refreshes the lists, upgrades if `upgrade` is set, and installs `packages`.
-pub(super) fn install(env: &Environment<'_>, target: &Target<'_>, step: &str, upgrade: bool, packages: &[String]) -> Result<()> {
+pub(super) fn install(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    upgrade: bool,
+    packages: &[String],
+) -> Result<()> {
     if packages.is_empty() && !upgrade {
         return Ok(());
     }
@@ -52,10 +58,23 @@ pub(super) fn install(env: &Environment<'_>, target: &Target<'_>, step: &str, up
     std::thread::scope(|scope| {
         let fetching = scope.spawn(|| apt.fetch(&now));
         // An upgrade of a fresh base is a second of doing nothing: time to fetch in.
-        let upgraded = if upgrade { apt.run(Operation::Upgrade).map(|_| ()) } else { Ok(()) };
-        upgraded.and(fetching.join().map_err(|_| Error::internal("fetching packages panicked"))?)
+        let upgraded = if upgrade {
+            apt.run(Operation::Upgrade).map(|_| ())
+        } else {
+            Ok(())
+        };
+        upgraded.and(
+            fetching
+                .join()
+                .map_err(|_| Error::internal("fetching packages panicked"))?,
+        )
     })?;
-    let later: Vec<&str> = env.later_packages.iter().map(String::as_str).filter(|name| !names.contains(name)).collect();
+    let later: Vec<&str> = env
+        .later_packages
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !names.contains(name))
+        .collect();
     if upgrade && !later.is_empty() {
         let all: Vec<&str> = names.iter().copied().chain(later).collect();
         apt.fetch_in_background(apt.missing(&all)?);
@@ -68,7 +87,14 @@ pub(super) fn install(env: &Environment<'_>, target: &Target<'_>, step: &str, up
 
 /// Returns what the cleanup step removes: what came with the base, and temporary files.
 pub(super) fn cleanup_paths() -> Vec<String> {
-    ["/var/cache/apt/*", "/var/lib/apt/lists/*", "/tmp/*", "/var/tmp/*"].map(str::to_owned).to_vec()
+    [
+        "/var/cache/apt/*",
+        "/var/lib/apt/lists/*",
+        "/tmp/*",
+        "/var/tmp/*",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 impl<'a> Apt<'a> {
@@ -80,30 +106,71 @@ impl<'a> Apt<'a> {
         }
         let lock = File::create(cache.join("lock")).context(doing)?;
         if lock.try_lock().is_err() {
-            env.reporter.note("waiting for another run to release the package cache");
+            env.reporter
+                .note("waiting for another run to release the package cache");
             lock.lock().context(doing)?;
         }
         let workspace = Workspace::new(WORKSPACE, u64::try_from(env.created).unwrap_or(0));
         let dir = env.scratch.join("apt");
         write_workspace(&workspace, &dir)?;
-        Ok(Self { env, target, step, workspace, dir, cache, _lock: lock })
+        Ok(Self {
+            env,
+            target,
+            step,
+            workspace,
+            dir,
+            cache,
+            _lock: lock,
+        })
     }
 
     fn command(&self, argv: &[String]) -> Result<CommandResult> {
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-        let bind = |source: &Path, target: String| Mount::Bind { source: source.to_owned(), target: target.into(), read_only: false };
-        let mounts = vec![bind(&self.dir, WORKSPACE.into()), bind(&self.cache.join("lists"), self.workspace.lists())];
-        let env = self.workspace.environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        self.env.command(self.target, self.step, &argv, CommandOptions { network: true, mounts, env, any_status: false })
+        let bind = |source: &Path, target: String| Mount::Bind {
+            source: source.to_owned(),
+            target: target.into(),
+            read_only: false,
+        };
+        let mounts = vec![
+            bind(&self.dir, WORKSPACE.into()),
+            bind(&self.cache.join("lists"), self.workspace.lists()),
+        ];
+        let env = self
+            .workspace
+            .environment()
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        self.env.command(
+            self.target,
+            self.step,
+            &argv,
+            CommandOptions {
+                network: true,
+                mounts,
+                env,
+                any_status: false,
+            },
+        )
     }
 
     fn run(&self, operation: Operation<'_>) -> Result<CommandResult> {
-        self.command(&self.workspace.command(operation).map_err(|error| Error::from_source(&error))?)
+        self.command(
+            &self
+                .workspace
+                .command(operation)
+                .map_err(|error| Error::from_source(&error))?,
+        )
     }
 
     /// Brings the lists up to date once in a run.
     fn refresh(&self) -> Result<()> {
-        let mut refreshed = self.env.packages.refreshed.lock().expect("no panic while held");
+        let mut refreshed = self
+            .env
+            .packages
+            .refreshed
+            .lock()
+            .expect("no panic while held");
         if !*refreshed {
             self.run(Operation::Update)?;
             *refreshed = true;
@@ -116,11 +183,17 @@ impl<'a> Apt<'a> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let argv = self.workspace.list_downloads(Operation::Install(names)).map_err(|error| Error::from_source(&error))?;
+        let argv = self
+            .workspace
+            .list_downloads(Operation::Install(names))
+            .map_err(|error| Error::from_source(&error))?;
         let listed = self.command(&argv)?.lines.join("\n");
         let uris = apt::parse_uris(&listed).map_err(|error| Error::from_source(&error))?;
         let (archives, cache) = (self.dir.join("archives"), self.cache.join("archives"));
-        Ok(uris.into_iter().filter(|uri| !download::link_cached(uri, &cache, &archives)).collect())
+        Ok(uris
+            .into_iter()
+            .filter(|uri| !download::link_cached(uri, &cache, &archives))
+            .collect())
     }
 
     fn fetch(&self, uris: &[PackageUri]) -> Result<()> {
@@ -128,8 +201,17 @@ impl<'a> Apt<'a> {
             return Ok(());
         }
         let bytes = uris.iter().map(|uri| uri.size_bytes).sum();
-        let transfer = self.env.reporter.transfer("download", &format!("{} packages", uris.len()), bytes);
-        download::fetch(uris, &self.cache.join("archives"), &self.dir.join("archives"), self.env.jobs, &|n| transfer.advance(n))
+        let transfer =
+            self.env
+                .reporter
+                .transfer("download", &format!("{} packages", uris.len()), bytes);
+        download::fetch(
+            uris,
+            &self.cache.join("archives"),
+            &self.dir.join("archives"),
+            self.env.jobs,
+            &|n| transfer.advance(n),
+        )
     }
 
     /// Fetches what later steps install while this one installs.
@@ -137,8 +219,13 @@ impl<'a> Apt<'a> {
         if uris.is_empty() || !self.env.has_network() {
             return;
         }
-        let (cache, archives, jobs) = (self.cache.join("archives"), self.dir.join("archives"), self.env.jobs);
-        let job = std::thread::spawn(move || download::fetch(&uris, &cache, &archives, jobs, &|_| {}));
+        let (cache, archives, jobs) = (
+            self.cache.join("archives"),
+            self.dir.join("archives"),
+            self.env.jobs,
+        );
+        let job =
+            std::thread::spawn(move || download::fetch(&uris, &cache, &archives, jobs, &|_| {}));
         *self.env.packages.ahead.lock().expect("no panic while held") = Some(job);
     }
 }
@@ -147,13 +234,23 @@ impl<'a> Apt<'a> {
 fn write_workspace(workspace: &Workspace, dir: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let doing = || format!("preparing apt's workspace in {}", dir.display());
-    let local = |path: &str| path.strip_prefix(WORKSPACE).map(|rest| dir.join(rest.trim_start_matches('/')));
-    for path in workspace.directories().iter().filter_map(|path| local(path)) {
+    let local = |path: &str| {
+        path.strip_prefix(WORKSPACE)
+            .map(|rest| dir.join(rest.trim_start_matches('/')))
+    };
+    for path in workspace
+        .directories()
+        .iter()
+        .filter_map(|path| local(path))
+    {
         fs::create_dir_all(path).context(doing)?;
     }
     for file in workspace.files() {
         let Some(path) = local(&file.path) else {
-            return Err(Error::internal(format!("{} is outside the workspace", file.path)));
+            return Err(Error::internal(format!(
+                "{} is outside the workspace",
+                file.path
+            )));
         };
         fs::write(&path, &file.content).context(doing)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode)).context(doing)?;
@@ -166,7 +263,9 @@ impl Session {
     fn wait(&self) -> Result<()> {
         let job = self.ahead.lock().expect("no panic while held").take();
         match job {
-            Some(job) => job.join().map_err(|_| Error::internal("fetching packages panicked"))?,
+            Some(job) => job
+                .join()
+                .map_err(|_| Error::internal("fetching packages panicked"))?,
             None => Ok(()),
         }
     }

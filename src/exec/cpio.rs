@@ -45,7 +45,8 @@ impl Header {
             return Err(bad("an entry does not begin with 070701"));
         }
         let field = |index: usize| -> io::Result<u32> {
-            let text = std::str::from_utf8(&raw[6 + index * 8..14 + index * 8]).map_err(|_| bad("a header field is not text"))?;
+            let text = std::str::from_utf8(&raw[6 + index * 8..14 + index * 8])
+                .map_err(|_| bad("a header field is not text"))?;
             u32::from_str_radix(text, 16).map_err(|_| bad("a header field is not hexadecimal"))
         };
         Ok(Self {
@@ -65,8 +66,19 @@ impl Header {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(MAGIC)?;
         let fields = [
-            self.ino, self.mode, self.uid, self.gid, self.nlink, self.mtime, self.size, self.dev.0, self.dev.1, self.rdev.0,
-            self.rdev.1, self.name_size, 0,
+            self.ino,
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.mtime,
+            self.size,
+            self.dev.0,
+            self.dev.1,
+            self.rdev.0,
+            self.rdev.1,
+            self.name_size,
+            0,
         ];
         for field in fields {
             write!(out, "{field:08x}")?;
@@ -87,8 +99,16 @@ fn bad(what: &str) -> io::Error {
 /// # Errors
 ///
 /// `InvalidData` for a damaged archive, or an I/O error of either side.
-pub(super) fn normalize(input: impl Read, early: &mut impl Write, main: &mut impl Write, clamp: u32) -> io::Result<()> {
-    let mut reader = Aligned { inner: input, position: 0 };
+pub(super) fn normalize(
+    input: impl Read,
+    early: &mut impl Write,
+    main: &mut impl Write,
+    clamp: u32,
+) -> io::Result<()> {
+    let mut reader = Aligned {
+        inner: input,
+        position: 0,
+    };
     let mut archives = 0;
     while let Some(first) = reader.next_header()? {
         archives += 1;
@@ -111,7 +131,10 @@ fn copy_archive<R: Read>(
     clamp: u32,
     add_devices: bool,
 ) -> io::Result<()> {
-    let mut out = Padded { inner: out, position: 0 };
+    let mut out = Padded {
+        inner: out,
+        position: 0,
+    };
     let mut inodes: HashMap<(u32, (u32, u32)), u32> = HashMap::new();
     let mut seen: HashSet<Vec<u8>> = HashSet::new();
     let mut next_inode = 1;
@@ -132,7 +155,11 @@ fn copy_archive<R: Read>(
         out.entry(&header, &name)?;
         reader.copy(u64::from(header.size), &mut out)?;
         seen.insert(name);
-        entry = Some(reader.next_header()?.ok_or_else(|| bad("it ends before its trailer"))?);
+        entry = Some(
+            reader
+                .next_header()?
+                .ok_or_else(|| bad("it ends before its trailer"))?,
+        );
     }
     if add_devices {
         for (name, mode, major, minor) in DEVICES {
@@ -150,7 +177,13 @@ fn copy_archive<R: Read>(
             out.entry(&header, name.as_bytes())?;
         }
     }
-    out.entry(&Header { nlink: 1, ..Header::default() }, TRAILER)?;
+    out.entry(
+        &Header {
+            nlink: 1,
+            ..Header::default()
+        },
+        TRAILER,
+    )?;
     // The kernel looks for the next archive at a multiple of four bytes; 512 is what cpio itself pads to.
     out.pad(512)
 }
@@ -216,7 +249,11 @@ impl<R: Read> Aligned<R> {
     }
 
     fn exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        if self.read_some(buffer)? == buffer.len() { Ok(()) } else { Err(bad("it ends inside an entry")) }
+        if self.read_some(buffer)? == buffer.len() {
+            Ok(())
+        } else {
+            Err(bad("it ends inside an entry"))
+        }
     }
 
     fn align(&mut self) -> io::Result<()> {
@@ -235,7 +272,10 @@ struct Padded<W> {
 
 impl<W: Write> Padded<W> {
     fn entry(&mut self, header: &Header, name: &[u8]) -> io::Result<()> {
-        let header = Header { name_size: name.len() as u32 + 1, ..*header };
+        let header = Header {
+            name_size: name.len() as u32 + 1,
+            ..*header
+        };
         header.write(self)?;
         self.write_all(name)?;
         self.write_all(&[0])?;
@@ -265,7 +305,10 @@ mod tests {
     use super::*;
 
     fn archive(entries: &[(&str, u32, u32, &[u8])]) -> Vec<u8> {
-        let mut out = Padded { inner: Vec::new(), position: 0 };
+        let mut out = Padded {
+            inner: Vec::new(),
+            position: 0,
+        };
         for (index, (name, mode, nlink, data)) in entries.iter().enumerate() {
             let header = Header {
                 ino: 7000 + index as u32,
@@ -293,17 +336,44 @@ mod tests {
 
     #[test]
     fn device_nodes_are_added_once_and_times_are_clamped() {
-        let input = archive(&[("dev", 0o040_755, 2, b""), ("dev/null", 0o020_666, 1, b""), ("init", 0o100_755, 1, b"hello")]);
+        let input = archive(&[
+            ("dev", 0o040_755, 2, b""),
+            ("dev/null", 0o020_666, 1, b""),
+            ("init", 0o100_755, 1, b"hello"),
+        ]);
         let (early, main) = run(&input);
         assert!(early.is_empty());
-        let mut reader = Aligned { inner: main.as_slice(), position: 0 };
+        let mut reader = Aligned {
+            inner: main.as_slice(),
+            position: 0,
+        };
         let mut names = Vec::new();
         while let Some((header, name)) = reader.next_header().unwrap() {
             assert!(header.mtime <= 100);
-            reader.copy(u64::from(header.size), &mut Padded { inner: io::sink(), position: 0 }).unwrap();
+            reader
+                .copy(
+                    u64::from(header.size),
+                    &mut Padded {
+                        inner: io::sink(),
+                        position: 0,
+                    },
+                )
+                .unwrap();
             names.push(String::from_utf8(name).unwrap());
         }
-        assert_eq!(names, ["dev", "dev/null", "init", "dev/console", "dev/kmsg", "dev/random", "dev/urandom", "TRAILER!!!"]);
+        assert_eq!(
+            names,
+            [
+                "dev",
+                "dev/null",
+                "init",
+                "dev/console",
+                "dev/kmsg",
+                "dev/random",
+                "dev/urandom",
+                "TRAILER!!!"
+            ]
+        );
     }
 
     #[test]
@@ -318,7 +388,10 @@ mod tests {
 
     #[test]
     fn normalizing_twice_changes_nothing_more() {
-        let (_, once) = run(&archive(&[("dev", 0o040_755, 2, b""), ("a", 0o100_644, 1, b"abc")]));
+        let (_, once) = run(&archive(&[
+            ("dev", 0o040_755, 2, b""),
+            ("a", 0o100_644, 1, b"abc"),
+        ]));
         assert_eq!(run(&once).1, once);
     }
 
@@ -326,7 +399,10 @@ mod tests {
     fn a_cut_archive_is_an_error() {
         let whole = archive(&[("a", 0o100_644, 1, b"abcdefgh")]);
         for cut in [3, 50, 115, 120] {
-            assert!(normalize(&whole[..cut], &mut Vec::new(), &mut Vec::new(), 1).is_err(), "cut at {cut}");
+            assert!(
+                normalize(&whole[..cut], &mut Vec::new(), &mut Vec::new(), 1).is_err(),
+                "cut at {cut}"
+            );
         }
     }
 }

@@ -25,7 +25,11 @@ pub(super) fn link_cached(uri: &PackageUri, cache: &Path, archives: &Path) -> bo
     };
     let whole = fs::metadata(&cached).is_ok_and(|metadata| metadata.len() == uri.size_bytes);
     let place = archives.join(&uri.filename);
-    whole && (place.exists() || fs::hard_link(&cached, &place).or_else(|_| fs::copy(&cached, &place).map(|_| ())).is_ok())
+    whole
+        && (place.exists()
+            || fs::hard_link(&cached, &place)
+                .or_else(|_| fs::copy(&cached, &place).map(|_| ()))
+                .is_ok())
 }
 
 /// Returns the archive's place in the cache; `None` for a hash this program does not compute.
@@ -41,8 +45,16 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
 /// # Errors
 ///
 /// A directory cannot be written.
-pub(super) fn fetch(uris: &[PackageUri], cache: &Path, archives: &Path, jobs: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(super) fn fetch(
+    uris: &[PackageUri],
+    cache: &Path,
+    archives: &Path,
+    jobs: usize,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     // Another part of the program may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
@@ -52,11 +64,15 @@ pub(super) fn fetch(uris: &[PackageUri], cache: &Path, archives: &Path, jobs: us
         .build()
         .map_err(|error| Error::from_source(&error))?;
     runtime.block_on(async {
-        futures_util::stream::iter(uris.iter().filter(|uri| is_http(uri)).map(|uri| one(&client, uri, cache, archives, progress)))
-            .buffer_unordered(CONNECTIONS.max(jobs))
-            .try_collect::<Vec<()>>()
-            .await
-            .map(|_| ())
+        futures_util::stream::iter(
+            uris.iter()
+                .filter(|uri| is_http(uri))
+                .map(|uri| one(&client, uri, cache, archives, progress)),
+        )
+        .buffer_unordered(CONNECTIONS.max(jobs))
+        .try_collect::<Vec<()>>()
+        .await
+        .map(|_| ())
     })
 }
 
@@ -64,11 +80,22 @@ fn is_http(uri: &PackageUri) -> bool {
     uri.url.starts_with("http://") || uri.url.starts_with("https://")
 }
 
-async fn one(client: &reqwest::Client, uri: &PackageUri, cache: &Path, archives: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
+async fn one(
+    client: &reqwest::Client,
+    uri: &PackageUri,
+    cache: &Path,
+    archives: &Path,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
     let Some(place) = cached_path(uri, cache) else {
         return Ok(());
     };
-    let Ok(response) = client.get(&uri.url).send().await.and_then(reqwest::Response::error_for_status) else {
+    let Ok(response) = client
+        .get(&uri.url)
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status)
+    else {
         return Ok(());
     };
     let doing = || format!("writing into the package cache {}", cache.display());
@@ -85,11 +112,21 @@ async fn one(client: &reqwest::Client, uri: &PackageUri, cache: &Path, archives:
         file.write_all(&chunk).await.context(doing)?;
     }
     file.flush().await.context(doing)?;
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found: String = hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     if uri.hash == PackageHash::Sha256(found) {
         use std::os::unix::fs::PermissionsExt as _;
-        partial.as_file().set_permissions(fs::Permissions::from_mode(0o644)).context(doing)?;
-        partial.persist(&place).map_err(|error| error.error).context(doing)?;
+        partial
+            .as_file()
+            .set_permissions(fs::Permissions::from_mode(0o644))
+            .context(doing)?;
+        partial
+            .persist(&place)
+            .map_err(|error| error.error)
+            .context(doing)?;
         link_cached(uri, cache, archives);
     }
     Ok(())

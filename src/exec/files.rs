@@ -29,7 +29,13 @@ pub(super) fn file(root: &Root, path: &str, mode: u32, content: &[u8]) -> Result
     Ok(())
 }
 
-pub(super) fn link(root: &Root, path: &str, target: &str, if_exists: Option<&str>, unless_exists: Option<&str>) -> Result<()> {
+pub(super) fn link(
+    root: &Root,
+    path: &str,
+    target: &str,
+    if_exists: Option<&str>,
+    unless_exists: Option<&str>,
+) -> Result<()> {
     let wanted = match if_exists {
         Some(path) => root.exists(path)?,
         None => true,
@@ -50,8 +56,11 @@ pub(super) fn link(root: &Root, path: &str, target: &str, if_exists: Option<&str
 pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
     for pattern in patterns {
         let path = Path::new(pattern);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-            return Err(Error::internal(format!("pattern {pattern:?} has no parent")));
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        else {
+            return Err(Error::internal(format!(
+                "pattern {pattern:?} has no parent"
+            )));
         };
         if !name.contains('*') {
             root.remove_all(path)?;
@@ -61,7 +70,11 @@ pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
             continue;
         }
         for entry in root.read_dir(parent)? {
-            if entry.name.to_str().is_some_and(|candidate| matches(name, candidate)) {
+            if entry
+                .name
+                .to_str()
+                .is_some_and(|candidate| matches(name, candidate))
+            {
                 root.remove_all(parent.join(&entry.name))?;
             }
         }
@@ -73,9 +86,11 @@ pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
-        Some((head, rest)) => name
-            .strip_prefix(head)
-            .is_some_and(|tail| (0..=tail.len()).filter(|i| tail.is_char_boundary(*i)).any(|i| matches(rest, &tail[i..]))),
+        Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
+            (0..=tail.len())
+                .filter(|i| tail.is_char_boundary(*i))
+                .any(|i| matches(rest, &tail[i..]))
+        }),
     }
 }
 
@@ -104,12 +119,20 @@ pub(super) fn permissions(root: &Root, path: &str, mode: u32, reporter: &Reporte
 
 pub(super) fn release(root: &Root, entries: &BTreeMap<String, String>) -> Result<()> {
     let existing = root.read_to_string_opt(RELEASE_FILE)?.unwrap_or_default();
-    let mut keys = dotenv::parse(&existing).context(|| format!("reading {RELEASE_FILE} of the base"))?;
+    let mut keys =
+        dotenv::parse(&existing).context(|| format!("reading {RELEASE_FILE} of the base"))?;
     keys.extend(entries.clone());
     file(root, RELEASE_FILE, 0o644, dotenv::render(&keys).as_bytes())
 }
 
-pub(super) fn framework(env: &Environment<'_>, root: &Root, name: &str, path: &str, required: bool, unless_exists: &[String]) -> Result<()> {
+pub(super) fn framework(
+    env: &Environment<'_>,
+    root: &Root,
+    name: &str,
+    path: &str,
+    required: bool,
+    unless_exists: &[String],
+) -> Result<()> {
     for present in unless_exists {
         if root.exists(present)? {
             return Ok(());
@@ -121,10 +144,13 @@ pub(super) fn framework(env: &Environment<'_>, root: &Root, name: &str, path: &s
         if required {
             return Err(Error::user(text));
         }
-        env.reporter.warn(&format!("{text}: the image boots, but cannot do what it is for"));
+        env.reporter.warn(&format!(
+            "{text}: the image boots, but cannot do what it is for"
+        ));
         return Ok(());
     };
-    let content = std::fs::File::open(&binary.source).context(|| format!("opening {}", binary.source.display()))?;
+    let content = std::fs::File::open(&binary.source)
+        .context(|| format!("opening {}", binary.source.display()))?;
     make_parents(root, path)?;
     root.copy_in(content, path, 0o755, 0, 0)?;
     Ok(())
@@ -132,7 +158,9 @@ pub(super) fn framework(env: &Environment<'_>, root: &Root, name: &str, path: &s
 
 pub(super) fn make_parents(root: &Root, path: &str) -> Result<()> {
     match Path::new(path).parent() {
-        Some(parent) if parent != Path::new("/") && !root.exists(parent)? => Ok(root.create_dir_all(parent, PARENT_MODE)?),
+        Some(parent) if parent != Path::new("/") && !root.exists(parent)? => {
+            Ok(root.create_dir_all(parent, PARENT_MODE)?)
+        }
         _ => Ok(()),
     }
 }

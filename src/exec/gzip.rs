@@ -33,7 +33,16 @@ pub(super) struct ParallelGzip<W> {
 impl<W: Write> ParallelGzip<W> {
     pub(super) fn new(out: W, level: u32, threads: usize) -> Self {
         let crc = crc32fast::Hasher::new();
-        Self { out, level, threads: threads.max(1), block: Vec::new(), jobs: VecDeque::new(), crc, size: 0, begun: false }
+        Self {
+            out,
+            level,
+            threads: threads.max(1),
+            block: Vec::new(),
+            jobs: VecDeque::new(),
+            crc,
+            size: 0,
+            begun: false,
+        }
     }
 
     /// Compresses what is left and ends the member.
@@ -53,14 +62,17 @@ impl<W: Write> ParallelGzip<W> {
         // The trailer holds the size modulo 2^32.
         self.size = self.size.wrapping_add(block.len() as u32);
         let level = self.level;
-        self.jobs.push_back(std::thread::spawn(move || compress(&block, level, last)));
+        self.jobs
+            .push_back(std::thread::spawn(move || compress(&block, level, last)));
     }
 
     fn take_one(&mut self) -> io::Result<()> {
         let Some(job) = self.jobs.pop_front() else {
             return Ok(());
         };
-        let (bytes, crc) = job.join().map_err(|_| io::Error::other("a compressing thread panicked"))??;
+        let (bytes, crc) = job
+            .join()
+            .map_err(|_| io::Error::other("a compressing thread panicked"))??;
         if !self.begun {
             self.out.write_all(&HEADER)?;
             self.begun = true;
@@ -76,11 +88,19 @@ fn compress(block: &[u8], level: u32, last: bool) -> io::Result<(Vec<u8>, crc32f
     // A compressor that is used again gives bytes that depend on what it did before: one for each block.
     let mut deflate = Compress::new(Compression::new(level), false);
     let mut out = Vec::with_capacity(block.len() / 2 + 64);
-    let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
+    let flush = if last {
+        FlushCompress::Finish
+    } else {
+        FlushCompress::Sync
+    };
     loop {
         out.reserve(64 * 1024);
-        let done = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX).min(block.len());
-        let status = deflate.compress_vec(&block[done..], &mut out, flush).map_err(io::Error::other)?;
+        let done = usize::try_from(deflate.total_in())
+            .unwrap_or(usize::MAX)
+            .min(block.len());
+        let status = deflate
+            .compress_vec(&block[done..], &mut out, flush)
+            .map_err(io::Error::other)?;
         let consumed = deflate.total_in() == block.len() as u64;
         let room_left = out.len() < out.capacity();
         if status == Status::StreamEnd || (!last && consumed && room_left) {
@@ -121,7 +141,10 @@ mod tests {
 
     #[test]
     fn one_member_reads_back_whatever_the_number_of_threads() {
-        let data: Vec<u8> = (0..5_300_001u32).flat_map(|n| (n / 7).to_le_bytes()).take(5_300_001).collect();
+        let data: Vec<u8> = (0..5_300_001u32)
+            .flat_map(|n| (n / 7).to_le_bytes())
+            .take(5_300_001)
+            .collect();
         for size in [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1, data.len()] {
             let one = gzip(&data[..size], 1);
             assert_eq!(one, gzip(&data[..size], 4));

@@ -52,7 +52,12 @@ pub(super) fn build(env: &Environment<'_>, target: &Target<'_>, step: &str) -> R
             root.remove_file(link)?;
         }
     }
-    env.command(target, step, &["depmod", "-a", &version], CommandOptions::default())?;
+    env.command(
+        target,
+        step,
+        &["depmod", "-a", &version],
+        CommandOptions::default(),
+    )?;
     let work = env.scratch.join("initrd");
     std::fs::create_dir_all(&work).context(|| format!("creating {}", work.display()))?;
     run_dracut(env, target, step, &version, &work)?;
@@ -63,16 +68,46 @@ pub(super) fn build(env: &Environment<'_>, target: &Target<'_>, step: &str) -> R
     Ok(())
 }
 
-fn run_dracut(env: &Environment<'_>, target: &Target<'_>, step: &str, version: &str, work: &Path) -> Result<()> {
+fn run_dracut(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    version: &str,
+    work: &Path,
+) -> Result<()> {
     let output = format!("{WORK}/raw");
-        // Distributions ship binaries and modules stripped; doing it again changes nothing and takes seconds.
-    let argv = ["dracut", "--force", "--no-compress", "--nostrip", "--reproducible", "--tmpdir", WORK, &output, version];
-    let options = CommandOptions { mounts: vec![Mount::Bind { source: work.to_owned(), target: WORK.into(), read_only: false }], ..CommandOptions::default() };
+    // Distributions ship binaries and modules stripped; doing it again changes nothing and takes seconds.
+    let argv = [
+        "dracut",
+        "--force",
+        "--no-compress",
+        "--nostrip",
+        "--reproducible",
+        "--tmpdir",
+        WORK,
+        &output,
+        version,
+    ];
+    let options = CommandOptions {
+        mounts: vec![Mount::Bind {
+            source: work.to_owned(),
+            target: WORK.into(),
+            read_only: false,
+        }],
+        ..CommandOptions::default()
+    };
     let result = env.command(target, step, &argv, options)?;
     // dracut ends with status 0 even when a wanted module could not be added.
-    let missing: Vec<&String> = result.lines.iter().filter(|line| line.contains("cannot be found or installed")).collect();
+    let missing: Vec<&String> = result
+        .lines
+        .iter()
+        .filter(|line| line.contains("cannot be found or installed"))
+        .collect();
     if let Some(line) = missing.first() {
-        return Err(Error::new(Kind::Step, format!("dracut left out a module: {line}")));
+        return Err(Error::new(
+            Kind::Step,
+            format!("dracut left out a module: {line}"),
+        ));
     }
     Ok(())
 }
@@ -85,10 +120,14 @@ fn compress(env: &Environment<'_>, root: &Root, version: &str, work: &Path) -> R
     let mut early = File::create(&made).context(doing)?;
     // The same open file: what comes first stays uncompressed, and the compressed rest follows it.
     let main = early.try_clone().context(doing)?;
-    let clamp = env.clamp_mtime.map_or(u32::MAX, |clamp| u32::try_from(clamp).unwrap_or(u32::MAX));
+    let clamp = env
+        .clamp_mtime
+        .map_or(u32::MAX, |clamp| u32::try_from(clamp).unwrap_or(u32::MAX));
     if kernel_reads_zstd(root, version)? {
         let mut encoder = zstd::Encoder::new(main, ZSTD_LEVEL).context(doing)?;
-        encoder.multithread(u32::try_from(env.jobs.max(1)).unwrap_or(1)).context(doing)?;
+        encoder
+            .multithread(u32::try_from(env.jobs.max(1)).unwrap_or(1))
+            .context(doing)?;
         encoder.include_checksum(true).context(doing)?;
         cpio::normalize(input, &mut early, &mut encoder, clamp).context(doing)?;
         encoder.finish().context(doing)?;
@@ -102,7 +141,10 @@ fn compress(env: &Environment<'_>, root: &Root, version: &str, work: &Path) -> R
 
 /// Reads the kernel's configuration; a kernel that does not say is taken for one that cannot.
 fn kernel_reads_zstd(root: &Root, version: &str) -> Result<bool> {
-    for path in [format!("/boot/config-{version}"), format!("/usr/lib/modules/{version}/config")] {
+    for path in [
+        format!("/boot/config-{version}"),
+        format!("/usr/lib/modules/{version}/config"),
+    ] {
         if let Some(config) = root.read_to_string_opt(&path)? {
             return Ok(config.lines().any(|line| line == "CONFIG_RD_ZSTD=y"));
         }

@@ -19,12 +19,19 @@ pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
     let dir = modules_dir(root)?;
     let mut candidates = Vec::new();
     for entry in root.read_dir(&dir)? {
-        let Some(name) = entry.name.to_str().map(str::to_owned).filter(|_| entry.kind == FileKind::Directory) else {
+        let Some(name) = entry
+            .name
+            .to_str()
+            .map(str::to_owned)
+            .filter(|_| entry.kind == FileKind::Directory)
+        else {
             continue;
         };
         candidates.push(KernelCandidate {
-            has_modules_dep: root.exists(format!("{dir}/{name}/modules.dep"))? || root.exists(format!("{dir}/{name}/modules.order"))?,
-            has_vmlinuz: root.exists(format!("/boot/vmlinuz-{name}"))? || root.exists(format!("{dir}/{name}/vmlinuz"))?,
+            has_modules_dep: root.exists(format!("{dir}/{name}/modules.dep"))?
+                || root.exists(format!("{dir}/{name}/modules.order"))?,
+            has_vmlinuz: root.exists(format!("/boot/vmlinuz-{name}"))?
+                || root.exists(format!("{dir}/{name}/vmlinuz"))?,
             name,
         });
     }
@@ -33,7 +40,11 @@ pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
     })?;
     if candidates.len() > 1 {
         let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
-        env.reporter.warn(&format!("{} kernels are installed ({}); {chosen} is used", names.len(), names.join(", ")));
+        env.reporter.warn(&format!(
+            "{} kernels are installed ({}); {chosen} is used",
+            names.len(),
+            names.join(", ")
+        ));
     }
     Ok(chosen.to_owned())
 }
@@ -68,7 +79,12 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     if root.exists(&hmac)? {
         root.symlink(&hmac, "/boot/.vmlinuz.hmac")?;
     }
-    for name in [format!("vmlinuz-{version}"), format!("vmlinux-{version}"), format!("Image-{version}"), "Image".into()] {
+    for name in [
+        format!("vmlinuz-{version}"),
+        format!("vmlinux-{version}"),
+        format!("Image-{version}"),
+        "Image".into(),
+    ] {
         if root.exists(format!("/boot/{name}"))? {
             root.symlink(format!("/boot/{name}"), "/boot/vmlinuz")?;
             return Ok(());
@@ -77,6 +93,10 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     if root.exists("/boot/vmlinuz")? {
         return Ok(());
     }
-    Err(Error::user(format!("kernel {version} has modules but no image in /boot"))
-        .hint(format!("expected /boot/vmlinuz-{version}; the kernel package of the base image may be incomplete")))
+    Err(Error::user(format!(
+        "kernel {version} has modules but no image in /boot"
+    ))
+    .hint(format!(
+        "expected /boot/vmlinuz-{version}; the kernel package of the base image may be incomplete"
+    )))
 }

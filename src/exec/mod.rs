@@ -67,7 +67,10 @@ pub struct Environment<'a> {
 impl std::fmt::Debug for Environment<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The image's variables may hold secrets, and the rest says little.
-        f.debug_struct("Environment").field("facts", &self.facts).field("scratch", &self.scratch).finish_non_exhaustive()
+        f.debug_struct("Environment")
+            .field("facts", &self.facts)
+            .field("scratch", &self.scratch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,36 +108,69 @@ pub(crate) struct CommandResult {
 /// # Errors
 ///
 /// The first action that fails; the actions after it are not tried. A failed command carries the last lines it printed.
-pub fn run_step(env: &Environment<'_>, target: &Target<'_>, layer: &str, step: &Step) -> Result<()> {
+pub fn run_step(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    layer: &str,
+    step: &Step,
+) -> Result<()> {
     let name = step.name.as_str();
     env.reporter.step_started(layer, name);
     let start = Instant::now();
     for action in &step.actions {
         env.check_cancelled()?;
-        run_action(env, target, name, action).map_err(|error| error.context(format!("cannot finish step `{name}`")))?;
+        run_action(env, target, name, action)
+            .map_err(|error| error.context(format!("cannot finish step `{name}`")))?;
     }
     env.reporter.step_done(name, start.elapsed());
     Ok(())
 }
 
-fn run_action(env: &Environment<'_>, target: &Target<'_>, step: &str, action: &Action) -> Result<()> {
+fn run_action(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    action: &Action,
+) -> Result<()> {
     let root = &target.root;
     match action {
         Action::Directory { path, mode } => files::directory(root, path, *mode),
-        Action::File { path, mode, content } => files::file(root, path, *mode, content.as_bytes()),
-        Action::Link { path, target, if_exists, unless_exists } => {
-            files::link(root, path, target, if_exists.as_deref(), unless_exists.as_deref())
-        }
+        Action::File {
+            path,
+            mode,
+            content,
+        } => files::file(root, path, *mode, content.as_bytes()),
+        Action::Link {
+            path,
+            target,
+            if_exists,
+            unless_exists,
+        } => files::link(
+            root,
+            path,
+            target,
+            if_exists.as_deref(),
+            unless_exists.as_deref(),
+        ),
         Action::Remove { paths } => files::remove_all(root, paths),
         Action::Truncate { path } => files::truncate(root, path),
         Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
         Action::Release { entries } => files::release(root, entries),
         Action::Packages { upgrade, install } => apt::install(env, target, step, *upgrade, install),
-        Action::Framework { name, path, required, unless_exists } => files::framework(env, root, name, path, *required, unless_exists),
+        Action::Framework {
+            name,
+            path,
+            required,
+            unless_exists,
+        } => files::framework(env, root, name, path, *required, unless_exists),
         Action::LinkKernel => kernel::link(env, root),
         Action::InitramfsConfig => initrd::configure(env, root),
         Action::Initrd => initrd::build(env, target, step),
-        Action::Services { enable, disable, mask } => services::apply(env, target, step, enable, disable, mask),
+        Action::Services {
+            enable,
+            disable,
+            mask,
+        } => services::apply(env, target, step, enable, disable, mask),
         Action::SshHardening => ssh::harden(env, target, step),
         Action::CleanPackageCache => files::remove_all(root, &apt::cleanup_paths()),
     }
@@ -142,7 +178,11 @@ fn run_action(env: &Environment<'_>, target: &Target<'_>, step: &str, action: &A
 
 impl Environment<'_> {
     fn check_cancelled(&self) -> Result<()> {
-        if self.cancel.is_cancelled() { Err(Error::new(Kind::Interrupted, "stopped by the user")) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            Err(Error::new(Kind::Interrupted, "stopped by the user"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Returns whether steps may have a network at all.
@@ -155,7 +195,13 @@ impl Environment<'_> {
     /// # Errors
     ///
     /// The sandbox cannot be made, the run is stopped, or (unless `any_status`) the command ends with another status than 0.
-    pub(crate) fn command(&self, target: &Target<'_>, step: &str, argv: &[&str], options: CommandOptions) -> Result<CommandResult> {
+    pub(crate) fn command(
+        &self,
+        target: &Target<'_>,
+        step: &str,
+        argv: &[&str],
+        options: CommandOptions,
+    ) -> Result<CommandResult> {
         let spec = self.sandbox_spec(target, argv, &options)?;
         let mut lines = Vec::new();
         let outcome = launch::run_with(&spec, &self.cancel, &mut |_, line| {
@@ -168,23 +214,43 @@ impl Environment<'_> {
         self.check_cancelled()?;
         match outcome.status {
             Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
-            status => Err(Error::new(Kind::Step, format!("`{}` {status}", argv.join(" "))).output(outcome.tail)),
+            status => Err(
+                Error::new(Kind::Step, format!("`{}` {status}", argv.join(" ")))
+                    .output(outcome.tail),
+            ),
         }
     }
 
-    fn sandbox_spec(&self, target: &Target<'_>, argv: &[&str], options: &CommandOptions) -> Result<SandboxSpec> {
+    fn sandbox_spec(
+        &self,
+        target: &Target<'_>,
+        argv: &[&str],
+        options: &CommandOptions,
+    ) -> Result<SandboxSpec> {
         let network = options.network && self.has_network();
         let var_tmp = self.scratch.join("var-tmp");
         std::fs::create_dir_all(&var_tmp).context(|| format!("creating {}", var_tmp.display()))?;
         let mut spec = SandboxSpec::new(target.path, argv.iter().map(OsString::from));
         spec.env = self.variables(options);
-        spec.network = if network { spec::Network::Host } else { spec::Network::None };
+        spec.network = if network {
+            spec::Network::Host
+        } else {
+            spec::Network::None
+        };
         // Left-overs in /var/tmp would end in the layer.
-        spec.mounts.push(Mount::Bind { source: var_tmp, target: "/var/tmp".into(), read_only: false });
+        spec.mounts.push(Mount::Bind {
+            source: var_tmp,
+            target: "/var/tmp".into(),
+            read_only: false,
+        });
         if network {
             for name in ["/etc/resolv.conf", "/etc/hosts"] {
                 if let Ok(content) = std::fs::read(name) {
-                    spec.mounts.push(Mount::File { target: name.into(), content, mode: 0o644 });
+                    spec.mounts.push(Mount::File {
+                        target: name.into(),
+                        content,
+                        mode: 0o644,
+                    });
                 }
             }
         }
@@ -204,7 +270,9 @@ impl Environment<'_> {
             out.push((name, value));
         };
         for variable in &self.image_env {
-            if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| *name != "PATH") {
+            if let Some((name, value)) =
+                variable.split_once('=').filter(|(name, _)| *name != "PATH")
+            {
                 set(name.into(), value.into());
             }
         }
@@ -212,7 +280,14 @@ impl Environment<'_> {
             set("SOURCE_DATE_EPOCH".into(), clamp.to_string().into());
         }
         if options.network {
-            for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+            for name in [
+                "http_proxy",
+                "https_proxy",
+                "no_proxy",
+                "HTTP_PROXY",
+                "HTTPS_PROXY",
+                "NO_PROXY",
+            ] {
                 if let Some(value) = std::env::var_os(name) {
                     set(name.into(), value);
                 }

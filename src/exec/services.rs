@@ -5,7 +5,11 @@ use kfactory_layers::root::Root;
 use super::{CommandOptions, Environment, Target};
 use crate::error::Result;
 
-const UNIT_DIRS: &[&str] = &["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+const UNIT_DIRS: &[&str] = &[
+    "/etc/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
 
 pub(super) fn apply(
     env: &Environment<'_>,
@@ -16,7 +20,8 @@ pub(super) fn apply(
     mask: &[String],
 ) -> Result<()> {
     if !target.root.exists("/usr/bin/systemctl")? && !target.root.exists("/bin/systemctl")? {
-        env.reporter.warn("the image has no systemctl: no service was changed");
+        env.reporter
+            .warn("the image has no systemctl: no service was changed");
         return Ok(());
     }
     for (verb, units) in [("enable", enable), ("disable", disable)] {
@@ -25,7 +30,8 @@ pub(super) fn apply(
             if has_unit(&target.root, unit)? {
                 present.push(unit.as_str());
             } else {
-                env.reporter.warn(&format!("unit {unit} is not installed: it was not {verb}d"));
+                env.reporter
+                    .warn(&format!("unit {unit} is not installed: it was not {verb}d"));
             }
         }
         systemctl(env, target, step, verb, &present)?;
@@ -35,20 +41,36 @@ pub(super) fn apply(
     systemctl(env, target, step, "mask", &mask)
 }
 
-fn systemctl(env: &Environment<'_>, target: &Target<'_>, step: &str, verb: &str, units: &[&str]) -> Result<()> {
+fn systemctl(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    verb: &str,
+    units: &[&str],
+) -> Result<()> {
     if units.is_empty() {
         return Ok(());
     }
     let mut argv = vec!["systemctl", verb];
     argv.extend(units);
-    let options = CommandOptions { env: vec![("SYSTEMD_OFFLINE".into(), "1".into())], ..CommandOptions::default() };
+    let options = CommandOptions {
+        env: vec![("SYSTEMD_OFFLINE".into(), "1".into())],
+        ..CommandOptions::default()
+    };
     env.command(target, step, &argv, options).map(|_| ())
 }
 
 fn has_unit(root: &Root, unit: &str) -> Result<bool> {
-    let name = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
+    let name = if unit.contains('.') {
+        unit.to_owned()
+    } else {
+        format!("{unit}.service")
+    };
     for dir in UNIT_DIRS {
-        if root.symlink_metadata_opt(format!("{dir}/{name}"))?.is_some() {
+        if root
+            .symlink_metadata_opt(format!("{dir}/{name}"))?
+            .is_some()
+        {
             return Ok(true);
         }
     }

@@ -12,11 +12,18 @@ pub(super) fn harden(env: &Environment<'_>, target: &Target<'_>, step: &str) -> 
         return Ok(());
     }
     if !root.exists("/usr/sbin/sshd")? {
-        env.reporter.warn("/etc/ssh exists but sshd is not installed: it was not hardened");
+        env.reporter
+            .warn("/etc/ssh exists but sshd is not installed: it was not hardened");
         return Ok(());
     }
-    let options = CommandOptions { any_status: true, ..CommandOptions::default() };
-    let usage = env.command(target, step, &["/usr/sbin/sshd", "-h"], options)?.lines.join("\n");
+    let options = CommandOptions {
+        any_status: true,
+        ..CommandOptions::default()
+    };
+    let usage = env
+        .command(target, step, &["/usr/sbin/sshd", "-h"], options)?
+        .lines
+        .join("\n");
     if !data::openssh_supports_hardening(&usage) {
         env.reporter.warn("sshd is older than OpenSSH 8.5 and was not hardened: it would not start with the newer algorithms");
         return Ok(());
@@ -25,9 +32,13 @@ pub(super) fn harden(env: &Environment<'_>, target: &Target<'_>, step: &str) -> 
     files::file(root, &file.path, file.mode, file.content.as_bytes())?;
     if let Some(moduli) = root.read_to_string_opt(MODULI)? {
         match data::strong_moduli(&moduli) {
-            Some(strong) if strong != moduli => files::file(root, MODULI, 0o644, strong.as_bytes())?,
+            Some(strong) if strong != moduli => {
+                files::file(root, MODULI, 0o644, strong.as_bytes())?
+            }
             Some(_) => {}
-            None => env.reporter.warn("/etc/ssh/moduli holds no group of 2047 bits or more and was left as it is"),
+            None => env
+                .reporter
+                .warn("/etc/ssh/moduli holds no group of 2047 bits or more and was left as it is"),
         }
     }
     Ok(())

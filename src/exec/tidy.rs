@@ -16,12 +16,26 @@ use crate::error::{Context as _, Result};
 /// A file cannot be read or written.
 pub fn normalize(root: &Root, created: i64) -> Result<()> {
     for path in debian::rewritten_paths() {
-        let (Some(metadata), Some(content)) = (root.metadata_opt(path)?, root.read_opt(path)?) else {
+        let (Some(metadata), Some(content)) = (root.metadata_opt(path)?, root.read_opt(path)?)
+        else {
             continue;
         };
-        if let Some(changed) = debian::rewrite(path, &content, u64::try_from(created).unwrap_or(0)) {
-            root.write(path, &changed, metadata.mode & 0o7777, metadata.uid, metadata.gid)?;
-            root.set_mtime(path, Timestamp { secs: created, nanos: 0 })?;
+        if let Some(changed) = debian::rewrite(path, &content, u64::try_from(created).unwrap_or(0))
+        {
+            root.write(
+                path,
+                &changed,
+                metadata.mode & 0o7777,
+                metadata.uid,
+                metadata.gid,
+            )?;
+            root.set_mtime(
+                path,
+                Timestamp {
+                    secs: created,
+                    nanos: 0,
+                },
+            )?;
         }
     }
     Ok(())
@@ -42,11 +56,17 @@ pub fn prune(upper: &Path) -> Result<()> {
         };
         // `dir/**` is everything below the directory, which here is all of its children.
         let name = if name == "**" { "*" } else { name };
-        if !root.symlink_metadata_opt(parent)?.is_some_and(|metadata| metadata.is_dir()) {
+        if !root
+            .symlink_metadata_opt(parent)?
+            .is_some_and(|metadata| metadata.is_dir())
+        {
             continue;
         }
         for entry in root.read_dir(parent)? {
-            let wanted = entry.name.to_str().is_some_and(|candidate| matches(name, candidate));
+            let wanted = entry
+                .name
+                .to_str()
+                .is_some_and(|candidate| matches(name, candidate));
             if wanted && entry.kind != FileKind::CharDevice {
                 root.remove_all(Path::new(parent).join(&entry.name))?;
             }

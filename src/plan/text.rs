@@ -9,7 +9,14 @@ use crate::step::Action;
 pub(super) fn render(plan: &Plan) -> String {
     let mut out = String::new();
     let distro = &plan.facts.distro;
-    let _ = writeln!(out, "base       {} ({}, family {}, {})", distro.name, distro.id, distro.family, plan.facts.architecture());
+    let _ = writeln!(
+        out,
+        "base       {} ({}, family {}, {})",
+        distro.name,
+        distro.id,
+        distro.family,
+        plan.facts.architecture()
+    );
     let _ = writeln!(out, "version    {}", plan.version);
     let _ = writeln!(out, "framework  {}", plan.framework);
     if !plan.skipped.is_empty() {
@@ -32,9 +39,19 @@ pub(super) fn render(plan: &Plan) -> String {
 }
 
 fn write_packages(out: &mut String, names: &[String], plan: &Plan) {
-    let rule_of = |name: &str| plan.packages.iter().chain(&plan.kernel).find(|chosen: &&Chosen| chosen.name == name).map(|c| c.rule.to_string());
+    let rule_of = |name: &str| {
+        plan.packages
+            .iter()
+            .chain(&plan.kernel)
+            .find(|chosen: &&Chosen| chosen.name == name)
+            .map(|c| c.rule.to_string())
+    };
     let width = names.iter().map(String::len).max().unwrap_or(0);
     for name in names {
-        let _ = writeln!(out, "      {name:width$}  {}", rule_of(name).unwrap_or_default());
+        let _ = writeln!(
+            out,
+            "      {name:width$}  {}",
+            rule_of(name).unwrap_or_default()
+        );
     }
 }

@@ -12,18 +12,27 @@ use crate::step::{Action, Phase, Step};
 pub(super) fn render(plan: &Plan) -> Result<String> {
     let mut stages = serde_json::Map::new();
     for phase in [Phase::Install, Phase::Init] {
-        let steps: Vec<Value> = plan.steps.iter().filter(|step| step.phase == phase).flat_map(yip_steps).collect();
+        let steps: Vec<Value> = plan
+            .steps
+            .iter()
+            .filter(|step| step.phase == phase)
+            .flat_map(yip_steps)
+            .collect();
         if !steps.is_empty() {
             stages.insert(phase.name().into(), Value::Array(steps));
         }
     }
     let document = json!({ "name": "Kairos conversion", "stages": stages });
-    serde_saphyr::to_string(&document).map_err(|error| Error::internal(format!("writing yip YAML: {error}")))
+    serde_saphyr::to_string(&document)
+        .map_err(|error| Error::internal(format!("writing yip YAML: {error}")))
 }
 
 /// One yip step per action: yip runs the parts of one step in an order of its own, so actions must not share a step.
 fn yip_steps(step: &Step) -> Vec<Value> {
-    step.actions.iter().map(|action| with_name(step, yip_action(action))).collect()
+    step.actions
+        .iter()
+        .map(|action| with_name(step, yip_action(action)))
+        .collect()
 }
 
 fn with_name(step: &Step, mut body: Value) -> Value {
@@ -43,10 +52,19 @@ fn yip_action(action: &Action) -> Value {
         Action::Directory { path, mode } => {
             json!({ "if": format!("[ ! -d {path} ]"), "directories": [{ "path": path, "permissions": mode, "owner": 0, "group": 0 }] })
         }
-        Action::File { path, mode, content } => {
+        Action::File {
+            path,
+            mode,
+            content,
+        } => {
             json!({ "files": [{ "path": path, "permissions": mode, "owner": 0, "group": 0, "content": content }] })
         }
-        Action::Link { path, target, if_exists, unless_exists } => {
+        Action::Link {
+            path,
+            target,
+            if_exists,
+            unless_exists,
+        } => {
             let mut tests = Vec::new();
             tests.extend(if_exists.iter().map(|p| format!("[ -e {p} ]")));
             tests.extend(unless_exists.iter().map(|p| format!("[ ! -e {p} ]")));
@@ -57,21 +75,39 @@ fn yip_action(action: &Action) -> Value {
             body
         }
         Action::Remove { paths } => commands(&[format!("rm -rf {}", paths.join(" "))]),
-        Action::Truncate { path } => commands(&[format!("[ ! -f {path} ] || truncate -s 0 {path}")]),
-        Action::Permissions { path, mode } => commands(&[format!("chown root:root {path}"), format!("chmod {mode:o} {path}")]),
-        Action::Release { entries } => json!({ "environment_file": "/etc/kairos-release", "environment": entries }),
+        Action::Truncate { path } => {
+            commands(&[format!("[ ! -f {path} ] || truncate -s 0 {path}")])
+        }
+        Action::Permissions { path, mode } => commands(&[
+            format!("chown root:root {path}"),
+            format!("chmod {mode:o} {path}"),
+        ]),
+        Action::Release { entries } => {
+            json!({ "environment_file": "/etc/kairos-release", "environment": entries })
+        }
         Action::Packages { upgrade, install } => {
             json!({ "packages": { "refresh": upgrade, "upgrade": upgrade, "install": install } })
         }
-        Action::Framework { name, path, .. } => commands(&[format!("install -D -m 0755 framework/{name} {path}")]),
-        Action::LinkKernel => commands(&["ln -sfn \"/boot/vmlinuz-$(ls /lib/modules | sort -V | tail -n 1)\" /boot/vmlinuz".into()]),
-        Action::InitramfsConfig => commands(&["install -d -m 0755 /etc/dracut.conf.d /usr/lib/dracut/modules.d/28immucore".into()]),
+        Action::Framework { name, path, .. } => {
+            commands(&[format!("install -D -m 0755 framework/{name} {path}")])
+        }
+        Action::LinkKernel => commands(&[
+            "ln -sfn \"/boot/vmlinuz-$(ls /lib/modules | sort -V | tail -n 1)\" /boot/vmlinuz"
+                .into(),
+        ]),
+        Action::InitramfsConfig => commands(&[
+            "install -d -m 0755 /etc/dracut.conf.d /usr/lib/dracut/modules.d/28immucore".into(),
+        ]),
         Action::Initrd => commands(&[
             "rm -f /boot/initrd* /boot/initramfs*".into(),
             "depmod -a \"$(ls /lib/modules | sort -V | tail -n 1)\"".into(),
             "dracut -f /boot/initrd \"$(ls /lib/modules | sort -V | tail -n 1)\"".into(),
         ]),
-        Action::Services { enable, disable, mask } => {
+        Action::Services {
+            enable,
+            disable,
+            mask,
+        } => {
             json!({ "systemctl": { "enable": enable, "disable": disable, "mask": mask } })
         }
         Action::SshHardening => json!({ "if": "[ -d /etc/ssh ]", "files": [ssh_file()] }),

@@ -7,7 +7,10 @@ use super::{Action, Group, Phase, Step, StepName};
 /// Returns the steps of the init phase in the order they run; `release` holds the keys of `/etc/kairos-release`.
 pub fn steps(release: BTreeMap<String, String>) -> Vec<Step> {
     vec![
-        step(StepName::KAIROS_RELEASE, vec![Action::Release { entries: release }]),
+        step(
+            StepName::KAIROS_RELEASE,
+            vec![Action::Release { entries: release }],
+        ),
         step(StepName::KERNEL, vec![Action::LinkKernel]),
         step(StepName::INITRAMFS_CONFIGS, vec![Action::InitramfsConfig]),
         step(StepName::INITRD, vec![Action::Initrd]),
@@ -19,7 +22,12 @@ pub fn steps(release: BTreeMap<String, String>) -> Vec<Step> {
 }
 
 fn step(name: StepName, actions: Vec<Action>) -> Step {
-    Step { name, phase: Phase::Init, group: Group::Init, actions }
+    Step {
+        name,
+        phase: Phase::Init,
+        group: Group::Init,
+        actions,
+    }
 }
 
 fn words(list: &[&str]) -> Vec<String> {
@@ -32,7 +40,8 @@ fn services() -> Vec<Action> {
         [Service]\nExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --any\n";
     vec![
         Action::File {
-            path: "/etc/systemd/system/systemd-networkd-wait-online.service.d/override-yip.conf".into(),
+            path: "/etc/systemd/system/systemd-networkd-wait-online.service.d/override-yip.conf"
+                .into(),
             mode: 0o644,
             content: wait_for_any_link.into(),
         },
@@ -45,25 +54,46 @@ fn services() -> Vec<Action> {
 }
 
 fn link(path: &str, target: &str) -> Action {
-    Action::Link { path: path.into(), target: target.into(), if_exists: Some(target.into()), unless_exists: Some(path.into()) }
+    Action::Link {
+        path: path.into(),
+        target: target.into(),
+        if_exists: Some(target.into()),
+        unless_exists: Some(path.into()),
+    }
 }
 
 fn workarounds() -> Vec<Action> {
     vec![
         // The cloud-configs call grub2-editenv by that name.
         link("/usr/bin/grub2-editenv", "/usr/bin/grub-editenv"),
-        Action::Permissions { path: "/usr/bin/sudo".into(), mode: 0o4755 },
+        Action::Permissions {
+            path: "/usr/bin/sudo".into(),
+            mode: 0o4755,
+        },
         // snapd's mount point must exist in a read-only root.
-        Action::Directory { path: "/snap".into(), mode: 0o755 },
+        Action::Directory {
+            path: "/snap".into(),
+            mode: 0o755,
+        },
         link("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi"),
     ]
 }
 
 fn cleanup() -> Vec<Action> {
     vec![
-        Action::Remove { paths: words(&["/var/lib/dbus/machine-id", "/etc/ssh/ssh_host_*_key*", "/var/lib/systemd/random-seed"]) },
-        Action::Truncate { path: "/etc/machine-id".into() },
-        Action::Truncate { path: "/etc/hostname".into() },
+        Action::Remove {
+            paths: words(&[
+                "/var/lib/dbus/machine-id",
+                "/etc/ssh/ssh_host_*_key*",
+                "/var/lib/systemd/random-seed",
+            ]),
+        },
+        Action::Truncate {
+            path: "/etc/machine-id".into(),
+        },
+        Action::Truncate {
+            path: "/etc/hostname".into(),
+        },
         Action::CleanPackageCache,
     ]
 }

@@ -9,13 +9,33 @@ use crate::kairos::{self, StaticFile};
 /// Directories that the read-only root must offer as mount points.
 ///
 /// Spec: boot contract section 1, "mount points".
-const MOUNT_POINTS: &[&str] = &["/oem", "/efi", "/usr/local", "/home", "/opt", "/srv", "/mnt", "/var/lock", "/system"];
+const MOUNT_POINTS: &[&str] = &[
+    "/oem",
+    "/efi",
+    "/usr/local",
+    "/home",
+    "/opt",
+    "/srv",
+    "/mnt",
+    "/var/lock",
+    "/system",
+];
 
 /// Returns the steps of the install phase in the order they run.
 pub fn steps(selection: &Selection) -> Vec<Step> {
     vec![
-        packages(StepName::INSTALL_PACKAGES, Group::Packages, true, &selection.base),
-        packages(StepName::INSTALL_KERNEL, Group::Kernel, false, &selection.kernel),
+        packages(
+            StepName::INSTALL_PACKAGES,
+            Group::Packages,
+            true,
+            &selection.base,
+        ),
+        packages(
+            StepName::INSTALL_KERNEL,
+            Group::Kernel,
+            false,
+            &selection.kernel,
+        ),
         files(StepName::BRANDING, data::branding_files()),
         files(StepName::GRUB, data::grub_files()),
         miscellaneous(),
@@ -24,13 +44,28 @@ pub fn steps(selection: &Selection) -> Vec<Step> {
     ]
 }
 
-fn packages(name: StepName, group: Group, upgrade: bool, chosen: &[crate::distro::packages::Chosen]) -> Step {
+fn packages(
+    name: StepName,
+    group: Group,
+    upgrade: bool,
+    chosen: &[crate::distro::packages::Chosen],
+) -> Step {
     let install = chosen.iter().map(|package| package.name.clone()).collect();
-    Step { name, phase: Phase::Install, group, actions: vec![Action::Packages { upgrade, install }] }
+    Step {
+        name,
+        phase: Phase::Install,
+        group,
+        actions: vec![Action::Packages { upgrade, install }],
+    }
 }
 
 fn kairos_step(name: StepName, actions: Vec<Action>) -> Step {
-    Step { name, phase: Phase::Install, group: Group::Kairos, actions }
+    Step {
+        name,
+        phase: Phase::Install,
+        group: Group::Kairos,
+        actions,
+    }
 }
 
 fn files(name: StepName, files: impl IntoIterator<Item = StaticFile>) -> Step {
@@ -38,8 +73,14 @@ fn files(name: StepName, files: impl IntoIterator<Item = StaticFile>) -> Step {
 }
 
 fn miscellaneous() -> Step {
-    let mut actions: Vec<Action> = data::miscellaneous_files().into_iter().map(Action::from).collect();
-    actions.extend(MOUNT_POINTS.iter().map(|path| Action::Directory { path: (*path).into(), mode: 0o755 }));
+    let mut actions: Vec<Action> = data::miscellaneous_files()
+        .into_iter()
+        .map(Action::from)
+        .collect();
+    actions.extend(MOUNT_POINTS.iter().map(|path| Action::Directory {
+        path: (*path).into(),
+        mode: 0o755,
+    }));
     kairos_step(StepName::MISCELLANEOUS, actions)
 }
 
@@ -54,16 +95,25 @@ fn binaries() -> Step {
         required: component.required,
         unless_exists: match component.name {
             // The first is the slot for an installer of the user's own; either one wins over ours.
-            "kairos-installer" => vec!["/system/installer/installer".into(), component.target.into()],
+            "kairos-installer" => vec![
+                "/system/installer/installer".into(),
+                component.target.into(),
+            ],
             _ => Vec::new(),
         },
     };
-    let core = COMPONENTS.iter().filter(|component| !component.standard_only);
+    let core = COMPONENTS
+        .iter()
+        .filter(|component| !component.standard_only);
     kairos_step(StepName::KAIROS_BINARIES, core.map(place).collect())
 }
 
 impl From<StaticFile> for Action {
     fn from(file: StaticFile) -> Self {
-        Action::File { path: file.path.to_string(), mode: file.mode, content: file.content.into_owned() }
+        Action::File {
+            path: file.path.to_string(),
+            mode: file.mode,
+            content: file.content.into_owned(),
+        }
     }
 }

@@ -176,8 +176,17 @@ impl Action {
     pub fn describe(&self) -> String {
         match self {
             Action::Directory { path, mode } => format!("create directory {path} ({mode:04o})"),
-            Action::File { path, mode, content } => format!("write {path} ({mode:04o}, {} bytes)", content.len()),
-            Action::Link { path, target, if_exists, unless_exists } => {
+            Action::File {
+                path,
+                mode,
+                content,
+            } => format!("write {path} ({mode:04o}, {} bytes)", content.len()),
+            Action::Link {
+                path,
+                target,
+                if_exists,
+                unless_exists,
+            } => {
                 let mut line = format!("link {path} -> {target}");
                 if let Some(path) = if_exists {
                     line.push_str(&format!(", if {path} exists"));
@@ -190,19 +199,38 @@ impl Action {
             Action::Remove { paths } => format!("remove {}", paths.join(" ")),
             Action::Truncate { path } => format!("empty {path}"),
             Action::Permissions { path, mode } => format!("set {path} to root:root {mode:04o}"),
-            Action::Release { entries } => format!("set {} keys in /etc/kairos-release", entries.len()),
+            Action::Release { entries } => {
+                format!("set {} keys in /etc/kairos-release", entries.len())
+            }
             Action::Packages { upgrade, install } => {
                 let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
                 format!("{upgrade}install {} packages", install.len())
             }
-            Action::Framework { name, path, unless_exists, .. } => {
-                let unless = if unless_exists.is_empty() { String::new() } else { format!(", unless {} exists", unless_exists.join(" or ")) };
+            Action::Framework {
+                name,
+                path,
+                unless_exists,
+                ..
+            } => {
+                let unless = if unless_exists.is_empty() {
+                    String::new()
+                } else {
+                    format!(", unless {} exists", unless_exists.join(" or "))
+                };
                 format!("install {name} as {path} (0755){unless}")
             }
-            Action::LinkKernel => "choose the highest kernel version and link /boot/vmlinuz to it".into(),
+            Action::LinkKernel => {
+                "choose the highest kernel version and link /boot/vmlinuz to it".into()
+            }
             Action::Initrd => "depmod, dracut, compress and write /boot/initrd".into(),
-            Action::InitramfsConfig => "write dracut configuration and the immucore module for what is installed".into(),
-            Action::Services { enable, disable, mask } => {
+            Action::InitramfsConfig => {
+                "write dracut configuration and the immucore module for what is installed".into()
+            }
+            Action::Services {
+                enable,
+                disable,
+                mask,
+            } => {
                 let mut parts = Vec::new();
                 for (verb, units) in [("enable", enable), ("disable", disable), ("mask", mask)] {
                     if !units.is_empty() {
@@ -211,7 +239,9 @@ impl Action {
                 }
                 parts.join("; ")
             }
-            Action::SshHardening => "harden sshd (OpenSSH 8.5 or newer) and drop moduli below 2047 bits".into(),
+            Action::SshHardening => {
+                "harden sshd (OpenSSH 8.5 or newer) and drop moduli below 2047 bits".into()
+            }
             Action::CleanPackageCache => "clear package caches, /tmp and /var/tmp".into(),
         }
     }

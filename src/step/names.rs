@@ -74,11 +74,15 @@ names! {
 ///
 /// A usage error that lists the known names.
 pub fn check_skip_name(name: &str) -> Result<()> {
-    if NAMES.iter().any(|info| info.name.as_str().eq_ignore_ascii_case(name.trim())) {
+    if NAMES
+        .iter()
+        .any(|info| info.name.as_str().eq_ignore_ascii_case(name.trim()))
+    {
         return Ok(());
     }
     let known: Vec<&str> = NAMES.iter().map(|info| info.name.as_str()).collect();
-    Err(Error::usage(format!("unknown step `{name}`")).hint(format!("known steps: {}", known.join(", "))))
+    Err(Error::usage(format!("unknown step `{name}`"))
+        .hint(format!("known steps: {}", known.join(", "))))
 }
 
 #[cfg(test)]
@@ -89,6 +93,11 @@ mod tests {
     fn names_are_compared_without_case_and_unknown_ones_are_refused() {
         assert!(check_skip_name("INITRD").is_ok());
         assert!(check_skip_name(" cleanup ").is_ok());
-        assert!(check_skip_name("pakages").unwrap_err().render_text().contains("installPackages"));
+        assert!(
+            check_skip_name("pakages")
+                .unwrap_err()
+                .render_text()
+                .contains("installPackages")
+        );
     }
 }

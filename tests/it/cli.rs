@@ -8,7 +8,20 @@ fn kfactory(arguments: &[&str]) -> Kfactory {
 
 #[test]
 fn every_command_has_help_with_an_explanation_of_each_option() {
-    let commands = ["convert", "plan", "copy", "unpack", "inspect", "steps-info", "framework build", "store ls", "store gc", "doctor", "completions", "man"];
+    let commands = [
+        "convert",
+        "plan",
+        "copy",
+        "unpack",
+        "inspect",
+        "steps-info",
+        "framework build",
+        "store ls",
+        "store gc",
+        "doctor",
+        "completions",
+        "man",
+    ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split(' ').collect();
         arguments.push("--help");
@@ -16,7 +29,9 @@ fn every_command_has_help_with_an_explanation_of_each_option() {
         assert!(text.contains("Usage: kfactory"), "{command}: {text}");
         let lines: Vec<&str> = text.lines().collect();
         for (line, next) in lines.iter().zip(lines.iter().skip(1).chain([&""])) {
-            let bare = line.trim_start().starts_with("--") && !line.trim().contains("  ") && !next.starts_with("          ");
+            let bare = line.trim_start().starts_with("--")
+                && !line.trim().contains("  ")
+                && !next.starts_with("          ");
             assert!(!bare, "{command}: `{line}` is not explained");
         }
     }
@@ -26,9 +41,15 @@ fn every_command_has_help_with_an_explanation_of_each_option() {
 fn completions_and_manual_pages_come_from_the_grammar() {
     for shell in ["bash", "zsh", "fish"] {
         let text = kfactory(&["completions", shell]).succeed().stdout;
-        assert!(text.contains("kfactory") && text.contains("print-recipe"), "{shell}");
+        assert!(
+            text.contains("kfactory") && text.contains("print-recipe"),
+            "{shell}"
+        );
     }
-    assert!(kfactory(&["man"]).succeed().stdout.starts_with(".ie"), "roff");
+    assert!(
+        kfactory(&["man"]).succeed().stdout.starts_with(".ie"),
+        "roff"
+    );
     let dir = world().user_dir("man");
     kfactory(&["man", "--dir", dir.to_str().expect("UTF-8")]).succeed();
     for page in ["kfactory.1", "kfactory-convert.1", "kfactory-store-gc.1"] {
@@ -39,7 +60,13 @@ fn completions_and_manual_pages_come_from_the_grammar() {
 #[test]
 fn the_steps_are_listed_with_their_phase() {
     let text = kfactory(&["steps-info"]).succeed().stdout;
-    for step in ["installPackages", "kernel ", "initrd", "cloudconfigs", "cleanup"] {
+    for step in [
+        "installPackages",
+        "kernel ",
+        "initrd",
+        "cloudconfigs",
+        "cleanup",
+    ] {
         assert!(text.contains(step), "{text}");
     }
 }
@@ -47,17 +74,54 @@ fn the_steps_are_listed_with_their_phase() {
 #[test]
 fn a_recipe_makes_the_same_request_as_the_options_it_came_from() {
     let options = [
-        "convert", "--print-recipe", "debian:12", "oci:out:v1.2.3", "oci-archive:out.tar:v1.2.3", "--stage", "install",
-        "--skip-steps", "branding,grub", "--skip-step", "cleanup", "--layers", "step", "--compression", "zstd:5", "--network", "none",
-        "--framework", "dir:/somewhere", "--platform", "linux/arm64",
+        "convert",
+        "--print-recipe",
+        "debian:12",
+        "oci:out:v1.2.3",
+        "oci-archive:out.tar:v1.2.3",
+        "--stage",
+        "install",
+        "--skip-steps",
+        "branding,grub",
+        "--skip-step",
+        "cleanup",
+        "--layers",
+        "step",
+        "--compression",
+        "zstd:5",
+        "--network",
+        "none",
+        "--framework",
+        "dir:/somewhere",
+        "--platform",
+        "linux/arm64",
     ];
     let recipe = kfactory(&options).succeed().stdout;
     let file = world().user_dir("recipes").join("recipe.yaml");
     std::fs::write(&file, &recipe).expect("written");
-    let again = kfactory(&["convert", "--print-recipe", "-f", file.to_str().expect("UTF-8")]).succeed().stdout;
+    let again = kfactory(&[
+        "convert",
+        "--print-recipe",
+        "-f",
+        file.to_str().expect("UTF-8"),
+    ])
+    .succeed()
+    .stdout;
     assert_eq!(again, recipe);
-    let changed = kfactory(&["convert", "--print-recipe", "-f", file.to_str().expect("UTF-8"), "--compression", "gzip"]).succeed().stdout;
-    assert!(changed.contains("gzip") && !changed.contains("zstd"), "an option wins over the recipe: {changed}");
+    let changed = kfactory(&[
+        "convert",
+        "--print-recipe",
+        "-f",
+        file.to_str().expect("UTF-8"),
+        "--compression",
+        "gzip",
+    ])
+    .succeed()
+    .stdout;
+    assert!(
+        changed.contains("gzip") && !changed.contains("zstd"),
+        "an option wins over the recipe: {changed}"
+    );
 }
 
 #[test]
@@ -81,7 +145,12 @@ fn what_this_version_cannot_do_is_refused_by_name() {
     for (options, word) in cases {
         let mut arguments = vec!["convert", "debian:12", "oci:out:v1.0.0"];
         arguments.extend(*options);
-        kfactory(&arguments).fail(2).tells(&["error: ", word, "not available in this version", "hint: "]);
+        kfactory(&arguments).fail(2).tells(&[
+            "error: ",
+            word,
+            "not available in this version",
+            "hint: ",
+        ]);
     }
 }
 
@@ -89,25 +158,104 @@ fn what_this_version_cannot_do_is_refused_by_name() {
 fn mistakes_on_the_command_line_are_usage_errors() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["convert"], &["no base image given"]),
-        (&["convert", "debian:12", "oci:out"], &["needs a version", "--version", "as its tag"]),
-        (&["convert", "debian:12", "oci:out:latest"], &["`latest`", "--version"]),
-        (&["convert", "debian:12", "oci:out", "--version", "1.0.0rc1"], &["`1.0.0rc1`", "v1.2.3"]),
-        (&["convert", "debian:12", "oci:out", "--version", "latest"], &["`latest`"]),
-        (&["convert", "debian:12", "dir:out", "--version", "v1.0.0"], &["`dir:out` cannot be a destination"]),
-        (&["convert", "debian:12", "oci:out:v1.0.0", "--skip-step", "pakages"], &["unknown step `pakages`", "installPackages"]),
-        (&["convert", "debian:12", "oci:out:v1.0.0", "--compression", "lzma"], &["lzma", "zstd"]),
-        (&["convert", "debian:12", "oci:out:v1.0.0", "--framework", "go:imucore=v1.0.0"], &["imucore", "immucore"]),
-        (&["convert", "debian:12", "oci:out:v1.0.0", "--model", "toaster"], &["toaster", "generic"]),
-        (&["convert", "debian:12", "oci:out:v1.0.0", "--creds", "secret"], &["`--creds`", "USER:PASSWORD"]),
-        (&["convert", "debian:12", "oci:out:v1.0.0", "--platform", "linux"], &["linux"]),
-        (&["plan", "Debian:12", "--version", "v1.0.0"], &["cannot read `Debian:12`"]),
-        (&["copy", "oci:a", "tar:b"], &["`tar:b` cannot be a destination"]),
+        (
+            &["convert", "debian:12", "oci:out"],
+            &["needs a version", "--version", "as its tag"],
+        ),
+        (
+            &["convert", "debian:12", "oci:out:latest"],
+            &["`latest`", "--version"],
+        ),
+        (
+            &["convert", "debian:12", "oci:out", "--version", "1.0.0rc1"],
+            &["`1.0.0rc1`", "v1.2.3"],
+        ),
+        (
+            &["convert", "debian:12", "oci:out", "--version", "latest"],
+            &["`latest`"],
+        ),
+        (
+            &["convert", "debian:12", "dir:out", "--version", "v1.0.0"],
+            &["`dir:out` cannot be a destination"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1.0.0",
+                "--skip-step",
+                "pakages",
+            ],
+            &["unknown step `pakages`", "installPackages"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1.0.0",
+                "--compression",
+                "lzma",
+            ],
+            &["lzma", "zstd"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1.0.0",
+                "--framework",
+                "go:imucore=v1.0.0",
+            ],
+            &["imucore", "immucore"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1.0.0",
+                "--model",
+                "toaster",
+            ],
+            &["toaster", "generic"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1.0.0",
+                "--creds",
+                "secret",
+            ],
+            &["`--creds`", "USER:PASSWORD"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1.0.0",
+                "--platform",
+                "linux",
+            ],
+            &["linux"],
+        ),
+        (
+            &["plan", "Debian:12", "--version", "v1.0.0"],
+            &["cannot read `Debian:12`"],
+        ),
+        (
+            &["copy", "oci:a", "tar:b"],
+            &["`tar:b` cannot be a destination"],
+        ),
     ];
     for (arguments, words) in cases {
         let ran = kfactory(arguments).fail(2);
         ran.tells(&["error: "]);
         ran.tells(words);
-        assert!(!ran.stderr().contains("secret"), "a password in:\n{}", ran.stderr());
+        assert!(
+            !ran.stderr().contains("secret"),
+            "a password in:\n{}",
+            ran.stderr()
+        );
         assert!(ran.stdout.is_empty(), "{}", ran.stdout);
     }
 }
@@ -115,16 +263,25 @@ fn mistakes_on_the_command_line_are_usage_errors() {
 #[test]
 fn errors_are_json_objects_where_progress_is() {
     let ran = kfactory(&["convert", "debian:12", "oci:out", "--progress", "json"]).fail(2);
-    let error: serde_json::Value = serde_json::from_str(ran.stderr().trim()).expect("one JSON object");
+    let error: serde_json::Value =
+        serde_json::from_str(ran.stderr().trim()).expect("one JSON object");
     assert_eq!(error["kind"], "usage");
-    assert!(error["hints"].as_array().is_some_and(|hints| hints.len() == 2), "{error}");
+    assert!(
+        error["hints"]
+            .as_array()
+            .is_some_and(|hints| hints.len() == 2),
+        "{error}"
+    );
 }
 
 #[test]
 fn doctor_finds_what_a_conversion_needs() {
     let text = kfactory(&["doctor"]).run().stdout;
     for word in ["bwrap", "overlayfs", "free in", "rung 1"] {
-        assert!(text.to_lowercase().contains(word), "no {word:?} in:\n{text}");
+        assert!(
+            text.to_lowercase().contains(word),
+            "no {word:?} in:\n{text}"
+        );
     }
     let ran = kfactory(&["doctor", "--json"]).run();
     let findings: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");

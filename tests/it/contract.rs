@@ -42,11 +42,23 @@ fn the_release_file_has_every_key_in_a_form_that_all_its_readers_take() {
         ("VARIANT", "core"),
         ("VERSION", "v1.0.0"),
     ];
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let architecture = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "amd64"
+    };
     for (key, value) in expected {
-        let value = if value == "amd64" { architecture } else { value };
+        let value = if value == "amd64" {
+            architecture
+        } else {
+            value
+        };
         let start = format!("KAIROS_{key}=\"{value}");
-        assert!(text.lines().any(|line| line.starts_with(&start) && line.ends_with('"')), "no {start} in:\n{text}");
+        assert!(
+            text.lines()
+                .any(|line| line.starts_with(&start) && line.ends_with('"')),
+            "no {start} in:\n{text}"
+        );
     }
     assert_eq!(text.lines().count(), expected.len(), "{text}");
     assert_eq!(tree.metadata("etc/kairos-release").mode() & 0o7777, 0o644);
@@ -55,16 +67,39 @@ fn the_release_file_has_every_key_in_a_form_that_all_its_readers_take() {
 #[test]
 fn the_kernel_resolves_and_belongs_to_the_modules_and_the_initrd() {
     let tree = tree!();
-    let kernel = tree.resolve("/boot/vmlinuz").expect("/boot/vmlinuz resolves");
-    let name = kernel.file_name().and_then(|name| name.to_str()).expect("text");
-    let version = name.strip_prefix("vmlinuz-").expect("a kernel with its version");
-    assert!(tree.has(&format!("/lib/modules/{version}/modules.dep")), "no modules of {version}");
-    assert_eq!(tree.names("lib/modules").len().max(tree.names("usr/lib/modules").len()), 1, "one kernel");
-    let initrds: Vec<String> = tree.names("boot").into_iter().filter(|name| name.starts_with("initr")).collect();
+    let kernel = tree
+        .resolve("/boot/vmlinuz")
+        .expect("/boot/vmlinuz resolves");
+    let name = kernel
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("text");
+    let version = name
+        .strip_prefix("vmlinuz-")
+        .expect("a kernel with its version");
+    assert!(
+        tree.has(&format!("/lib/modules/{version}/modules.dep")),
+        "no modules of {version}"
+    );
+    assert_eq!(
+        tree.names("lib/modules")
+            .len()
+            .max(tree.names("usr/lib/modules").len()),
+        1,
+        "one kernel"
+    );
+    let initrds: Vec<String> = tree
+        .names("boot")
+        .into_iter()
+        .filter(|name| name.starts_with("initr"))
+        .collect();
     assert_eq!(initrds, ["initrd"]);
     let entries = initrd(tree);
     let modules = format!("usr/lib/modules/{version}/");
-    assert!(entries.iter().any(|entry| entry.name.starts_with(&modules)), "the initrd is for another kernel");
+    assert!(
+        entries.iter().any(|entry| entry.name.starts_with(&modules)),
+        "the initrd is for another kernel"
+    );
 }
 
 fn initrd(tree: &Tree) -> Vec<Entry> {
@@ -94,11 +129,18 @@ fn the_initrd_can_mount_a_kairos_system() {
         assert!(holds(end) || holds(&compressed), "no {end} in the initrd");
     }
     if framework().is_real {
-        let mut sizes = entries.iter().filter(|entry| entry.name.ends_with("bin/immucore")).map(|entry| entry.content.len());
+        let mut sizes = entries
+            .iter()
+            .filter(|entry| entry.name.ends_with("bin/immucore"))
+            .map(|entry| entry.content.len());
         assert!(sizes.any(|size| size > 1 << 20), "immucore is no program");
     }
     let epoch: u32 = EPOCH.parse().expect("a number");
-    let late: Vec<&str> = entries.iter().filter(|entry| entry.mtime > epoch).map(|entry| entry.name.as_str()).collect();
+    let late: Vec<&str> = entries
+        .iter()
+        .filter(|entry| entry.mtime > epoch)
+        .map(|entry| entry.name.as_str())
+        .collect();
     assert!(late.is_empty(), "later than SOURCE_DATE_EPOCH: {late:?}");
 }
 
@@ -107,8 +149,16 @@ fn the_files_that_kairos_reads_are_there() {
     let tree = tree!();
     let oem = tree.names("system/oem");
     assert!(oem.len() >= 29, "{} cloud-configs: {oem:?}", oem.len());
-    for name in ["00_rootfs.yaml", "08_grub.yaml", "09_systemd_services.yaml", "52_installer.yaml"] {
-        assert!(oem.iter().any(|found| found == name), "no {name} in {oem:?}");
+    for name in [
+        "00_rootfs.yaml",
+        "08_grub.yaml",
+        "09_systemd_services.yaml",
+        "52_installer.yaml",
+    ] {
+        assert!(
+            oem.iter().any(|found| found == name),
+            "no {name} in {oem:?}"
+        );
     }
     for path in [
         "etc/cos/grub.cfg",
@@ -124,7 +174,17 @@ fn the_files_that_kairos_reads_are_there() {
     ] {
         assert!(tree.has(path), "{path} is missing");
     }
-    for path in ["oem", "efi", "usr/local", "home", "opt", "srv", "mnt", "system", "snap"] {
+    for path in [
+        "oem",
+        "efi",
+        "usr/local",
+        "home",
+        "opt",
+        "srv",
+        "mnt",
+        "system",
+        "snap",
+    ] {
         assert!(tree.metadata(path).is_dir(), "/{path} is no mount point");
     }
     assert_eq!(tree.metadata("usr/bin/sudo").mode() & 0o7777, 0o4755);
@@ -134,12 +194,17 @@ fn the_files_that_kairos_reads_are_there() {
 fn services_are_enabled_and_masked() {
     let tree = tree!();
     let wanted = |name: &str| {
-        tree.walk_links("etc/systemd/system").into_iter().any(|(path, _)| path.ends_with(&format!(".wants/{name}.service")))
+        tree.walk_links("etc/systemd/system")
+            .into_iter()
+            .any(|(path, _)| path.ends_with(&format!(".wants/{name}.service")))
     };
     for name in ["fail2ban", "systemd-timesyncd", "ssh", "systemd-networkd"] {
         assert!(wanted(name), "{name} is not enabled");
     }
-    let masked = tree.walk_links("etc/systemd/system").into_iter().any(|(path, to)| path.ends_with("systemd-firstboot.service") && to == "/dev/null");
+    let masked = tree
+        .walk_links("etc/systemd/system")
+        .into_iter()
+        .any(|(path, to)| path.ends_with("systemd-firstboot.service") && to == "/dev/null");
     assert!(masked, "systemd-firstboot is not masked");
 }
 
@@ -147,17 +212,32 @@ fn services_are_enabled_and_masked() {
 fn nothing_in_the_image_identifies_one_machine() {
     let tree = tree!();
     assert_eq!(tree.read("etc/machine-id"), "", "a machine makes its own");
-    assert!(!tree.has("var/lib/dbus/machine-id") || tree.metadata("var/lib/dbus/machine-id").is_symlink());
-    let keys: Vec<String> = tree.names("etc/ssh").into_iter().filter(|name| name.starts_with("ssh_host_")).collect();
+    assert!(
+        !tree.has("var/lib/dbus/machine-id")
+            || tree.metadata("var/lib/dbus/machine-id").is_symlink()
+    );
+    let keys: Vec<String> = tree
+        .names("etc/ssh")
+        .into_iter()
+        .filter(|name| name.starts_with("ssh_host_"))
+        .collect();
     assert!(keys.is_empty(), "{keys:?}");
-    for path in ["var/lib/systemd/random-seed", "var/lib/systemd/credential.secret"] {
+    for path in [
+        "var/lib/systemd/random-seed",
+        "var/lib/systemd/credential.secret",
+    ] {
         assert!(!tree.has(path), "{path}");
     }
     if tree.has("etc/hostname") {
         assert_eq!(tree.read("etc/hostname"), "");
     }
     if tree.has("etc/iscsi/initiatorname.iscsi") {
-        assert!(!tree.read("etc/iscsi/initiatorname.iscsi").lines().any(|line| line.starts_with("InitiatorName=")));
+        assert!(
+            !tree
+                .read("etc/iscsi/initiatorname.iscsi")
+                .lines()
+                .any(|line| line.starts_with("InitiatorName="))
+        );
     }
 }
 
@@ -165,25 +245,61 @@ fn nothing_in_the_image_identifies_one_machine() {
 fn the_build_leaves_nothing_behind() {
     let tree = tree!();
     for dir in [
-        "run", "tmp", "var/tmp", "var/lib/apt/lists", "var/cache/apt/archives", "var/cache/apt", "proc", "sys", "var/lib/dpkg/updates",
+        "run",
+        "tmp",
+        "var/tmp",
+        "var/lib/apt/lists",
+        "var/cache/apt/archives",
+        "var/cache/apt",
+        "proc",
+        "sys",
+        "var/lib/dpkg/updates",
         "var/log/apt",
     ] {
         let names = tree.names(dir);
-        let names: Vec<&String> = names.iter().filter(|name| !matches!(name.as_str(), "partial" | "archives" | "lock" | "auxfiles")).collect();
+        let names: Vec<&String> = names
+            .iter()
+            .filter(|name| !matches!(name.as_str(), "partial" | "archives" | "lock" | "auxfiles"))
+            .collect();
         assert!(names.is_empty(), "left in /{dir}: {names:?}");
     }
     for path in [
-        "usr/sbin/policy-rc.d", "var/lib/dpkg/lock", "var/lib/dpkg/lock-frontend", "var/lib/dpkg/status-old", "var/log/dpkg.log",
-        "var/log/alternatives.log", "etc/passwd-", "etc/shadow-", "initrd.img", "initrd.img.old", "var/cache/ldconfig/aux-cache",
+        "usr/sbin/policy-rc.d",
+        "var/lib/dpkg/lock",
+        "var/lib/dpkg/lock-frontend",
+        "var/lib/dpkg/status-old",
+        "var/log/dpkg.log",
+        "var/log/alternatives.log",
+        "etc/passwd-",
+        "etc/shadow-",
+        "initrd.img",
+        "initrd.img.old",
+        "var/cache/ldconfig/aux-cache",
     ] {
-        assert!(tree.dir.join(path).symlink_metadata().is_err(), "/{path} is left");
+        assert!(
+            tree.dir.join(path).symlink_metadata().is_err(),
+            "/{path} is left"
+        );
     }
     // Names that package managers and editors give to files they had to leave.
     let odd: Vec<_> = tree
         .walk()
         .into_iter()
         .map(|(path, _)| path.display().to_string())
-        .filter(|path| [".dpkg-new", ".dpkg-tmp", ".dpkg-dist", ".dpkg-old", ".kfactory", ".distrib", ".REAL", ".wh..wh..opq"].iter().any(|end| path.ends_with(end)))
+        .filter(|path| {
+            [
+                ".dpkg-new",
+                ".dpkg-tmp",
+                ".dpkg-dist",
+                ".dpkg-old",
+                ".kfactory",
+                ".distrib",
+                ".REAL",
+                ".wh..wh..opq",
+            ]
+            .iter()
+            .any(|end| path.ends_with(end))
+        })
         .collect();
     assert!(odd.is_empty(), "{odd:?}");
     for path in ["etc/resolv.conf", "etc/hosts"] {
@@ -200,7 +316,10 @@ fn packages_are_configured_and_the_triggers_have_run() {
     let status = tree.read("var/lib/dpkg/status");
     let mut installed = 0;
     for line in status.lines().filter(|line| line.starts_with("Status: ")) {
-        assert!(line == "Status: install ok installed" || line.ends_with("config-files"), "{line}");
+        assert!(
+            line == "Status: install ok installed" || line.ends_with("config-files"),
+            "{line}"
+        );
         installed += 1;
     }
     assert!(installed > 250, "{installed} packages");
@@ -220,8 +339,18 @@ fn packages_are_configured_and_the_triggers_have_run() {
 fn modes_are_sane_everywhere() {
     let tree = tree!();
     assert_eq!(tree.metadata("boot").mode() & 0o7777, 0o755);
-    assert_eq!(tree.dir.metadata().expect("the root").mode() & 0o7777, 0o755);
-    for (path, mode) in [("tmp", 0o1777), ("var/tmp", 0o1777), ("root", 0o700), ("etc", 0o755), ("usr", 0o755), ("etc/shadow", 0o640)] {
+    assert_eq!(
+        tree.dir.metadata().expect("the root").mode() & 0o7777,
+        0o755
+    );
+    for (path, mode) in [
+        ("tmp", 0o1777),
+        ("var/tmp", 0o1777),
+        ("root", 0o700),
+        ("etc", 0o755),
+        ("usr", 0o755),
+        ("etc/shadow", 0o640),
+    ] {
         assert_eq!(tree.metadata(path).mode() & 0o7777, mode, "/{path}");
     }
     for (path, metadata) in tree.walk() {
@@ -230,8 +359,14 @@ fn modes_are_sane_everywhere() {
         if kind.is_symlink() || kind.is_char_device() || kind.is_block_device() {
             continue;
         }
-        assert!(mode & 0o700 != 0 || path.starts_with("etc"), "{path:?} has mode {mode:o}");
-        assert!(mode & 0o002 == 0 || mode & 0o1000 != 0, "{path:?} may be written by everybody: {mode:o}");
+        assert!(
+            mode & 0o700 != 0 || path.starts_with("etc"),
+            "{path:?} has mode {mode:o}"
+        );
+        assert!(
+            mode & 0o002 == 0 || mode & 0o1000 != 0,
+            "{path:?} may be written by everybody: {mode:o}"
+        );
         if path.starts_with("system") || path.starts_with("boot") {
             assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{path:?}");
             assert_eq!(mode & 0o022, 0, "{path:?}: {mode:o}");
@@ -242,13 +377,30 @@ fn modes_are_sane_everywhere() {
 #[test]
 fn links_of_our_making_lead_somewhere() {
     let tree = tree!();
-    for path in ["boot/vmlinuz", "usr/bin/grub2-editenv", "usr/bin/nvidia-smi", "vmlinuz", "initrd.img"] {
+    for path in [
+        "boot/vmlinuz",
+        "usr/bin/grub2-editenv",
+        "usr/bin/nvidia-smi",
+        "vmlinuz",
+        "initrd.img",
+    ] {
         let Ok(metadata) = tree.dir.join(path).symlink_metadata() else {
             continue;
         };
-        assert!(!metadata.is_symlink() || tree.resolve(path).is_some_and(|place| place.exists()), "/{path} dangles");
+        assert!(
+            !metadata.is_symlink() || tree.resolve(path).is_some_and(|place| place.exists()),
+            "/{path} dangles"
+        );
     }
-    for (path, to) in tree.walk_links("boot").into_iter().chain(tree.walk_links("system")).chain(tree.walk_links("etc/systemd/system")) {
-        assert!(to == "/dev/null" || tree.resolve(&path).is_some_and(|place| place.exists()), "/{path} -> {to} dangles");
+    for (path, to) in tree
+        .walk_links("boot")
+        .into_iter()
+        .chain(tree.walk_links("system"))
+        .chain(tree.walk_links("etc/systemd/system"))
+    {
+        assert!(
+            to == "/dev/null" || tree.resolve(&path).is_some_and(|place| place.exists()),
+            "/{path} -> {to} dangles"
+        );
     }
 }

@@ -13,17 +13,31 @@ use crate::support::{need, run, skipped, world};
 fn skopeo_copies_and_describes_the_image() {
     let Some(made) = conversion() else { return };
     let layout = format!("oci:{}:v1", made.layout().display());
-    let info: serde_json::Value = serde_json::from_str(&run(Command::new("skopeo").args(["inspect", &layout]))).expect("JSON");
+    let info: serde_json::Value =
+        serde_json::from_str(&run(Command::new("skopeo").args(["inspect", &layout])))
+            .expect("JSON");
     assert_eq!(info["Digest"], made.digest.as_str());
     assert_eq!(info["Os"], "linux");
     assert_eq!(info["Labels"]["org.opencontainers.image.version"], "v1.0.0");
-    assert_eq!(info["Created"], "2023-11-14T22:13:20Z", "SOURCE_DATE_EPOCH={EPOCH}");
-    let config: serde_json::Value =
-        serde_json::from_str(&run(Command::new("skopeo").args(["inspect", "--config", "--raw", &layout]))).expect("JSON");
+    assert_eq!(
+        info["Created"], "2023-11-14T22:13:20Z",
+        "SOURCE_DATE_EPOCH={EPOCH}"
+    );
+    let config: serde_json::Value = serde_json::from_str(&run(
+        Command::new("skopeo").args(["inspect", "--config", "--raw", &layout])
+    ))
+    .expect("JSON");
     let history = config["history"].as_array().expect("a history");
     let layers = config["rootfs"]["diff_ids"].as_array().expect("layers");
-    let with_layer = history.iter().filter(|entry| entry["empty_layer"] != true).count();
-    assert_eq!(with_layer, layers.len(), "one entry of the history for each layer");
+    let with_layer = history
+        .iter()
+        .filter(|entry| entry["empty_layer"] != true)
+        .count();
+    assert_eq!(
+        with_layer,
+        layers.len(),
+        "one entry of the history for each layer"
+    );
 }
 
 #[test]
@@ -36,11 +50,18 @@ fn umoci_unpacks_the_same_tree_as_we_do() {
         return skipped("owners of an unpacked image can only be compared by root");
     }
     let bundle = world().dir.join("judges/bundle");
-    run(Command::new("umoci").args(["unpack", "--image", &format!("{}:v1", made.layout().display())]).arg(&bundle));
+    run(Command::new("umoci")
+        .args([
+            "unpack",
+            "--image",
+            &format!("{}:v1", made.layout().display()),
+        ])
+        .arg(&bundle));
     let theirs = Tree::new(bundle.join("rootfs")).listing();
     let mut ours = made.tree().listing();
     // Device nodes cannot be made in a user namespace, not even by root: the ledger has them.
-    let ledger = std::fs::read_to_string(made.tree().dir.with_extension("ledger")).expect("written");
+    let ledger =
+        std::fs::read_to_string(made.tree().dir.with_extension("ledger")).expect("written");
     for line in ledger.lines() {
         let entry: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let path = std::path::PathBuf::from(entry["path"].as_str().expect("text"));
@@ -53,7 +74,10 @@ fn umoci_unpacks_the_same_tree_as_we_do() {
     assert!(found.is_empty(), "ours | theirs\n{}", found.join("\n"));
     let with = |word: &str| theirs.values().filter(|line| line.contains(word)).count();
     assert!(theirs.len() > 10_000, "{} entries", theirs.len());
-    assert!(with("security.capability") > 0, "no file has capabilities, so nothing was compared");
+    assert!(
+        with("security.capability") > 0,
+        "no file has capabilities, so nothing was compared"
+    );
     crate::support::world::remove_tree(&bundle);
 }
 
@@ -67,19 +91,36 @@ fn buildah_runs_programs_of_the_image() {
     let buildah = |arguments: &[&str]| {
         let mut command = world().user.command("buildah");
         clean_environment(&mut command, &world().dir.join("home"));
-        command.env("BUILDAH_ISOLATION", "chroot").env("TMPDIR", &home).current_dir(&home);
+        command
+            .env("BUILDAH_ISOLATION", "chroot")
+            .env("TMPDIR", &home)
+            .current_dir(&home);
         let storage = [home.join("graph"), home.join("run")].map(|dir| dir.display().to_string());
-        command.args(["--root", &storage[0], "--runroot", &storage[1], "--storage-driver", "overlay"]);
+        command.args([
+            "--root",
+            &storage[0],
+            "--runroot",
+            &storage[1],
+            "--storage-driver",
+            "overlay",
+        ]);
         run(command.args(arguments))
     };
     let from = format!("docker://{}", made.reference());
-    let container = buildah(&["from", "--quiet", "--tls-verify=false", &from]).trim().to_owned();
+    let container = buildah(&["from", "--quiet", "--tls-verify=false", &from])
+        .trim()
+        .to_owned();
     let inside = |script: &str| buildah(&["run", &container, "--", "sh", "-ec", script]);
-    let listed = inside("ls -l /boot/initrd /usr/bin/immucore; readlink -f /boot/vmlinuz; dpkg --audit; apt-mark showmanual | wc -l");
+    let listed = inside(
+        "ls -l /boot/initrd /usr/bin/immucore; readlink -f /boot/vmlinuz; dpkg --audit; apt-mark showmanual | wc -l",
+    );
     assert!(listed.contains("/boot/vmlinuz-"), "{listed}");
     if framework().is_real {
         let version = inside("kairos-agent version; immucore version");
-        assert!(version.contains("2.31.4") && version.contains("0.20.4"), "{version}");
+        assert!(
+            version.contains("2.31.4") && version.contains("0.20.4"),
+            "{version}"
+        );
     }
     buildah(&["rm", &container]);
     crate::support::world::remove_tree(&home);

@@ -30,7 +30,11 @@ fn bootstrap() -> Result<PathBuf, String> {
     let made = cache_dir().join(format!("{SUITE}.tar"));
     let lock = File::create(cache_dir().join("lock")).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
-    let age = made.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
+    let age = made
+        .metadata()
+        .and_then(|m| m.modified())
+        .ok()
+        .and_then(|time| time.elapsed().ok());
     if age.is_some_and(|age| age < MAX_AGE) {
         return Ok(made);
     }
@@ -64,7 +68,13 @@ pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).expect("ours");
     }
     let tar = dir.with_extension("tar");
-    run(Command::new("tar").arg("--numeric-owner").args(["--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"]).arg(&dir).arg("-cf").arg(&tar).arg("."));
+    run(Command::new("tar")
+        .arg("--numeric-owner")
+        .args(["--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"])
+        .arg(&dir)
+        .arg("-cf")
+        .arg(&tar)
+        .arg("."));
     tar
 }
 

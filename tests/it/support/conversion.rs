@@ -49,7 +49,17 @@ pub(crate) fn server_with_base() -> Option<Server> {
 
 /// Prepares the conversion of `base` into `dest` with the store at `store`.
 pub(crate) fn convert(base: &str, dest: &str, store: &Path) -> Kfactory {
-    Kfactory::new(["convert", base, dest, "--framework", &framework().spec, "--progress", "plain"]).store(store).dated()
+    Kfactory::new([
+        "convert",
+        base,
+        dest,
+        "--framework",
+        &framework().spec,
+        "--progress",
+        "plain",
+    ])
+    .store(store)
+    .dated()
 }
 
 impl Conversion {
@@ -57,7 +67,12 @@ impl Conversion {
         let server = server_with_base()?;
         let store = world().user_dir("store");
         let ran = convert(&server.reference(BASE), &server.reference(IMAGE), &store).succeed();
-        Some(Self { digest: ran.digest(), server, ran, store })
+        Some(Self {
+            digest: ran.digest(),
+            server,
+            ran,
+            store,
+        })
     }
 
     /// Returns the image's reference.
@@ -69,10 +84,24 @@ impl Conversion {
     pub(crate) fn tree(&self) -> &'static Tree {
         static TREE: OnceLock<Tree> = OnceLock::new();
         TREE.get_or_init(|| {
-            let dir = world().dir.join(if is_root() { "tree" } else { "home/tree" });
+            let dir = world()
+                .dir
+                .join(if is_root() { "tree" } else { "home/tree" });
             let ledger = dir.with_extension("ledger");
-            let arguments = ["unpack", &self.reference(), dir.to_str().expect("UTF-8"), "--ledger", ledger.to_str().expect("UTF-8")];
-            Kfactory::as_caller(arguments).store(&world().dir.join(if is_root() { "unpack-store" } else { "home/store" })).succeed();
+            let arguments = [
+                "unpack",
+                &self.reference(),
+                dir.to_str().expect("UTF-8"),
+                "--ledger",
+                ledger.to_str().expect("UTF-8"),
+            ];
+            Kfactory::as_caller(arguments)
+                .store(&world().dir.join(if is_root() {
+                    "unpack-store"
+                } else {
+                    "home/store"
+                }))
+                .succeed();
             Tree::new(dir)
         })
     }
@@ -82,8 +111,18 @@ impl Conversion {
         static LAYOUT: OnceLock<PathBuf> = OnceLock::new();
         LAYOUT.get_or_init(|| {
             let dir = world().own_dir("judges").join("layout");
-            let (from, to) = (format!("docker://{}", self.reference()), format!("oci:{}:v1", dir.display()));
-            run(Command::new("skopeo").args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", &from, &to]));
+            let (from, to) = (
+                format!("docker://{}", self.reference()),
+                format!("oci:{}:v1", dir.display()),
+            );
+            run(Command::new("skopeo").args([
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--src-tls-verify=false",
+                &from,
+                &to,
+            ]));
             dir
         })
     }

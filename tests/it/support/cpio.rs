@@ -45,7 +45,10 @@ fn decompress(bytes: &[u8]) -> Vec<u8> {
         let mut decoder = flate2::read::MultiGzDecoder::new(Cursor::new(bytes));
         decoder.read_to_end(&mut out).expect("whole");
     } else {
-        panic!("neither cpio nor zstd nor gzip: {:?}", &bytes[..bytes.len().min(8)]);
+        panic!(
+            "neither cpio nor zstd nor gzip: {:?}",
+            &bytes[..bytes.len().min(8)]
+        );
     }
     out
 }
@@ -58,7 +61,8 @@ fn archive<'a>(mut bytes: &'a [u8], out: &mut Vec<Entry>) -> &'a [u8] {
             u32::from_str_radix(text, 16).expect("hexadecimal")
         };
         assert!(bytes.starts_with(MAGIC), "an entry has no header");
-        let (mode, mtime, size, name_size) = (field(1), field(5), field(6) as usize, field(11) as usize);
+        let (mode, mtime, size, name_size) =
+            (field(1), field(5), field(6) as usize, field(11) as usize);
         let name = String::from_utf8_lossy(&bytes[110..110 + name_size - 1]).into_owned();
         let start = (110 + name_size).next_multiple_of(4);
         let end = start + size;
@@ -67,6 +71,11 @@ fn archive<'a>(mut bytes: &'a [u8], out: &mut Vec<Entry>) -> &'a [u8] {
         if name == "TRAILER!!!" {
             return bytes;
         }
-        out.push(Entry { name, mode, mtime, content });
+        out.push(Entry {
+            name,
+            mode,
+            mtime,
+            content,
+        });
     }
 }

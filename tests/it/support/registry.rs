@@ -36,12 +36,20 @@ impl Server {
 
     /// Takes [`USER`] and [`PASSWORD`] only.
     pub(crate) fn with_password() -> Self {
-        Self::start("auth: {htpasswd: {realm: test, path: DIR/htpasswd}}", "", "")
+        Self::start(
+            "auth: {htpasswd: {realm: test, path: DIR/htpasswd}}",
+            "",
+            "",
+        )
     }
 
     /// Encrypted, with a certificate that nobody knows.
     pub(crate) fn with_tls() -> Self {
-        Self::start("", "tls: {certificate: DIR/server.pem, key: DIR/server.key}", "")
+        Self::start(
+            "",
+            "tls: {certificate: DIR/server.pem, key: DIR/server.key}",
+            "",
+        )
     }
 
     /// Answers every request to write with 405, as a read-only mirror does.
@@ -51,15 +59,28 @@ impl Server {
     }
 
     fn start(auth: &str, tls: &str, read_only: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("registry").tempdir_in(&world().dir).expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let dir = tempfile::Builder::new()
+            .prefix("registry")
+            .tempdir_in(&world().dir)
+            .expect("a directory");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a free port")
+            .port();
         let name = format!("127.0.0.1:{port}");
-        std::fs::write(dir.path().join("htpasswd"), format!("{USER}:{PASSWORD_HASH}\n")).expect("written");
+        std::fs::write(
+            dir.path().join("htpasswd"),
+            format!("{USER}:{PASSWORD_HASH}\n"),
+        )
+        .expect("written");
         if !tls.is_empty() {
             make_certificate(dir.path());
         }
         let (root, maintenance) = match read_only.strip_prefix("ROOT=") {
-            Some(root) => (root.to_owned(), ", maintenance: {readonly: {enabled: true}}"),
+            Some(root) => (
+                root.to_owned(),
+                ", maintenance: {readonly: {enabled: true}}",
+            ),
             None => ("DIR/store".to_owned(), ""),
         };
         let config = format!(
@@ -70,7 +91,12 @@ impl Server {
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config).expect("written");
         let log = std::fs::File::create(dir.path().join("log")).expect("log");
-        let child = Command::new("docker-registry").arg("serve").arg(&path).stdout(Stdio::null()).stderr(log).spawn();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
         let child = child.expect("docker-registry starts");
         world().janitor.kill_registry_at_end(child.id());
         let server = Self { name, dir, child };
@@ -81,7 +107,11 @@ impl Server {
     fn wait(&self) {
         let end = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(&self.name).is_err() {
-            assert!(Instant::now() < end, "docker-registry does not listen on {}", self.name);
+            assert!(
+                Instant::now() < end,
+                "docker-registry does not listen on {}",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -94,14 +124,31 @@ impl Server {
     /// Pushes what skopeo calls `from` as `to`.
     pub(crate) fn push(&self, from: &str, to: &str) {
         let to = format!("docker://{}", self.reference(to));
-        run(Command::new("skopeo").args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", from, &to]));
+        run(Command::new("skopeo").args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            from,
+            &to,
+        ]));
     }
 
     /// Returns the digest that the registry has for `rest`, as skopeo sees it.
     pub(crate) fn digest_opt(&self, rest: &str) -> Option<String> {
         let from = format!("docker://{}", self.reference(rest));
-        let arguments = ["inspect", "--no-tags", "--tls-verify=false", "--format", "{{.Digest}}", &from];
-        let output = Command::new("skopeo").args(arguments).output().expect("skopeo starts");
+        let arguments = [
+            "inspect",
+            "--no-tags",
+            "--tls-verify=false",
+            "--format",
+            "{{.Digest}}",
+            &from,
+        ];
+        let output = Command::new("skopeo")
+            .args(arguments)
+            .output()
+            .expect("skopeo starts");
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         output.status.success().then_some(text)
     }

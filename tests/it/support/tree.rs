@@ -22,7 +22,9 @@ impl Tree {
     /// Reads a file, links followed inside the tree.
     #[track_caller]
     pub(crate) fn read(&self, path: &str) -> String {
-        let place = self.resolve(path).unwrap_or_else(|| panic!("{path} is missing"));
+        let place = self
+            .resolve(path)
+            .unwrap_or_else(|| panic!("{path} is missing"));
         let bytes = fs::read(&place).unwrap_or_else(|error| panic!("{path}: {error}"));
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -66,29 +68,61 @@ impl Tree {
     /// Returns the metadata of `path` itself.
     #[track_caller]
     pub(crate) fn metadata(&self, path: &str) -> fs::Metadata {
-        self.dir.join(path).symlink_metadata().unwrap_or_else(|error| panic!("{path}: {error}"))
+        self.dir
+            .join(path)
+            .symlink_metadata()
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     /// Returns the names in a directory; none where it is missing.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.dir.join(path)).into_iter().flatten().filter_map(Result::ok);
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let entries = fs::read_dir(self.dir.join(path))
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
 
     /// Returns every path in the tree, relative, with its metadata.
     pub(crate) fn walk(&self) -> Vec<(PathBuf, fs::Metadata)> {
-        let entries = walkdir::WalkDir::new(&self.dir).min_depth(1).sort_by_file_name().into_iter();
+        let entries = walkdir::WalkDir::new(&self.dir)
+            .min_depth(1)
+            .sort_by_file_name()
+            .into_iter();
         let entries = entries.map(|entry| entry.expect("the tree can be read"));
-        entries.map(|entry| (entry.path().strip_prefix(&self.dir).expect("below").to_owned(), entry.metadata().expect("there"))).collect()
+        entries
+            .map(|entry| {
+                (
+                    entry
+                        .path()
+                        .strip_prefix(&self.dir)
+                        .expect("below")
+                        .to_owned(),
+                    entry.metadata().expect("there"),
+                )
+            })
+            .collect()
     }
 
     /// Returns every symbolic link below `dir`, relative to the root, with its target.
     pub(crate) fn walk_links(&self, dir: &str) -> Vec<(String, String)> {
-        let links = self.walk().into_iter().filter(|(path, metadata)| metadata.is_symlink() && path.starts_with(dir));
+        let links = self
+            .walk()
+            .into_iter()
+            .filter(|(path, metadata)| metadata.is_symlink() && path.starts_with(dir));
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        links.map(|(path, _)| (text(&path), text(&fs::read_link(self.dir.join(&path)).expect("a link")))).collect()
+        links
+            .map(|(path, _)| {
+                (
+                    text(&path),
+                    text(&fs::read_link(self.dir.join(&path)).expect("a link")),
+                )
+            })
+            .collect()
     }
 
     /// Lists the tree: kind, mode, owner, size, time, content, attributes, and which names are one file.
@@ -98,10 +132,19 @@ impl Tree {
         for (path, metadata) in self.walk() {
             let place = self.dir.join(&path);
             let first = match metadata.nlink() > 1 && !metadata.is_dir() {
-                true => first_names.entry((metadata.dev(), metadata.ino())).or_insert_with(|| path.clone()).clone(),
+                true => first_names
+                    .entry((metadata.dev(), metadata.ino()))
+                    .or_insert_with(|| path.clone())
+                    .clone(),
                 false => path.clone(),
             };
-            let mut line = format!("{:o} {}:{} {}", metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime());
+            let mut line = format!(
+                "{:o} {}:{} {}",
+                metadata.mode(),
+                metadata.uid(),
+                metadata.gid(),
+                metadata.mtime()
+            );
             if first != path {
                 line.push_str(&format!(" = {}", first.display()));
             }
@@ -145,7 +188,10 @@ fn attributes(place: &Path) -> Vec<(String, String)> {
             let name = String::from_utf8_lossy(name).into_owned();
             let mut value = vec![0; 4096];
             let count = rustix::fs::lgetxattr(place, name.as_str(), &mut value).unwrap_or(0);
-            let hex = value[..count].iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = value[..count]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             (name, hex)
         })
         .collect();

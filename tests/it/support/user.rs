@@ -41,7 +41,10 @@ impl User {
         janitor.remove_user_at_end(&name);
         if !has_range(&name) {
             let range = "300000000-300065535";
-            quiet("usermod", &["--add-subuids", range, "--add-subgids", range, &name]);
+            quiet(
+                "usermod",
+                &["--add-subuids", range, "--add-subgids", range, &name],
+            );
         }
         Self::find(name)
     }
@@ -74,7 +77,12 @@ impl User {
             return Command::new(program);
         }
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", &self.uid.to_string(), "--regid", &self.gid.to_string()]);
+        command.args([
+            "--reuid",
+            &self.uid.to_string(),
+            "--regid",
+            &self.gid.to_string(),
+        ]);
         command.args(["--clear-groups", "--"]).arg(program);
         command
     }
@@ -95,17 +103,31 @@ fn useradd(arguments: &[&str]) {
 }
 
 fn has_range(name: &str) -> bool {
-    let holds = |file| fs::read_to_string(file).is_ok_and(|text: String| text.lines().any(|line| line.starts_with(&format!("{name}:"))));
+    let holds = |file| {
+        fs::read_to_string(file).is_ok_and(|text: String| {
+            text.lines()
+                .any(|line| line.starts_with(&format!("{name}:")))
+        })
+    };
     holds("/etc/subuid") && holds("/etc/subgid")
 }
 
 /// Runs an account tool, which may have to wait for another one's lock of /etc/passwd.
 fn quiet(program: &str, arguments: &[&str]) {
     let works = || {
-        let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let status = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         status.is_ok_and(|status| status.success())
     };
-    let done = (0..30).any(|_| works() || { std::thread::sleep(std::time::Duration::from_millis(100)); false });
+    let done = (0..30).any(|_| {
+        works() || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            false
+        }
+    });
     assert!(done, "{program} {arguments:?} does not work");
 }
 

@@ -44,8 +44,15 @@ impl World {
         }
         let program = dir.join("kfactory");
         // Copied by another process: a descriptor open for writing that a child inherits would make the program "busy".
-        run(Command::new("cp").arg(env!("CARGO_BIN_EXE_kfactory")).arg(&program));
-        Self { dir, program, user, janitor }
+        run(Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_kfactory"))
+            .arg(&program));
+        Self {
+            dir,
+            program,
+            user,
+            janitor,
+        }
     }
 
     /// Returns a fresh directory of the plain user.
@@ -79,7 +86,10 @@ pub(crate) fn cache_dir() -> PathBuf {
 /// Removes a tree that may hold files of the plain user's subordinate IDs.
 pub(crate) fn remove_tree(dir: &Path) {
     if !is_root() {
-        let _ = Command::new("unshare").args(["--map-root-user", "--map-auto", "rm", "-rf"]).arg(dir).status();
+        let _ = Command::new("unshare")
+            .args(["--map-root-user", "--map-auto", "rm", "-rf"])
+            .arg(dir)
+            .status();
     }
     let _ = Command::new("rm").arg("-rf").arg(dir).status();
 }
