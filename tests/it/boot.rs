@@ -22,7 +22,16 @@ fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {
     // No device has this label, so the initrd waits for it.
     let append = "console=ttyS0 root=LABEL=NOWHERE rd.retry=5 rd.shell=0 rd.emergency=poweroff systemd.show_status=1 panic=-1";
     let mut qemu = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg", "-m", "2048", "-nographic", "-no-reboot", "-nic", "none"])
+        .args([
+            "-accel",
+            "tcg",
+            "-m",
+            "2048",
+            "-nographic",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
@@ -54,15 +63,24 @@ fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {
     let _ = qemu.kill();
     let _ = qemu.wait();
     let tail = &seen[seen.len().saturating_sub(60)..];
-    assert!(reached, "the initrd did not look for the root device within {LIMIT:?}; the console ended with\n{}", tail.join("\n"));
+    assert!(
+        reached,
+        "the initrd did not look for the root device within {LIMIT:?}; the console ended with\n{}",
+        tail.join("\n")
+    );
     let text = seen.join("\n");
     assert!(text.contains("Linux version"), "the kernel says nothing");
     assert!(!text.contains("Kernel panic"), "{}", tail.join("\n"));
-    eprintln!("after {:.0} s: {}", start.elapsed().as_secs_f64(), tail.last().map_or("", String::as_str));
+    eprintln!(
+        "after {:.0} s: {}",
+        start.elapsed().as_secs_f64(),
+        tail.last().map_or("", String::as_str)
+    );
 }
 
 /// systemd says which device it expects or waits for, dracut which one its queue is still waiting for.
 fn waits_for_root(line: &str) -> bool {
-    let device = line.contains("/dev/disk/by-label/NOWHERE") || line.contains("label-NOWHERE.device");
+    let device =
+        line.contains("/dev/disk/by-label/NOWHERE") || line.contains("label-NOWHERE.device");
     device && !line.to_lowercase().contains("command line")
 }

@@ -17,10 +17,25 @@ const EARLY: Duration = Duration::from_secs(2);
 
 /// Prepares a conversion with a store of its own.
 fn convert(base: &str, dest: &str) -> (PathBuf, Kfactory) {
-    let store = tempfile::Builder::new().prefix("refused").tempdir_in(world().user_dir("refused")).expect("a directory").keep();
+    let store = tempfile::Builder::new()
+        .prefix("refused")
+        .tempdir_in(world().user_dir("refused"))
+        .expect("a directory")
+        .keep();
     world().user.make_dir(&store);
-    let framework = format!("dir:{}", stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display());
-    let arguments = ["convert", base, dest, "--framework", &framework, "--progress", "plain"];
+    let framework = format!(
+        "dir:{}",
+        stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display()
+    );
+    let arguments = [
+        "convert",
+        base,
+        dest,
+        "--framework",
+        &framework,
+        "--progress",
+        "plain",
+    ];
     (store.clone(), Kfactory::new(arguments).store(&store))
 }
 
@@ -59,15 +74,46 @@ fn registries_that_say_no_are_quoted_with_what_was_tried() {
     let (open, closed) = (Server::open(), Server::with_password());
     open.push(&debian_base().replace("tar:", "tarball:"), "debian:12");
     let out = "oci:out-refused:v1.0.0";
-    refuse(&open.reference("nothing/here:1"), out, &["nothing/here:1", "404", "hint: "]);
-    refuse(&open.reference("debian:99"), out, &["debian:99", "404 MANIFEST_UNKNOWN", "hint: check the repository and the tag"]);
-    refuse(&closed.reference("debian:12"), out, &["401 UNAUTHORIZED", "hint: `podman login ", "hint: credentials: ", "auth.json` does not exist"]);
+    refuse(
+        &open.reference("nothing/here:1"),
+        out,
+        &["nothing/here:1", "404", "hint: "],
+    );
+    refuse(
+        &open.reference("debian:99"),
+        out,
+        &[
+            "debian:99",
+            "404 MANIFEST_UNKNOWN",
+            "hint: check the repository and the tag",
+        ],
+    );
+    refuse(
+        &closed.reference("debian:12"),
+        out,
+        &[
+            "401 UNAUTHORIZED",
+            "hint: `podman login ",
+            "hint: credentials: ",
+            "auth.json` does not exist",
+        ],
+    );
     let (_, program) = convert(&closed.reference("debian:12"), out);
-    let ran = program.args(["--creds", &format!("{USER}:wrong-password")]).fail(1);
+    let ran = program
+        .args(["--creds", &format!("{USER}:wrong-password")])
+        .fail(1);
     ran.tells(&["401", "`--creds` as user \"keeper\""]);
     assert!(!ran.stderr().contains("wrong-password"), "{}", ran.stderr());
-    refuse("127.0.0.1:1/debian:12", out, &["127.0.0.1:1", "Connection refused", "hint: "]);
-    refuse("nowhere.invalid/debian:12", out, &["nowhere.invalid", "hint: "]);
+    refuse(
+        "127.0.0.1:1/debian:12",
+        out,
+        &["127.0.0.1:1", "Connection refused", "hint: "],
+    );
+    refuse(
+        "nowhere.invalid/debian:12",
+        out,
+        &["nowhere.invalid", "hint: "],
+    );
 }
 
 #[test]
@@ -77,7 +123,15 @@ fn a_certificate_that_nobody_knows_is_refused_with_the_ways_to_trust_it() {
     }
     let server = Server::with_tls();
     let base = server.reference("debian:12");
-    refuse(&base, "oci:out-tls:v1.0.0", &["certificate", "hint: `--registry-ca FILE`", "--tls-verify=false"]);
+    refuse(
+        &base,
+        "oci:out-tls:v1.0.0",
+        &[
+            "certificate",
+            "hint: `--registry-ca FILE`",
+            "--tls-verify=false",
+        ],
+    );
     let (_, program) = convert(&base, "oci:out-tls:v1.0.0");
     program.args(["--tls-verify=false"]).fail(1).tells(&["404"]);
     assert!(server.file("server.pem").is_file());
@@ -92,21 +146,47 @@ fn a_missing_push_right_is_found_before_the_long_work() {
     open.push(&debian_base().replace("tar:", "tarball:"), "debian:12");
     let read_only = Server::read_only(&open);
     for (dest, words) in [
-        (closed.reference("me/os:v1.0.0"), &["cannot push to", "401", "hint: credentials: "][..]),
-        (read_only.reference("me/os:v1.0.0"), &["cannot push to", "405"][..]),
-        ("127.0.0.1:1/me/os:v1.0.0".to_owned(), &["cannot push to", "Connection refused"][..]),
+        (
+            closed.reference("me/os:v1.0.0"),
+            &["cannot push to", "401", "hint: credentials: "][..],
+        ),
+        (
+            read_only.reference("me/os:v1.0.0"),
+            &["cannot push to", "405"][..],
+        ),
+        (
+            "127.0.0.1:1/me/os:v1.0.0".to_owned(),
+            &["cannot push to", "Connection refused"][..],
+        ),
     ] {
         let (store, program) = convert(&open.reference("debian:12"), &dest);
         let ran = program.fail(1);
         ran.tells(words);
-        assert!(!ran.says("unpack ") && !ran.says("started"), "too late:\n{}", ran.stderr());
+        assert!(
+            !ran.says("unpack ") && !ran.says("started"),
+            "too late:\n{}",
+            ran.stderr()
+        );
         let when = ran.when("cannot push to").expect("said");
         assert!(when < EARLY, "found after {when:?}");
-        assert_eq!(fs::read_dir(store.join("trees")).into_iter().flatten().count(), 0, "the base was unpacked");
+        assert_eq!(
+            fs::read_dir(store.join("trees"))
+                .into_iter()
+                .flatten()
+                .count(),
+            0,
+            "the base was unpacked"
+        );
         nothing_made(&store);
     }
-    let (_, program) = convert(&open.reference("debian:99"), &closed.reference("me/os:v1.0.0"));
-    program.args(["--creds", &format!("{USER}:{PASSWORD}")]).fail(1).tells(&["404"]);
+    let (_, program) = convert(
+        &open.reference("debian:99"),
+        &closed.reference("me/os:v1.0.0"),
+    );
+    program
+        .args(["--creds", &format!("{USER}:{PASSWORD}")])
+        .fail(1)
+        .tells(&["404"]);
 }
 
 #[test]
@@ -115,13 +195,28 @@ fn a_base_that_cannot_be_recognised_is_refused_with_what_is_known() {
     let strange = os_release_tar("strange", "ID=templeos\nNAME=TempleOS\n");
     let fedora = os_release_tar("fedora", "ID=fedora\nNAME=Fedora\nVERSION_ID=41\n");
     for (tar, words) in [
-        (nothing, &["no /etc/os-release", "hint: known distributions", "debian, ubuntu"][..]),
-        (strange, &["unknown distribution \"templeos\"", "hint: known distributions", "debian, ubuntu"][..]),
+        (
+            nothing,
+            &[
+                "no /etc/os-release",
+                "hint: known distributions",
+                "debian, ubuntu",
+            ][..],
+        ),
+        (
+            strange,
+            &[
+                "unknown distribution \"templeos\"",
+                "hint: known distributions",
+                "debian, ubuntu",
+            ][..],
+        ),
         (fedora, &["Fedora", "Debian and Ubuntu families only"][..]),
     ] {
         let base = format!("tar:{}", tar.display());
         refuse(&base, "oci:out-strange:v1.0.0", words);
-        let plan = Kfactory::new(["plan", &base, "--version", "v1.0.0"]).store(&world().user_dir("refused/plan"));
+        let plan = Kfactory::new(["plan", &base, "--version", "v1.0.0"])
+            .store(&world().user_dir("refused/plan"));
         plan.fail(1).tells(words);
     }
 }
@@ -148,9 +243,20 @@ fn too_little_space_is_found_first() {
     }
     let dir = world().user_dir("small");
     let (_, program) = convert(&debian_base(), "oci:out-small:v1.0.0");
-    let mount = format!("mount -t tmpfs -o size=64m,mode=777 none {} && exec \"$@\"", dir.display());
-    let ran = program.store(&dir).wrapped_by(&["unshare", "--mount", "sh", "-c", &mount, "sh"]).fail(1);
-    ran.tells(&["the store in", "MiB free", "4.0 GiB", "hint: `kfactory store gc`"]);
+    let mount = format!(
+        "mount -t tmpfs -o size=64m,mode=777 none {} && exec \"$@\"",
+        dir.display()
+    );
+    let ran = program
+        .store(&dir)
+        .wrapped_by(&["unshare", "--mount", "sh", "-c", &mount, "sh"])
+        .fail(1);
+    ran.tells(&[
+        "the store in",
+        "MiB free",
+        "4.0 GiB",
+        "hint: `kfactory store gc`",
+    ]);
     assert!(ran.took < EARLY, "{:?}", ran.took);
     assert!(!ran.says("unpack"), "{}", ran.stderr());
 }
@@ -165,8 +271,17 @@ fn a_user_without_subordinate_ids_learns_how_to_get_some() {
     user.make_dir(&store);
     let base = debian_base();
     let arguments = ["convert", &base, "oci:out-ids:v1.0.0"];
-    let ran = Kfactory::as_user(&user, arguments).store(&store).env("HOME", &store).fail(1);
-    ran.tells(&["error: cannot create the sandbox", "/etc/subuid", "hint: ", &user.name, "--add-subuids"]);
+    let ran = Kfactory::as_user(&user, arguments)
+        .store(&store)
+        .env("HOME", &store)
+        .fail(1);
+    ran.tells(&[
+        "error: cannot create the sandbox",
+        "/etc/subuid",
+        "hint: ",
+        &user.name,
+        "--add-subuids",
+    ]);
     assert!(ran.took < EARLY, "{:?}", ran.took);
 }
 
@@ -182,8 +297,13 @@ fn a_machine_without_bubblewrap_is_told_so_first() {
     }
     let (store, program) = convert(&debian_base(), "oci:out-bwrap:v1.0.0");
     // `setpriv` is found by this process; the program sees the other path.
-    let ran = program.wrapped_by(&["/usr/bin/env", &format!("PATH={}", dir.display())]).fail(1);
-    ran.tells(&["`bwrap` is not on the PATH", "hint: `apt-get install bubblewrap`"]);
+    let ran = program
+        .wrapped_by(&["/usr/bin/env", &format!("PATH={}", dir.display())])
+        .fail(1);
+    ran.tells(&[
+        "`bwrap` is not on the PATH",
+        "hint: `apt-get install bubblewrap`",
+    ]);
     assert!(ran.took < EARLY, "{:?}", ran.took);
     nothing_made(&store);
 }
@@ -192,16 +312,28 @@ fn a_machine_without_bubblewrap_is_told_so_first() {
 fn damaged_layout(name: &str, damage: impl Fn(&mut Vec<u8>)) -> (String, String) {
     let dir = world().own_dir(&format!("bases/{name}"));
     let layout = format!("oci:{}:12", dir.join("layout").display());
-    Kfactory::as_caller(["copy", &debian_base(), &layout]).store(&world().own_dir("bases/store")).succeed();
+    Kfactory::as_caller(["copy", &debian_base(), &layout])
+        .store(&world().own_dir("bases/store"))
+        .succeed();
     let blobs = dir.join("layout/blobs/sha256");
     let of_layer = |path: &PathBuf| fs::read(path).expect("readable").starts_with(&[0x1f, 0x8b]);
-    let blob = fs::read_dir(blobs).expect("there").map(|entry| entry.expect("there").path()).find(of_layer).expect("a layer");
+    let blob = fs::read_dir(blobs)
+        .expect("there")
+        .map(|entry| entry.expect("there").path())
+        .find(of_layer)
+        .expect("a layer");
     let mut bytes = fs::read(&blob).expect("readable");
     damage(&mut bytes);
     // The store and the layout may share the file; a new one leaves the store's as it is.
     fs::remove_file(&blob).expect("ours");
     fs::write(&blob, bytes).expect("ours");
-    (layout, blob.file_name().expect("a name").to_string_lossy().into_owned())
+    (
+        layout,
+        blob.file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 #[test]
@@ -221,12 +353,27 @@ fn a_blob_that_does_not_match_its_digest_or_size_is_refused_and_not_kept() {
         ran.tells(&["cannot read `oci:", &digest]);
         let names: Vec<String> = fs::read_dir(store.join("blobs/sha256"))
             .expect("the store is there")
-            .map(|entry| entry.expect("there").file_name().to_string_lossy().into_owned())
+            .map(|entry| {
+                entry
+                    .expect("there")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .collect();
-        assert!(!names.contains(&digest), "{name}: the damaged blob was kept");
-        assert_eq!(fs::read_dir(store.join("trees")).expect("there").count(), 0, "{name}");
+        assert!(
+            !names.contains(&digest),
+            "{name}: the damaged blob was kept"
+        );
+        assert_eq!(
+            fs::read_dir(store.join("trees")).expect("there").count(),
+            0,
+            "{name}"
+        );
         nothing_made(&store);
-        let copy = Kfactory::new(["copy", &layout, "oci:out-damaged:v1"]).store(&store).fail(1);
+        let copy = Kfactory::new(["copy", &layout, "oci:out-damaged:v1"])
+            .store(&store)
+            .fail(1);
         copy.tells(&[&digest]);
     }
 }
@@ -240,13 +387,48 @@ fn a_layer_that_tries_to_leave_the_rootfs_is_refused_or_kept_inside() {
     let up = "../".repeat(20);
     let cases = [
         ("climbs", vec![file("../../etc/kfactory-was-here")], true),
-        ("climbs-inside", vec![file("usr/../../../etc/kfactory-was-here")], true),
-        ("hard-link", vec![link("stolen", b'1', &format!("{up}etc/passwd"))], true),
-        ("absolute", vec![file(&format!("{outside}/kfactory-was-here"))], false),
-        ("absolute-link", vec![link("out", b'2', outside), file("out/kfactory-was-here")], false),
-        ("relative-link", vec![link("out", b'2', &format!("{up}{outside}")), file("out/kfactory-was-here")], false),
-        ("link-chain", vec![link("a", b'2', "b"), link("b", b'2', outside), file("a/kfactory-was-here")], false),
-        ("whiteout", vec![link("out", b'2', outside), file("out/.wh.keep")], false),
+        (
+            "climbs-inside",
+            vec![file("usr/../../../etc/kfactory-was-here")],
+            true,
+        ),
+        (
+            "hard-link",
+            vec![link("stolen", b'1', &format!("{up}etc/passwd"))],
+            true,
+        ),
+        (
+            "absolute",
+            vec![file(&format!("{outside}/kfactory-was-here"))],
+            false,
+        ),
+        (
+            "absolute-link",
+            vec![link("out", b'2', outside), file("out/kfactory-was-here")],
+            false,
+        ),
+        (
+            "relative-link",
+            vec![
+                link("out", b'2', &format!("{up}{outside}")),
+                file("out/kfactory-was-here"),
+            ],
+            false,
+        ),
+        (
+            "link-chain",
+            vec![
+                link("a", b'2', "b"),
+                link("b", b'2', outside),
+                file("a/kfactory-was-here"),
+            ],
+            false,
+        ),
+        (
+            "whiteout",
+            vec![link("out", b'2', outside), file("out/.wh.keep")],
+            false,
+        ),
     ];
     fs::write(format!("{outside}/keep"), "still here").expect("ours");
     for (name, entries, refused) in cases {
@@ -254,19 +436,38 @@ fn a_layer_that_tries_to_leave_the_rootfs_is_refused_or_kept_inside() {
         let store = world().user_dir(&format!("refused/hostile-{name}"));
         let dir = store.join("rootfs");
         let source = format!("tar:{}", tar.display());
-        let ran = Kfactory::new(["unpack", &source, dir.to_str().expect("UTF-8")]).store(&store).run();
-        assert_eq!(ran.code, Some(i32::from(refused)), "{name}: {}", ran.stderr());
+        let ran = Kfactory::new(["unpack", &source, dir.to_str().expect("UTF-8")])
+            .store(&store)
+            .run();
+        assert_eq!(
+            ran.code,
+            Some(i32::from(refused)),
+            "{name}: {}",
+            ran.stderr()
+        );
         if refused {
             ran.tells(&["layer entry \"", "outside the rootfs"]);
             let (store, program) = convert(&source, "oci:out-hostile:v1.0.0");
-            program.fail(1).tells(&["layer entry \"", "outside the rootfs"]);
-            assert_eq!(fs::read_dir(store.join("trees")).expect("there").count(), 0, "{name}");
+            program
+                .fail(1)
+                .tells(&["layer entry \"", "outside the rootfs"]);
+            assert_eq!(
+                fs::read_dir(store.join("trees")).expect("there").count(),
+                0,
+                "{name}"
+            );
             nothing_made(&store);
         }
         let kept = fs::read_to_string(format!("{outside}/keep")).unwrap_or_default();
         assert_eq!(kept, "still here", "{name} reached a file outside");
-        for place in [format!("{outside}/kfactory-was-here"), "/etc/kfactory-was-here".into()] {
-            assert!(!Path::new(&place).exists(), "{name} left the rootfs: {place}");
+        for place in [
+            format!("{outside}/kfactory-was-here"),
+            "/etc/kfactory-was-here".into(),
+        ] {
+            assert!(
+                !Path::new(&place).exists(),
+                "{name} left the rootfs: {place}"
+            );
         }
     }
 }
@@ -322,11 +523,30 @@ fn a_failing_command_is_shown_with_its_step_and_last_lines_and_what_was_done_is_
     };
     let server = Server::open();
     let (store, _) = convert("unused", "unused");
-    let framework = format!("dir:{}", stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display());
-    let (base, dest) = (format!("tar:{}", tar.display()), server.reference("me/os:v1.0.0"));
+    let framework = format!(
+        "dir:{}",
+        stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display()
+    );
+    let (base, dest) = (
+        format!("tar:{}", tar.display()),
+        server.reference("me/os:v1.0.0"),
+    );
     let again = || {
-        let arguments = ["convert", &base, &dest, "--framework", &framework, "--progress", "plain", "--layers", "step"];
-        Kfactory::new(arguments).args(["--skip-step", "installPackages,installKernel"]).store(&store).fail(3)
+        let arguments = [
+            "convert",
+            &base,
+            &dest,
+            "--framework",
+            &framework,
+            "--progress",
+            "plain",
+            "--layers",
+            "step",
+        ];
+        Kfactory::new(arguments)
+            .args(["--skip-step", "installPackages,installKernel"])
+            .store(&store)
+            .fail(3)
     };
     let first = again();
     first.tells(&[
@@ -337,14 +557,36 @@ fn a_failing_command_is_shown_with_its_step_and_last_lines_and_what_was_done_is_
         "  | ",
         "no good",
     ]);
-    let shown: Vec<&String> = first.lines.iter().map(|(_, line)| line).filter(|line| line.starts_with("  | ")).collect();
+    let shown: Vec<&String> = first
+        .lines
+        .iter()
+        .map(|(_, line)| line)
+        .filter(|line| line.starts_with("  | "))
+        .collect();
     assert_eq!(shown.len(), 30, "{shown:?}");
-    assert!(!first.stderr().contains('\u{1b}'), "a control character of a package reached the terminal");
-    assert_eq!(server.digest_opt("me/os:v1.0.0"), None, "a failed conversion was pushed");
+    assert!(
+        !first.stderr().contains('\u{1b}'),
+        "a control character of a package reached the terminal"
+    );
+    assert_eq!(
+        server.digest_opt("me/os:v1.0.0"),
+        None,
+        "a failed conversion was pushed"
+    );
     assert!(first.says("branding: started") && !first.says(": cached"));
     let second = again();
-    for layer in ["branding", "cloudconfigs", "kairosBinaries", "kairosRelease", "initramfsConfigs"] {
-        assert!(second.says(&format!("layer {layer}: cached")), "{layer}\n{}", second.stderr());
+    for layer in [
+        "branding",
+        "cloudconfigs",
+        "kairosBinaries",
+        "kairosRelease",
+        "initramfsConfigs",
+    ] {
+        assert!(
+            second.says(&format!("layer {layer}: cached")),
+            "{layer}\n{}",
+            second.stderr()
+        );
     }
     assert!(!second.says("branding: started"), "{}", second.stderr());
     assert!(second.says("initrd: started"));

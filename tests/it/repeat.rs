@@ -25,7 +25,12 @@ impl FreshStore {
         let cache = made.store.join("cache/packages");
         let target = dir.join("cache");
         world().user.make_dir(&target);
-        run(world().user.command("cp").arg("-r").arg(&cache).arg(&target));
+        run(world()
+            .user
+            .command("cp")
+            .arg("-r")
+            .arg(&cache)
+            .arg(&target));
         Self(dir)
     }
 }
@@ -49,7 +54,12 @@ fn same_digest(made: &Conversion, ran: &Ran, store: &Path) {
 fn the_same_conversion_from_an_empty_store_gives_the_same_digest() {
     let Some(made) = conversion() else { return };
     let store = FreshStore::new("store-again", made);
-    let ran = convert(&made.server.reference(BASE), &made.server.reference("me/again:v1.0.0"), &store.0).succeed();
+    let ran = convert(
+        &made.server.reference(BASE),
+        &made.server.reference("me/again:v1.0.0"),
+        &store.0,
+    )
+    .succeed();
     assert!(!ran.says(": cached"), "the store was not empty");
     same_digest(made, &ran, &store.0);
 }
@@ -57,15 +67,31 @@ fn the_same_conversion_from_an_empty_store_gives_the_same_digest() {
 #[test]
 fn a_run_with_nothing_changed_runs_no_command() {
     let Some(made) = conversion() else { return };
-    let ran = convert(&made.server.reference(BASE), &made.server.reference("me/cached:v1.0.0"), &made.store).succeed();
+    let ran = convert(
+        &made.server.reference(BASE),
+        &made.server.reference("me/cached:v1.0.0"),
+        &made.store,
+    )
+    .succeed();
     for layer in LAYERS {
-        assert!(ran.says(&format!("layer {layer}: cached")), "{layer}\n{}", ran.stderr());
+        assert!(
+            ran.says(&format!("layer {layer}: cached")),
+            "{layer}\n{}",
+            ran.stderr()
+        );
     }
-    assert!(!ran.says(": started") && !ran.says(" | "), "{}", ran.stderr());
+    assert!(
+        !ran.says(": started") && !ran.says(" | "),
+        "{}",
+        ran.stderr()
+    );
     assert_eq!(ran.digest(), made.digest);
     // A debug build on a busy machine; the release build needs a tenth of it.
     assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
-    eprintln!("a run with nothing changed took {:.1} s", ran.took.as_secs_f64());
+    eprintln!(
+        "a run with nothing changed took {:.1} s",
+        ran.took.as_secs_f64()
+    );
 }
 
 #[test]
@@ -74,12 +100,19 @@ fn another_version_runs_only_the_init_layer_again() {
     let dest = made.server.reference("me/next:v1.0.1");
     let ran = convert(&made.server.reference(BASE), &dest, &made.store).succeed();
     for layer in &LAYERS[..3] {
-        assert!(ran.says(&format!("layer {layer}: cached")), "{layer}\n{}", ran.last_lines(40));
+        assert!(
+            ran.says(&format!("layer {layer}: cached")),
+            "{layer}\n{}",
+            ran.last_lines(40)
+        );
     }
     assert!(!ran.says("layer init: cached") && ran.says("initrd: started"));
     assert!(!ran.says("installPackages: started") && !ran.says("kairosBinaries: started"));
     assert_ne!(ran.digest(), made.digest);
-    let text = crate::support::Kfactory::new(["inspect", &dest]).store(&made.store).succeed().stdout;
+    let text = crate::support::Kfactory::new(["inspect", &dest])
+        .store(&made.store)
+        .succeed()
+        .stdout;
     assert!(text.contains("KAIROS_VERSION=v1.0.1"), "{text}");
 }
 
@@ -89,9 +122,14 @@ fn after_a_kill_at_any_moment_the_next_run_gives_the_same_digest() {
     let store = FreshStore::new("store-killed", made);
     let dest = made.server.reference("me/killed:v1.0.0");
     let start = || convert(&made.server.reference(BASE), &dest, &store.0).start();
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").subsec_nanos();
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .subsec_nanos();
     // A different moment in every run of the tests, said so that it can be tried again.
-    let moment = |salt: u32, most: u32| Duration::from_millis(u64::from((nanos / 1000).wrapping_mul(salt | 1) % most));
+    let moment = |salt: u32, most: u32| {
+        Duration::from_millis(u64::from((nanos / 1000).wrapping_mul(salt | 1) % most))
+    };
     for (word, delay) in [
         ("", moment(3, 1500)),
         ("installPackages: started", moment(5, 8000)),
@@ -99,7 +137,11 @@ fn after_a_kill_at_any_moment_the_next_run_gives_the_same_digest() {
         ("initrd: started", moment(11, 9000)),
     ] {
         let mut running = start();
-        assert!(word.is_empty() || running.wait_for(word, STEP_LIMIT), "the run ended before `{word}`\n{}", running.wait().last_lines(30));
+        assert!(
+            word.is_empty() || running.wait_for(word, STEP_LIMIT),
+            "the run ended before `{word}`\n{}",
+            running.wait().last_lines(30)
+        );
         std::thread::sleep(delay);
         let family = descendants(running.child.id());
         running.signal("KILL");
@@ -107,12 +149,22 @@ fn after_a_kill_at_any_moment_the_next_run_gives_the_same_digest() {
         eprintln!("killed {} ms after `{word}`", delay.as_millis());
         assert_ne!(ran.code, Some(0), "the run was faster than the kill");
         let left = survivors(&family);
-        assert!(left.is_empty(), "killed {delay:?} after `{word}`, these go on: {left:?}");
-        assert_eq!(made.server.digest_opt("me/killed:v1.0.0"), None, "an unfinished image was pushed");
+        assert!(
+            left.is_empty(),
+            "killed {delay:?} after `{word}`, these go on: {left:?}"
+        );
+        assert_eq!(
+            made.server.digest_opt("me/killed:v1.0.0"),
+            None,
+            "an unfinished image was pushed"
+        );
     }
     let ran = start().wait();
     assert_eq!(ran.code, Some(0), "{}", ran.last_lines(60));
-    assert!(ran.says("layer packages: cached"), "what was whole before the last kill is kept");
+    assert!(
+        ran.says("layer packages: cached"),
+        "what was whole before the last kill is kept"
+    );
     same_digest(made, &ran, &store.0);
     assert!(leftovers(&store.0).is_empty(), "{:?}", leftovers(&store.0));
 }
@@ -123,20 +175,33 @@ fn ctrl_c_ends_every_process_and_leaves_no_temporary_file() {
     let store = FreshStore::new("store-stopped", made);
     let dest = made.server.reference("me/stopped:v1.0.0");
     let mut running = convert(&made.server.reference(BASE), &dest, &store.0).start();
-    assert!(running.wait_for("installPackages | ", STEP_LIMIT), "no package was installed");
-    assert!(running.wait_for("Unpacking ", STEP_LIMIT), "no package was unpacked");
+    assert!(
+        running.wait_for("installPackages | ", STEP_LIMIT),
+        "no package was installed"
+    );
+    assert!(
+        running.wait_for("Unpacking ", STEP_LIMIT),
+        "no package was unpacked"
+    );
     let family = descendants(running.child.id());
     assert!(family.len() > 3, "{family:?}");
     let start = Instant::now();
     running.signal("INT");
     let ran = running.wait();
     assert_eq!(ran.code, Some(130), "{}", ran.last_lines(20));
-    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "it took {:?}",
+        start.elapsed()
+    );
     let left = survivors(&family);
     assert!(left.is_empty(), "still there: {left:?}");
     assert!(leftovers(&store.0).is_empty(), "{:?}", leftovers(&store.0));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc");
-    assert!(!mounts.contains("store-stopped"), "a mount is left:\n{mounts}");
+    assert!(
+        !mounts.contains("store-stopped"),
+        "a mount is left:\n{mounts}"
+    );
     assert_eq!(made.server.digest_opt("me/stopped:v1.0.0"), None);
 }
 
@@ -152,29 +217,48 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 
 /// Returns a process and all below it.
 fn descendants(pid: u32) -> Vec<Process> {
-    let pids = || std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let pids = || {
+        std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+    };
     let mut known = BTreeSet::from([pid]);
     loop {
         let more: Vec<u32> = pids()
             .filter(|pid| !known.contains(pid))
-            .filter(|pid| stat(*pid).is_some_and(|fields| fields[1].parse().is_ok_and(|parent| known.contains(&parent))))
+            .filter(|pid| {
+                stat(*pid).is_some_and(|fields| {
+                    fields[1]
+                        .parse()
+                        .is_ok_and(|parent| known.contains(&parent))
+                })
+            })
             .collect();
         if more.is_empty() {
             break;
         }
         known.extend(more);
     }
-    known.into_iter().filter_map(|pid| Some((pid, stat(pid)?.get(19)?.clone()))).collect()
+    known
+        .into_iter()
+        .filter_map(|pid| Some((pid, stat(pid)?.get(19)?.clone())))
+        .collect()
 }
 
 /// Returns those of `family` that live on, after giving them a moment to end.
 fn survivors(family: &[Process]) -> Vec<String> {
-    let lives = |(pid, started): &&Process| stat(*pid).is_some_and(|fields| fields.get(19) == Some(started) && fields[0] != "Z");
+    let lives = |(pid, started): &&Process| {
+        stat(*pid).is_some_and(|fields| fields.get(19) == Some(started) && fields[0] != "Z")
+    };
     let end = Instant::now() + Duration::from_secs(10);
     while family.iter().any(|process| lives(&process)) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let name = |(pid, _): &Process| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+    let name = |(pid, _): &Process| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .unwrap_or_default()
+            .replace('\0', " ")
+    };
     family.iter().filter(lives).map(name).collect()
 }
 

@@ -85,14 +85,22 @@ pub(crate) fn os_release_tar(name: &str, os_release: &str) -> PathBuf {
 
 /// As [`small_tar`], with this machine's shell and what it is linked with; `None` where that cannot be told.
 pub(crate) fn shell_tar(name: &str, files: &[(&str, u32, &str)]) -> Option<PathBuf> {
-    let libraries = Command::new("ldd").arg("/bin/sh").output().ok().filter(|output| output.status.success());
+    let libraries = Command::new("ldd")
+        .arg("/bin/sh")
+        .output()
+        .ok()
+        .filter(|output| output.status.success());
     let Some(libraries) = libraries else {
         skipped("`ldd` does not say what the shell is linked with");
         return None;
     };
     let text = String::from_utf8_lossy(&libraries.stdout).into_owned();
     let dir = world().own_dir(&format!("bases/{name}"));
-    for path in text.split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {
+    for path in text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .chain(["/bin/sh"])
+    {
         let place = dir.join(&path[1..]);
         std::fs::create_dir_all(place.parent().expect("below the root")).expect("a directory");
         std::fs::copy(path, place).expect("readable by all");

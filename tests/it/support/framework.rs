@@ -27,11 +27,20 @@ pub(crate) struct Framework {
 pub(crate) fn framework() -> &'static Framework {
     static FRAMEWORK: OnceLock<Framework> = OnceLock::new();
     FRAMEWORK.get_or_init(|| match build() {
-        Ok(spec) => Framework { spec, is_real: true },
+        Ok(spec) => Framework {
+            spec,
+            is_real: true,
+        },
         Err(why) => {
             // Not a skipped test: everything but running the binaries is still tried.
             eprintln!("skipped: {why}: the framework is made of stand-ins");
-            Framework { spec: format!("dir:{}", stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display()), is_real: false }
+            Framework {
+                spec: format!(
+                    "dir:{}",
+                    stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display()
+                ),
+                is_real: false,
+            }
         }
     })
 }
@@ -41,7 +50,8 @@ fn build() -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     PINS.hash(&mut hasher);
     let made = cache_dir().join(format!("framework-{:016x}", hasher.finish()));
-    let lock = File::create(cache_dir().join("framework.lock")).map_err(|error| error.to_string())?;
+    let lock =
+        File::create(cache_dir().join("framework.lock")).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
     if !made.is_dir() {
         if find("go").is_none() {
@@ -52,18 +62,31 @@ fn build() -> Result<String, String> {
         let store = world().own_dir("framework-store");
         let output = format!("oci:{}:v1", part.display());
         // The caller's own settings say how Go reaches its modules, and its cache makes the build fast.
-        let build = Kfactory::as_caller(["framework", "build", "--framework", GO, "-o", &output]).with_callers_environment();
+        let build = Kfactory::as_caller(["framework", "build", "--framework", GO, "-o", &output])
+            .with_callers_environment();
         let ran = build.store(&store).run();
         super::world::remove_tree(&store);
         if ran.code != Some(0) {
-            return Err(format!("the Go build failed ({})", ran.last_lines(12).replace('\n', " / ")));
+            return Err(format!(
+                "the Go build failed ({})",
+                ran.last_lines(12).replace('\n', " / ")
+            ));
         }
         std::fs::rename(&part, &made).map_err(|error| error.to_string())?;
     }
     // The build directory may be closed to the plain user.
     let copy = world().dir.join("framework");
-    super::run(std::process::Command::new("cp").arg("-a").arg(&made).arg(&copy));
-    super::run(std::process::Command::new("chmod").args(["-R", "a+rX"]).arg(&copy));
+    super::run(
+        std::process::Command::new("cp")
+            .arg("-a")
+            .arg(&made)
+            .arg(&copy),
+    );
+    super::run(
+        std::process::Command::new("chmod")
+            .args(["-R", "a+rX"])
+            .arg(&copy),
+    );
     Ok(format!("oci:{}:v1", copy.display()))
 }
 
@@ -75,7 +98,8 @@ pub(crate) fn stand_ins(paths: &[&str]) -> PathBuf {
         let path = dir.join(path);
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
         // The first bytes of our own program name the machine; what follows is never run.
-        let mut head = std::fs::read(Path::new(env!("CARGO_BIN_EXE_kfactory"))).expect("our own program");
+        let mut head =
+            std::fs::read(Path::new(env!("CARGO_BIN_EXE_kfactory"))).expect("our own program");
         head.truncate(4096);
         std::fs::write(&path, head).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("ours");

@@ -12,7 +12,8 @@ use super::tree::{Listing, differences};
 
 /// Reads a blob of the store at `store` as JSON.
 fn document(store: &Path, digest: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(blob(store, digest)).expect("the blob is there")).expect("JSON")
+    serde_json::from_slice(&std::fs::read(blob(store, digest)).expect("the blob is there"))
+        .expect("JSON")
 }
 
 fn blob(store: &Path, digest: &str) -> std::path::PathBuf {
@@ -24,7 +25,10 @@ pub(crate) fn image_differences(one: (&str, &Path), other: (&str, &Path), limit:
     let layers = |(digest, store): (&str, &Path)| -> Vec<String> {
         let manifest = document(store, digest);
         let layers = manifest["layers"].as_array().expect("layers").clone();
-        layers.iter().map(|layer| layer["digest"].as_str().expect("text").to_owned()).collect()
+        layers
+            .iter()
+            .map(|layer| layer["digest"].as_str().expect("text").to_owned())
+            .collect()
     };
     let mut out = String::new();
     for (index, (left, right)) in layers(one).iter().zip(layers(other)).enumerate() {
@@ -33,7 +37,11 @@ pub(crate) fn image_differences(one: (&str, &Path), other: (&str, &Path), limit:
         }
         let (left, right) = (listing(&blob(one.1, left)), listing(&blob(other.1, &right)));
         let found = differences(&left, &right, limit);
-        out.push_str(&format!("layer {}: {} entries differ\n", index + 1, found.len()));
+        out.push_str(&format!(
+            "layer {}: {} entries differ\n",
+            index + 1,
+            found.len()
+        ));
         for line in found {
             out.push_str(&format!("  {line}\n"));
         }
@@ -41,10 +49,17 @@ pub(crate) fn image_differences(one: (&str, &Path), other: (&str, &Path), limit:
     if out.is_empty() {
         let config = |(digest, store): (&str, &Path)| {
             let manifest = document(store, digest);
-            let digest = manifest["config"]["digest"].as_str().expect("text").to_owned();
+            let digest = manifest["config"]["digest"]
+                .as_str()
+                .expect("text")
+                .to_owned();
             (manifest, document(store, &digest))
         };
-        out = format!("all layers are the same\n{:#?}\n{:#?}\n", config(one), config(other));
+        out = format!(
+            "all layers are the same\n{:#?}\n{:#?}\n",
+            config(one),
+            config(other)
+        );
     }
     out
 }
@@ -67,7 +82,13 @@ fn listing(path: &Path) -> Listing {
         place += 1;
         let line = format!(
             "#{place} {:?} {:o} {}:{} {:?} {:?} {}",
-            entry.kind, entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs, hasher.finish()
+            entry.kind,
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.mtime,
+            entry.xattrs,
+            hasher.finish()
         );
         out.insert(entry.path, line);
     }

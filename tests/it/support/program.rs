@@ -47,7 +47,10 @@ impl Kfactory {
     }
 
     /// Prepares a run by `user`.
-    pub(crate) fn as_user<I: AsRef<OsStr>>(user: &User, arguments: impl IntoIterator<Item = I>) -> Self {
+    pub(crate) fn as_user<I: AsRef<OsStr>>(
+        user: &User,
+        arguments: impl IntoIterator<Item = I>,
+    ) -> Self {
         let mut command = user.command(&world().program);
         let home = match user.is_caller && user.uid == 0 {
             true => world().own_dir("root"),
@@ -95,8 +98,15 @@ impl Kfactory {
     pub(crate) fn wrapped_by(self, words: &[&str]) -> Self {
         let mut command = Command::new(words[0]);
         clean_environment(&mut command, &world().dir.join("home"));
-        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args());
-        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+            .args(&words[1..])
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        command.envs(
+            self.command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         command.current_dir(self.command.get_current_dir().unwrap_or(&world().dir));
         Self { command }
     }
@@ -104,7 +114,10 @@ impl Kfactory {
     /// Starts the program.
     pub(crate) fn start(mut self) -> Running {
         let start = Instant::now();
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the program starts");
         let errors = BufReader::new(child.stderr.take().expect("piped"));
         let (sender, arriving) = std::sync::mpsc::channel();
@@ -120,7 +133,13 @@ impl Kfactory {
             let _ = output.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Running { child, start, arriving, lines: Vec::new(), stdout: Some(stdout) }
+        Running {
+            child,
+            start,
+            arriving,
+            lines: Vec::new(),
+            stdout: Some(stdout),
+        }
     }
 
     /// Runs the program to its end.
@@ -142,7 +161,13 @@ impl Kfactory {
     pub(crate) fn fail(self, code: i32) -> Ran {
         let shown = format!("{:?}", self.command);
         let ran = self.run();
-        assert_eq!(ran.code, Some(code), "{shown}\n{}{}", ran.stdout, ran.last_lines(60));
+        assert_eq!(
+            ran.code,
+            Some(code),
+            "{shown}\n{}{}",
+            ran.stdout,
+            ran.last_lines(60)
+        );
         ran
     }
 }
@@ -161,7 +186,10 @@ impl Running {
     /// Waits until a line holds `word`; `false` when the program ended or `limit` passed before.
     pub(crate) fn wait_for(&mut self, word: &str, limit: Duration) -> bool {
         let end = Instant::now() + limit;
-        while let Ok(line) = self.arriving.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = self
+            .arriving
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
             let found = line.1.contains(word);
             self.lines.push(line);
             if found {
@@ -173,7 +201,9 @@ impl Running {
 
     /// Sends `signal` (a name that `kill` knows) to the process that was started.
     pub(crate) fn signal(&self, signal: &str) {
-        let _ = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status();
+        let _ = Command::new("kill")
+            .args(["-s", signal, &self.child.id().to_string()])
+            .status();
     }
 
     /// Waits for the end.
@@ -181,9 +211,18 @@ impl Running {
         // The pipe is emptied by a thread, so the child cannot block on it.
         let code = self.child.wait().expect("waited once").code();
         let took = self.start.elapsed();
-        let stdout = self.stdout.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        let stdout = self
+            .stdout
+            .take()
+            .and_then(|reader| reader.join().ok())
+            .unwrap_or_default();
         self.lines.extend(self.arriving.iter());
-        Ran { code, stdout, lines: self.lines, took }
+        Ran {
+            code,
+            stdout,
+            lines: self.lines,
+            took,
+        }
     }
 }
 
@@ -196,12 +235,18 @@ impl Ran {
     /// Returns the last `count` lines of standard error.
     pub(crate) fn last_lines(&self, count: usize) -> String {
         let skip = self.lines.len().saturating_sub(count);
-        self.lines[skip..].iter().map(|(_, line)| format!("{line}\n")).collect()
+        self.lines[skip..]
+            .iter()
+            .map(|(_, line)| format!("{line}\n"))
+            .collect()
     }
 
     /// Returns when the first line with `word` came.
     pub(crate) fn when(&self, word: &str) -> Option<Duration> {
-        self.lines.iter().find(|(_, line)| line.contains(word)).map(|(time, _)| *time)
+        self.lines
+            .iter()
+            .find(|(_, line)| line.contains(word))
+            .map(|(time, _)| *time)
     }
 
     /// Tells whether a line of standard error holds `word`.
@@ -214,7 +259,9 @@ impl Ran {
     pub(crate) fn digest(&self) -> String {
         let words = self.stdout.split_whitespace();
         let digest = words.filter(|word| word.starts_with("sha256:")).last();
-        digest.unwrap_or_else(|| panic!("no digest in {:?}", self.stdout)).to_owned()
+        digest
+            .unwrap_or_else(|| panic!("no digest in {:?}", self.stdout))
+            .to_owned()
     }
 
     /// Asserts that standard error holds every word and that no word of a language or a backtrace slipped through.
@@ -232,9 +279,17 @@ impl Ran {
 
 /// Leaves only what the program is meant to read.
 pub(crate) fn clean_environment(command: &mut Command, home: &Path) {
-    command.env_clear().env("PATH", PATH).env("HOME", home).env("LC_ALL", "C.UTF-8");
-    command.env("XDG_RUNTIME_DIR", home.join("run")).env("XDG_CONFIG_HOME", home.join("config"));
-    command.env("XDG_DATA_HOME", home.join("data")).env("XDG_CACHE_HOME", home.join("cache"));
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", home)
+        .env("LC_ALL", "C.UTF-8");
+    command
+        .env("XDG_RUNTIME_DIR", home.join("run"))
+        .env("XDG_CONFIG_HOME", home.join("config"));
+    command
+        .env("XDG_DATA_HOME", home.join("data"))
+        .env("XDG_CACHE_HOME", home.join("cache"));
     for name in PASSED_ON {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
