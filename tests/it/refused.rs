@@ -223,13 +223,9 @@ fn a_base_that_cannot_be_recognised_is_refused_with_what_is_known() {
 
 #[test]
 fn a_bad_version_is_refused_before_anything_is_pulled() {
-    for version in ["latest", "1.0.0rc1", "v1.2", "v01.2.3"] {
+    for version in ["latest", "1.0.0rc1", "1.0.0_1", ""] {
         let (_, program) = convert("127.0.0.1:1/debian:12", "oci:out-version:v1.0.0");
         let ran = program.args(["--version", version]).run();
-        if ran.code == Some(1) && version == "v1.2" {
-            // A lenient reader completes it; then the pull is what fails.
-            continue;
-        }
         assert_eq!(ran.code, Some(2), "{version}: {}", ran.stderr());
         ran.tells(&[&format!("`{version}`"), "hint: "]);
         assert!(!ran.says("127.0.0.1:1"), "{}", ran.stderr());
@@ -296,10 +292,7 @@ fn a_machine_without_bubblewrap_is_told_so_first() {
         let _ = std::os::unix::fs::symlink(found, dir.join(program));
     }
     let (store, program) = convert(&debian_base(), "oci:out-bwrap:v1.0.0");
-    // `setpriv` is found by this process; the program sees the other path.
-    let ran = program
-        .wrapped_by(&["/usr/bin/env", &format!("PATH={}", dir.display())])
-        .fail(1);
+    let ran = program.env("PATH", &dir).fail(1);
     ran.tells(&[
         "`bwrap` is not on the PATH",
         "hint: `apt-get install bubblewrap`",

@@ -60,7 +60,7 @@ fn bootstrap() -> Result<PathBuf, String> {
 /// Writes a root filesystem of `files` (path, mode, content) into a new directory and returns its tar file.
 pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
-    let dir = world().own_dir(&format!("bases/{name}"));
+    let dir = world().own_dir(&format!("bases/{name}/rootfs"));
     for (path, mode, content) in files {
         let path = dir.join(path);
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
@@ -95,7 +95,7 @@ pub(crate) fn shell_tar(name: &str, files: &[(&str, u32, &str)]) -> Option<PathB
         return None;
     };
     let text = String::from_utf8_lossy(&libraries.stdout).into_owned();
-    let dir = world().own_dir(&format!("bases/{name}"));
+    let dir = world().own_dir(&format!("bases/{name}/rootfs"));
     for path in text
         .split_whitespace()
         .filter(|word| word.starts_with('/'))

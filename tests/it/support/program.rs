@@ -57,7 +57,7 @@ impl Kfactory {
             false => world().dir.join("home"),
         };
         clean_environment(&mut command, &home);
-        command.args(arguments).current_dir(&world().dir);
+        command.args(arguments).current_dir(&home);
         Self { command }
     }
 
