@@ -60,7 +60,16 @@ fn bootstrap() -> Result<PathBuf, String> {
 /// Writes a root filesystem of `files` (path, mode, content) into a new directory and returns its tar file.
 pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
+    // Several tests may ask for the same one.
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = LOCK
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let dir = world().own_dir(&format!("bases/{name}/rootfs"));
+    let tar = dir.with_extension("tar");
+    if tar.exists() {
+        return tar;
+    }
     for (path, mode, content) in files {
         let path = dir.join(path);
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
