@@ -117,6 +117,42 @@ fn registries_that_say_no_are_quoted_with_what_was_tried() {
 }
 
 #[test]
+fn a_registry_that_forbids_is_quoted_for_the_base_and_for_the_destination() {
+    let name = crate::support::registry::forbidding();
+    let words = [
+        "403 DENIED: requested access is denied",
+        "hint: `podman login ",
+        "hint: credentials: ",
+    ];
+    refuse(
+        &format!("{name}/secret/base:12"),
+        "oci:out-forbidden:v1.0.0",
+        &words,
+    );
+    let ran = refuse(&debian_base(), &format!("{name}/secret/os:v1.0.0"), &words);
+    ran.tells(&["cannot push to"]);
+}
+
+#[test]
+fn a_blob_that_a_registry_damaged_is_refused_and_not_kept() {
+    if !need(&["docker-registry", "skopeo", "bwrap", "newuidmap"]) {
+        return;
+    }
+    let server = Server::open();
+    server.push(&debian_base().replace("tar:", "tarball:"), "debian:12");
+    let damaged = server.damage_layers();
+    assert_eq!(damaged.len(), 1, "one layer");
+    let (store, program) = convert(&server.reference("debian:12"), "oci:out-damaged:v1.0.0");
+    let ran = program.fail(1);
+    ran.tells(&["cannot read `127.0.0.1:", &damaged[0], "expected", "found"]);
+    assert!(
+        !store.join("blobs/sha256").join(&damaged[0]).exists(),
+        "the damaged blob was kept"
+    );
+    nothing_made(&store);
+}
+
+#[test]
 fn a_certificate_that_nobody_knows_is_refused_with_the_ways_to_trust_it() {
     if !need(&["docker-registry", "openssl", "bwrap", "newuidmap"]) {
         return;

@@ -76,7 +76,6 @@ pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
         std::fs::write(&path, content).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).expect("ours");
     }
-    let tar = dir.with_extension("tar");
     run(Command::new("tar")
         .arg("--numeric-owner")
         .args(["--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"])
