@@ -93,9 +93,17 @@ fn build() -> Result<String, String> {
 /// Makes a framework directory of programs that only look like ones for this machine.
 pub(crate) fn stand_ins(paths: &[&str]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
+    // Several tests ask for the same ones.
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = LOCK
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let dir = world().own_dir(&format!("stand-ins-{}", paths.len()));
     for path in paths {
         let path = dir.join(path);
+        if path.exists() {
+            continue;
+        }
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
         // The first bytes of our own program name the machine; what follows is never run.
         let mut head =
