@@ -60,14 +60,22 @@ fn bootstrap() -> Result<PathBuf, String> {
 /// Writes a root filesystem of `files` (path, mode, content) into a new directory and returns its tar file.
 pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
-    let dir = world().own_dir(&format!("bases/{name}"));
+    // Several tests may ask for the same one.
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = LOCK
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let dir = world().own_dir(&format!("bases/{name}/rootfs"));
+    let tar = dir.with_extension("tar");
+    if tar.exists() {
+        return tar;
+    }
     for (path, mode, content) in files {
         let path = dir.join(path);
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
         std::fs::write(&path, content).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).expect("ours");
     }
-    let tar = dir.with_extension("tar");
     run(Command::new("tar")
         .arg("--numeric-owner")
         .args(["--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"])
@@ -81,4 +89,29 @@ pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
 /// Returns the tar file of a root filesystem that holds nothing but `/etc/os-release`.
 pub(crate) fn os_release_tar(name: &str, os_release: &str) -> PathBuf {
     small_tar(name, &[("etc/os-release", 0o644, os_release)])
+}
+
+/// As [`small_tar`], with this machine's shell and what it is linked with; `None` where that cannot be told.
+pub(crate) fn shell_tar(name: &str, files: &[(&str, u32, &str)]) -> Option<PathBuf> {
+    let libraries = Command::new("ldd")
+        .arg("/bin/sh")
+        .output()
+        .ok()
+        .filter(|output| output.status.success());
+    let Some(libraries) = libraries else {
+        skipped("`ldd` does not say what the shell is linked with");
+        return None;
+    };
+    let text = String::from_utf8_lossy(&libraries.stdout).into_owned();
+    let dir = world().own_dir(&format!("bases/{name}/rootfs"));
+    for path in text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .chain(["/bin/sh"])
+    {
+        let place = dir.join(&path[1..]);
+        std::fs::create_dir_all(place.parent().expect("below the root")).expect("a directory");
+        std::fs::copy(path, place).expect("readable by all");
+    }
+    Some(small_tar(name, files))
 }

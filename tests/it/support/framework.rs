@@ -11,6 +11,8 @@ use super::world::{cache_dir, world};
 
 /// Versions and checksums of what is built; another content is another framework.
 const PINS: &str = include_str!("../../../src/framework/pins.toml");
+/// The two programs that no image boots without; the optional ones are a matter of the framework's own tests.
+const GO: &str = "go:kcrypt-discovery-challenger=none,kairos-installer=none";
 
 /// Where the binaries are.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ fn build() -> Result<String, String> {
         let store = world().own_dir("framework-store");
         let output = format!("oci:{}:v1", part.display());
         // The caller's own settings say how Go reaches its modules, and its cache makes the build fast.
-        let build = Kfactory::as_caller(["framework", "build", "--framework", "go", "-o", &output])
+        let build = Kfactory::as_caller(["framework", "build", "--framework", GO, "-o", &output])
             .with_callers_environment();
         let ran = build.store(&store).run();
         super::world::remove_tree(&store);
@@ -91,9 +93,17 @@ fn build() -> Result<String, String> {
 /// Makes a framework directory of programs that only look like ones for this machine.
 pub(crate) fn stand_ins(paths: &[&str]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
+    // Several tests ask for the same ones.
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = LOCK
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let dir = world().own_dir(&format!("stand-ins-{}", paths.len()));
     for path in paths {
         let path = dir.join(path);
+        if path.exists() {
+            continue;
+        }
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
         // The first bytes of our own program name the machine; what follows is never run.
         let mut head =

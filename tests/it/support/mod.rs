@@ -5,6 +5,7 @@ pub(crate) mod conversion;
 pub(crate) mod cpio;
 pub(crate) mod framework;
 pub(crate) mod janitor;
+pub(crate) mod layer;
 pub(crate) mod program;
 pub(crate) mod registry;
 pub(crate) mod tools;
@@ -12,7 +13,7 @@ pub(crate) mod tree;
 pub(crate) mod user;
 pub(crate) mod world;
 
-pub(crate) use program::{Kfactory, Ran};
+pub(crate) use program::Kfactory;
 pub(crate) use registry::Server;
 pub(crate) use tools::{need, run, skipped};
 pub(crate) use world::world;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ impl Kfactory {
             false => world().dir.join("home"),
         };
         clean_environment(&mut command, &home);
-        command.args(arguments).current_dir(&world().dir);
+        command.args(arguments).current_dir(&home);
         Self { command }
     }
 
@@ -92,6 +92,23 @@ impl Kfactory {
     pub(crate) fn args<I: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = I>) -> Self {
         self.command.args(arguments);
         self
+    }
+
+    /// Runs `words` and, as what comes after them, the program.
+    pub(crate) fn wrapped_by(self, words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        clean_environment(&mut command, &world().dir.join("home"));
+        command
+            .args(&words[1..])
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        command.envs(
+            self.command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        command.current_dir(self.command.get_current_dir().unwrap_or(&world().dir));
+        Self { command }
     }
 
     /// Starts the program.
@@ -278,16 +295,4 @@ pub(crate) fn clean_environment(command: &mut Command, home: &Path) {
             command.env(name, value);
         }
     }
-}
-
-/// Returns the live processes that have `word` in their command line or environment-free name.
-pub(crate) fn processes_with(word: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir("/proc")
-        .expect("/proc")
-        .filter_map(Result::ok);
-    let holds = |path: &PathBuf| {
-        let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
-        line.windows(word.len()).any(|part| part == word.as_bytes())
-    };
-    entries.map(|entry| entry.path()).filter(holds).collect()
 }

@@ -153,6 +153,31 @@ impl Server {
         output.status.success().then_some(text)
     }
 
+    /// Changes one byte of every blob that begins as a gzip stream does, behind the registry's back, and returns their names.
+    pub(crate) fn damage_layers(&self) -> Vec<String> {
+        let blobs = self.dir.path().join("store/docker/registry/v2/blobs");
+        let files = walkdir::WalkDir::new(blobs)
+            .into_iter()
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name() == "data");
+        let mut damaged = Vec::new();
+        for entry in files {
+            let mut bytes = std::fs::read(entry.path()).expect("ours");
+            if bytes.starts_with(&[0x1f, 0x8b]) {
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                std::fs::write(entry.path(), bytes).expect("ours");
+                let digest = entry
+                    .path()
+                    .parent()
+                    .and_then(Path::file_name)
+                    .expect("named by its digest");
+                damaged.push(digest.to_string_lossy().into_owned());
+            }
+        }
+        damaged
+    }
+
     /// Returns a file beside the registry's store.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -163,4 +188,35 @@ fn make_certificate(dir: &Path) {
     let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.pem -days 2 \
                   -subj '/CN=127.0.0.1' -addext 'subjectAltName=IP:127.0.0.1'";
     run(Command::new("sh").args(["-ec", script]).current_dir(dir));
+}
+
+/// Starts a registry that knows everybody and lets nobody in, and returns `127.0.0.1:PORT`; it ends with the tests.
+pub(crate) fn forbidding() -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let name = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut request = [0; 4096];
+            let count = stream.read(&mut request).unwrap_or(0);
+            // Whoever begins with TLS is hung up on, as any plain server does.
+            if !request[..count].starts_with(b"\x16") {
+                let is_ping = request.starts_with(b"GET /v2/ ");
+                let (status, body) = match is_ping {
+                    true => ("200 OK", "{}"),
+                    false => (
+                        "403 Forbidden",
+                        r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#,
+                    ),
+                };
+                let length = body.len();
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                );
+            }
+        }
+    });
+    name
 }

@@ -76,7 +76,9 @@ impl User {
         if self.is_caller {
             return Command::new(program);
         }
-        let mut command = Command::new("setpriv");
+        // By its full path: a test may give the program a PATH without it.
+        let setpriv = super::tools::find("setpriv").expect("a part of util-linux");
+        let mut command = Command::new(setpriv);
         command.args([
             "--reuid",
             &self.uid.to_string(),

@@ -1,0 +1,174 @@
+//! `kfactory copy`: any source to any destination keeps the config and the changesets.
+
+use std::fs;
+
+use crate::support::base::small_tar;
+use crate::support::{Kfactory, Server, need, world};
+use serde_json::Value;
+
+/// Returns the layers' diff IDs and the facts of the image at `place`.
+fn facts(place: &str) -> (Vec<String>, Value) {
+    let ran = Kfactory::new(["inspect", "--json", place])
+        .store(&world().user_dir("copy-check"))
+        .succeed();
+    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let layers = report["layers"].as_array().expect("a list");
+    let diff_ids = layers
+        .iter()
+        .map(|layer| layer["diff_id"].as_str().expect("text").to_owned())
+        .collect();
+    (diff_ids, report["os"].clone())
+}
+
+#[test]
+fn a_copy_between_any_two_places_keeps_the_changesets() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let server = Server::open();
+    let dir = world().user_dir("copies");
+    let place = |kind: &str, name: &str| match kind {
+        "registry" => server.reference(&format!("copies/{name}:v1")),
+        "oci" => format!("oci:{}:v1", dir.join(name).display()),
+        archive => format!(
+            "{archive}:{}{}",
+            dir.join(format!("{name}.{archive}")).display(),
+            if archive == "oci-archive" {
+                ":v1"
+            } else {
+                ":me/os:v1"
+            }
+        ),
+    };
+    let content = "some text\n".repeat(4000);
+    let base = small_tar(
+        "copied",
+        &[
+            ("etc/os-release", 0o644, "ID=debian\nVERSION_ID=12\n"),
+            ("usr/share/text", 0o640, &content),
+        ],
+    );
+    let copy = |from: &str, to: &str| {
+        // A store of its own each time: the source itself has to be read.
+        let store = world().user_dir(&format!("copies/store-{}", to.len() + from.len() * 1000));
+        let ran = Kfactory::new(["copy", from, to]).store(&store).succeed();
+        fs::remove_dir_all(store).expect("ours");
+        assert!(ran.stdout.starts_with(to), "{}", ran.stdout);
+    };
+    let kinds = ["registry", "oci", "oci-archive", "docker-archive"];
+    let mut first = None;
+    for from in kinds {
+        let source = place(from, &format!("source-{from}"));
+        copy(&format!("tar:{}", base.display()), &source);
+        for to in kinds {
+            let target = place(to, &format!("{from}-to-{to}"));
+            copy(&source, &target);
+            let found = facts(&target);
+            assert_eq!(found.0.len(), 1, "{from} to {to}");
+            assert_eq!(
+                first.get_or_insert_with(|| found.clone()),
+                &found,
+                "{from} to {to}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_copied_is_named() {
+    let store = world().user_dir("copies-bad");
+    let missing = store.join("missing");
+    for (from, words) in [
+        (format!("oci:{}", missing.display()), &["missing"][..]),
+        (
+            format!("oci-archive:{}", missing.display()),
+            &["missing"][..],
+        ),
+        (
+            format!("docker-archive:{}", missing.display()),
+            &["missing"][..],
+        ),
+        (format!("tar:{}", missing.display()), &["missing"][..]),
+        (
+            "store:nothing".to_owned(),
+            &["`nothing`", "hint: `kfactory store ls`"][..],
+        ),
+    ] {
+        let ran = Kfactory::new([
+            "copy",
+            &from,
+            &format!("oci:{}", store.join("out").display()),
+        ])
+        .store(&store)
+        .fail(1);
+        ran.tells(&["error: "]);
+        ran.tells(words);
+    }
+}
+
+#[test]
+fn a_framework_image_can_be_made_and_carried_along() {
+    let dir = world().user_dir("framework-image");
+    let stand_ins =
+        crate::support::framework::stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]);
+    let (source, dest) = (
+        format!("dir:{}", stand_ins.display()),
+        format!("oci:{}:v1", dir.join("layout").display()),
+    );
+    let build = || {
+        Kfactory::new(["framework", "build", "--framework", &source, "-o", &dest])
+            .store(&dir.join("store"))
+            .dated()
+            .succeed()
+    };
+    let first = build().digest();
+    assert_eq!(
+        build().digest(),
+        first,
+        "equal binaries give an equal image"
+    );
+    let empty = world().own_dir("no-framework");
+    let none = format!("dir:{}", empty.display());
+    let ran = Kfactory::new(["framework", "build", "--framework", &none, "-o", &dest])
+        .store(&dir.join("store"))
+        .fail(1);
+    ran.tells(&["cannot get the Kairos binaries", "kairos-agent"]);
+}
+
+#[test]
+fn the_store_is_emptied_on_request() {
+    let store = world().user_dir("store-gc");
+    let base = small_tar(
+        "collected",
+        &[("etc/os-release", 0o644, "ID=debian\nVERSION_ID=12\n")],
+    );
+    let run = |arguments: &[&str]| Kfactory::new(arguments).store(&store).succeed().stdout;
+    run(&["copy", &format!("tar:{}", base.display()), "store:kept:v1"]);
+    assert!(
+        run(&["store", "ls"]).contains("image  kept:v1"),
+        "{}",
+        run(&["store", "ls"])
+    );
+    run(&["store", "gc"]);
+    run(&[
+        "copy",
+        "store:kept:v1",
+        &format!("oci:{}", store.join("out").display()),
+    ]);
+    assert!(run(&["store", "gc", "--all"]).starts_with("freed "));
+    assert!(!run(&["store", "ls"]).contains("kept"));
+    for kind in [
+        "blobs/sha256",
+        "trees",
+        "changes",
+        "steps",
+        "images",
+        "runs",
+    ] {
+        assert_eq!(
+            fs::read_dir(store.join(kind)).expect("there").count(),
+            0,
+            "{kind}"
+        );
+    }
+}
