@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::distro::packages::{self, Chosen, Selection};
 use crate::distro::{self, Arch, Distro, Family};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::framework::{self, FrameworkError, FrameworkSpec};
 use crate::kairos::release::ReleaseFacts;
 use crate::kairos::version::Version;
 use crate::request::{Layers, Request};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub kernel: Vec<Chosen>,
     /// Where the Kairos binaries come from.
     pub framework: String,
+    /// What is downloaded for them unless it is cached.
+    pub downloads: Vec<String>,
     /// The layers that the steps are gathered into.
     pub layers: Vec<LayerUnit>,
 }
@@ -81,6 +84,11 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         request.trusted,
     ));
     refuse_missing_kernel(facts, request, &selection)?;
+    let spec: FrameworkSpec = request.framework.parse().map_err(|error: FrameworkError| {
+        Error::from_source(&error)
+            .hints(error.hints())
+            .kind_is(Kind::Usage)
+    })?;
 
     let mut all = step::install::steps(&selection);
     all.extend(step::init::steps(release_entries(facts, request, version)));
@@ -94,6 +102,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         packages: selection.base,
         kernel: selection.kernel,
         framework: request.framework.clone(),
+        downloads: framework::downloads(&spec, facts.arch),
         layers,
     })
 }

@@ -23,7 +23,7 @@ use crate::store::Store;
 /// Gets the binaries that `spec` names.
 pub(super) fn resolve(
     spec: &FrameworkSpec,
-    architecture: &str,
+    arch: Arch,
     store: &Store,
     options: &Options,
     runtime: &Runtime,
@@ -36,9 +36,6 @@ pub(super) fn resolve(
         reporter,
     };
     let progress = |event: Event<'_>| show(reporter, event);
-    let arch: Arch = architecture
-        .parse()
-        .map_err(|error: framework::FrameworkError| Error::from_source(&error))?;
     let context = FrameworkContext {
         images: Some(&images),
         progress: &progress,
@@ -100,14 +97,8 @@ pub fn image(
 ) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
-    let framework = resolve(
-        &spec,
-        &platform.architecture,
-        store,
-        options,
-        runtime,
-        reporter,
-    )?;
+    let arch: Arch = platform.architecture.parse().map_err(super::usage)?;
+    let framework = resolve(&spec, arch, store, options, runtime, reporter)?;
     let run = store.start_run()?;
     let tree = run.dir().join("framework");
     std::fs::create_dir(&tree).context(doing)?;

@@ -412,7 +412,7 @@ impl Builder<'_> {
     fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
         super::framework::resolve(
             self.framework,
-            facts.architecture(),
+            facts.arch,
             self.store,
             self.options,
             self.runtime,

@@ -2,52 +2,7 @@
 //!
 //! Facts only. Versions and checksums are in [`super::pins`].
 
-use std::fmt;
-use std::str::FromStr;
-
-use super::FrameworkError;
-
-/// An architecture that Kairos supports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Arch {
-    /// x86-64, baseline.
-    Amd64,
-    /// 64-bit Arm.
-    Arm64,
-    /// 64-bit RISC-V.
-    Riscv64,
-}
-
-impl Arch {
-    /// Every architecture.
-    pub const ALL: [Self; 3] = [Self::Amd64, Self::Arm64, Self::Riscv64];
-
-    /// Returns the name that Go, OCI platforms and Kairos' releases use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-            Self::Riscv64 => "riscv64",
-        }
-    }
-}
-
-impl fmt::Display for Arch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Arch {
-    type Err = FrameworkError;
-
-    fn from_str(text: &str) -> Result<Self, FrameworkError> {
-        Self::ALL
-            .into_iter()
-            .find(|a| a.as_str() == text)
-            .ok_or_else(|| FrameworkError::UnknownArch(text.into()))
-    }
-}
+pub use crate::distro::Arch;
 
 /// What kind of image the framework is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

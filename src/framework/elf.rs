@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn each_known_machine_is_recognised_and_scripts_are_left_alone() {
-        for arch in Arch::ALL {
+        for arch in [Arch::Amd64, Arch::Arm64, Arch::Riscv64] {
             assert_eq!(kind(&head_for_tests(arch)), Kind::Elf(arch));
         }
         assert_eq!(kind(b"#!/bin/sh\nexec true\n#####"), Kind::Other);

@@ -33,9 +33,6 @@ pub enum FrameworkError {
     /// A component that every image needs was to be left out.
     #[error("{0} cannot be left out: no image boots without it")]
     Required(&'static str),
-    /// Not an architecture that Kairos has programs for.
-    #[error("architecture {0:?} has no Kairos programs")]
-    UnknownArch(String),
     /// There are no FIPS releases for the architecture.
     #[error("upstream makes no FIPS releases for {0}")]
     NoFips(Arch),

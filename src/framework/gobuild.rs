@@ -14,7 +14,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::cache::{Kept, Slot, hex};
-use super::component::{self, Arch, Component};
+use super::component::{self, Arch, Component, Variant};
 use super::spec::{Choice, Versions};
 use super::{Event, Framework, FrameworkContext, FrameworkError, Verified, pins, tree};
 
@@ -79,6 +79,16 @@ pub(super) fn resolve(
         files.push(tree::file_of(component, &job.version, kept));
     }
     super::assemble(files, "the build", ctx)
+}
+
+/// Returns the modules with their versions, without asking anybody.
+pub(super) fn modules(versions: &Versions) -> Vec<String> {
+    component::of_variant(Variant::Core)
+        .filter_map(|component| match versions.choice(component) {
+            Choice::Version(version) => Some(format!("{}@{version}", component.go.module)),
+            Choice::LeftOut => None,
+        })
+        .collect()
 }
 
 impl Job {

@@ -239,6 +239,16 @@ pub fn resolve(
     }
 }
 
+/// Returns what [`resolve`] would fetch for a core image on `arch` if nothing were cached: URLs of archives, or modules with
+/// their versions. Pure; empty for what lies on this machine or in an image.
+pub fn downloads(spec: &FrameworkSpec, arch: Arch) -> Vec<String> {
+    match spec {
+        FrameworkSpec::Release(versions) => release::urls(versions, arch),
+        FrameworkSpec::Go(versions) => gobuild::modules(versions),
+        FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) | FrameworkSpec::Image(_) => Vec::new(),
+    }
+}
+
 fn from_image(reference: &str, ctx: &FrameworkContext<'_>) -> Result<Framework, FrameworkError> {
     let images = ctx.images.ok_or_else(|| FrameworkError::NoImageReader {
         reference: reference.into(),

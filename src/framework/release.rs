@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::archive::{self, ArchiveError};
 use super::cache::{Kept, Slot, hex};
-use super::component::{self, Arch, Component};
+use super::component::{self, Arch, Component, Variant};
 use super::http::{self, Client};
 use super::spec::{Choice, Versions};
 use super::{
@@ -105,6 +105,22 @@ pub(super) fn resolve(
         files.extend(download(missing, ctx)?);
     }
     super::assemble(files, "the release", ctx)
+}
+
+/// Returns the archives' places, without asking anybody.
+pub(super) fn urls(versions: &Versions, arch: Arch) -> Vec<String> {
+    component::of_variant(Variant::Core)
+        .filter_map(|component| match versions.choice(component) {
+            Choice::Version(version) => Some(Wanted {
+                component,
+                version,
+                arch,
+                fips: false,
+            }),
+            Choice::LeftOut => None,
+        })
+        .map(|wanted| wanted.url(GITHUB, &wanted.archive_name()))
+        .collect()
 }
 
 fn wanted(versions: &Versions, ctx: &FrameworkContext<'_>) -> Result<Vec<Wanted>, FrameworkError> {

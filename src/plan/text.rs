@@ -19,6 +19,9 @@ pub(super) fn render(plan: &Plan) -> String {
     );
     let _ = writeln!(out, "version    {}", plan.version);
     let _ = writeln!(out, "framework  {}", plan.framework);
+    for download in &plan.downloads {
+        let _ = writeln!(out, "           {download}");
+    }
     if !plan.skipped.is_empty() {
         let _ = writeln!(out, "left out   {}", plan.skipped.join(", "));
     }

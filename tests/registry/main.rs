@@ -4,13 +4,10 @@ mod helper;
 mod proxy;
 mod support;
 
-use std::io::Write;
 use std::process::Command;
-use std::time::Instant;
 
 use kfactory::registry::{BlobOutcome, Credentials, Digest, RegistryError, RegistryOptions};
 
-use kfactory_layers::digest::Hasher;
 use support::{Image, OCI_MANIFEST, PASSWORD, Server, USER, client, missing, run, silent, skip};
 
 /// Ends the test early where a program is not installed.
@@ -219,48 +216,4 @@ async fn an_unknown_authority_is_refused_until_it_is_named() {
     };
     let error = kfactory::registry::Registry::new(key).expect_err("no certificate in it");
     assert!(matches!(error, RegistryError::CaFile { .. }), "{error}");
-}
-
-/// `cargo test --test registry throughput -- --ignored --nocapture` prints what a blob of 300 MB takes.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement, not a test"]
-#[allow(clippy::print_stdout)]
-async fn throughput() {
-    need!("docker-registry");
-    const PIECE: usize = 1_000_000;
-    const PIECES: usize = 300;
-    let len = (PIECE * PIECES) as u64;
-    let server = Server::open();
-    let registry = client(RegistryOptions::default());
-    let to = server.reference("a:1");
-    let (path, mut hasher) = (server.file("blob"), Hasher::new());
-    let mut file = std::fs::File::create(&path).expect("made");
-    for piece in 0..PIECES {
-        let bytes = [piece as u8; PIECE];
-        hasher.update(&bytes);
-        file.write_all(&bytes).expect("written");
-    }
-    let digest = hasher.finish();
-    let rate = |start: Instant| len as f64 / 1e6 / start.elapsed().as_secs_f64();
-
-    let start = Instant::now();
-    registry
-        .push_blob(&to, &digest, len, path, &silent)
-        .await
-        .expect("pushed");
-    println!("push {:.0} MB/s", rate(start));
-    let start = Instant::now();
-    registry
-        .fetch_blob(&to, &digest, len, &server.file("back"), &silent)
-        .await
-        .expect("pulled");
-    println!("pull {:.0} MB/s", rate(start));
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    println!(
-        "{}",
-        status
-            .lines()
-            .find(|line| line.starts_with("VmHWM"))
-            .unwrap_or_default()
-    );
 }
