@@ -240,14 +240,19 @@ impl Store {
     ///
     /// The directory cannot be made or locked.
     pub fn start_run(&self) -> Result<Run> {
-        let dir = tempfile::Builder::new()
-            .prefix(&format!("{}-", std::process::id()))
-            .tempdir_in(self.dir.join("runs"))
+        let runs = self.dir.join("runs");
+        // Locked before it has a name that a sweep looks at.
+        let made = tempfile::Builder::new()
+            .prefix(&format!(".{}-", std::process::id()))
+            .tempdir_in(&runs)
             .context(|| "creating the run's directory".into())?
             .keep();
-        let lock = File::create(dir.join("lock")).context(|| "creating the run's lock".into())?;
+        let lock = File::create(made.join("lock")).context(|| "creating the run's lock".into())?;
         lock.lock()
             .context(|| "locking the run's directory".into())?;
+        let name = made.file_name().unwrap_or_default().to_string_lossy();
+        let dir = runs.join(name.trim_start_matches('.'));
+        fs::rename(&made, &dir).context(|| "naming the run's directory".into())?;
         Ok(Run { dir, _lock: lock })
     }
 
@@ -255,10 +260,11 @@ impl Store {
     fn sweep(&self) {
         let mut live = Vec::new();
         for (name, path) in entries(&self.dir.join("runs")) {
-            let dead = match File::open(path.join("lock")) {
-                Ok(lock) => lock.try_lock().is_ok(),
-                // The lock file is made right after the directory; a directory without one may be a second old.
-                Err(_) => is_older_than_a_minute(&path),
+            let dead = if name.starts_with('.') {
+                // One that is being made this moment has no name yet.
+                is_older_than_a_minute(&path)
+            } else {
+                File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
             };
             if dead {
                 remove_tree(&path);

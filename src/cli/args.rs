@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::error::{Context as _, Error, Result};
+use crate::location::Location;
 use crate::progress::{Mode, Reporter};
 use crate::registry::{Credentials, Registry, RegistryOptions};
 use crate::request::{Layers, Network, Request, Stage};
@@ -54,7 +55,7 @@ pub(super) struct ImageArgs {
     /// A file with credentials, as `podman login` writes it
     #[arg(long, value_name = "FILE", help_heading = "Transfer")]
     pub(super) authfile: Option<PathBuf>,
-    /// Credentials for every registry of this command
+    /// Credentials for the destination's registry; where nothing is pushed to one, for the source's
     #[arg(long, value_name = "USER:PASSWORD", help_heading = "Transfer")]
     pub(super) creds: Option<String>,
     /// A registry, as `host[:port]`, that may speak plain HTTP or show any certificate; may be given several times
@@ -68,26 +69,34 @@ pub(super) struct ImageArgs {
 }
 
 impl ImageArgs {
-    pub(super) fn registry(&self) -> Result<Registry> {
+    /// Makes the client; `--creds` go to the registry of the first of `locations` that names one, and to no other.
+    pub(super) fn registry(&self, locations: &[&str]) -> Result<Registry> {
         Registry::new(RegistryOptions {
             tls_verify: self.tls_verify,
             insecure_registries: self.insecure_registry.clone(),
             authfile: self.authfile.clone(),
-            creds: self.credentials()?,
+            creds: self.credentials(locations)?,
             ca_files: self.registry_ca.clone(),
             ..RegistryOptions::default()
         })
         .map_err(|error| Error::from_source(&error).hints(error.hints()))
     }
 
-    fn credentials(&self) -> Result<Option<Credentials>> {
+    fn credentials(&self, locations: &[&str]) -> Result<Option<Credentials>> {
         let Some(text) = &self.creds else {
             return Ok(None);
         };
         // The text itself stays out of the message: it may be a password alone.
         let credentials = Credentials::parse(text)
             .ok_or_else(|| Error::usage("`--creds` is not of the form USER:PASSWORD"))?;
-        Ok(Some(credentials))
+        let host = locations.iter().find_map(|text| match text.parse() {
+            Ok(Location::Registry(reference)) => Some(reference.registry().to_owned()),
+            _ => None,
+        });
+        Ok(Some(match host {
+            Some(host) => credentials.for_registry(host),
+            None => credentials,
+        }))
     }
 
     pub(super) fn jobs(&self) -> usize {

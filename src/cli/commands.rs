@@ -12,6 +12,7 @@ use crate::convert::{self, Options};
 use crate::error::{Context as _, Error, Result};
 use crate::location::Location;
 use crate::progress::{Reporter, bytes_text};
+use crate::request::Request;
 use crate::step::NAMES;
 use crate::store::{Access, Store};
 use crate::{inspect as inspection, plan as planning, unpack as unpacking};
@@ -27,7 +28,12 @@ struct Session {
 }
 
 impl Session {
-    fn new(image: &ImageArgs, progress: &ProgressArgs, no_cache: bool) -> Result<Self> {
+    fn new(
+        image: &ImageArgs,
+        progress: &ProgressArgs,
+        no_cache: bool,
+        locations: &[&str],
+    ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -37,7 +43,7 @@ impl Session {
         watch_signals(&runtime, cancel.clone());
         let options = Options {
             store: image.store.dir()?,
-            registry: image.registry()?,
+            registry: image.registry(locations)?,
             jobs: image.jobs(),
             no_cache,
             cancel,
@@ -75,6 +81,12 @@ fn watch_signals(runtime: &Runtime, cancel: CancelToken) {
     });
 }
 
+/// Returns where a request writes and reads, the destinations first.
+fn places(request: &Request) -> Vec<&str> {
+    let destinations = request.destinations.iter().map(String::as_str);
+    destinations.chain([request.base.as_str()]).collect()
+}
+
 pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
     let request = args.request.request()?;
     if args.request.print_recipe {
@@ -83,7 +95,12 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
         return Ok(0);
     }
     request.validate()?;
-    let session = Session::new(&args.image, &args.progress, args.no_cache)?;
+    let session = Session::new(
+        &args.image,
+        &args.progress,
+        args.no_cache,
+        &places(&request),
+    )?;
     let made = convert::convert(
         &request,
         &session.options,
@@ -121,7 +138,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
         print(&request.to_yaml()?);
         return Ok(0);
     }
-    let session = Session::new(&args.image, &args.progress, args.no_cache)?;
+    let session = Session::new(&args.image, &args.progress, args.no_cache, &[&request.base])?;
     let platform = convert::parse_platform(request.platform.as_deref())?;
     let base = convert::parse_location(&request.base, &session.options.registry)?;
     let facts = inspection::facts(
@@ -141,7 +158,8 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
 }
 
 pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
-    let session = Session::new(&args.image, &args.progress, false)?;
+    let places = [args.destination.as_str(), &args.source];
+    let session = Session::new(&args.image, &args.progress, false, &places)?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let destination = convert::parse_location(&args.destination, &session.options.registry)?;
     if !destination.is_destination() {
@@ -171,7 +189,7 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
 pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     let platform = convert::parse_platform(args.platform.as_deref())?;
     unpacking::check_target(&args.dir)?;
-    let session = Session::new(&args.image, &args.progress, false)?;
+    let session = Session::new(&args.image, &args.progress, false, &[&args.source])?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
@@ -197,7 +215,7 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
 
 pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
     let platform = convert::parse_platform(args.platform.as_deref())?;
-    let session = Session::new(&args.image, &args.progress, false)?;
+    let session = Session::new(&args.image, &args.progress, false, &[&args.source])?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
@@ -236,7 +254,7 @@ pub(super) fn framework_build(
     image: &ImageArgs,
     progress: &ProgressArgs,
 ) -> Result<i32> {
-    let session = Session::new(image, progress, false)?;
+    let session = Session::new(image, progress, false, &[output, framework])?;
     let destination = convert::parse_location(output, &session.options.registry)?;
     if !destination.is_destination() {
         return Err(Error::usage(format!(

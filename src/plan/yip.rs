@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use crate::error::{Error, Result};
+use crate::kairos::StaticFile;
+use crate::kairos::dracut::{DracutFacts, dracut_files};
+use crate::kairos::files::ssh_hardening;
 use crate::step::{Action, Phase, Step};
 
 /// Renders the plan as one yip document with the stages `install` and `init`.
@@ -16,7 +19,7 @@ pub(super) fn render(plan: &Plan) -> Result<String> {
             .steps
             .iter()
             .filter(|step| step.phase == phase)
-            .flat_map(yip_steps)
+            .flat_map(|step| yip_steps(plan, step))
             .collect();
         if !steps.is_empty() {
             stages.insert(phase.name().into(), Value::Array(steps));
@@ -28,10 +31,10 @@ pub(super) fn render(plan: &Plan) -> Result<String> {
 }
 
 /// One yip step per action: yip runs the parts of one step in an order of its own, so actions must not share a step.
-fn yip_steps(step: &Step) -> Vec<Value> {
+fn yip_steps(plan: &Plan, step: &Step) -> Vec<Value> {
     step.actions
         .iter()
-        .map(|action| with_name(step, yip_action(action)))
+        .map(|action| with_name(step, yip_action(plan, action)))
         .collect()
 }
 
@@ -47,7 +50,7 @@ fn commands(lines: &[String]) -> Value {
     json!({ "commands": lines })
 }
 
-fn yip_action(action: &Action) -> Value {
+fn yip_action(plan: &Plan, action: &Action) -> Value {
     match action {
         Action::Directory { path, mode } => {
             json!({ "if": format!("[ ! -d {path} ]"), "directories": [{ "path": path, "permissions": mode, "owner": 0, "group": 0 }] })
@@ -95,9 +98,7 @@ fn yip_action(action: &Action) -> Value {
             "ln -sfn \"/boot/vmlinuz-$(ls /lib/modules | sort -V | tail -n 1)\" /boot/vmlinuz"
                 .into(),
         ]),
-        Action::InitramfsConfig => commands(&[
-            "install -d -m 0755 /etc/dracut.conf.d /usr/lib/dracut/modules.d/28immucore".into(),
-        ]),
+        Action::InitramfsConfig => json!({ "files": initramfs_files(plan) }),
         Action::Initrd => commands(&[
             "rm -f /boot/initrd* /boot/initramfs*".into(),
             "depmod -a \"$(ls /lib/modules | sort -V | tail -n 1)\"".into(),
@@ -110,7 +111,9 @@ fn yip_action(action: &Action) -> Value {
         } => {
             json!({ "systemctl": { "enable": enable, "disable": disable, "mask": mask } })
         }
-        Action::SshHardening => json!({ "if": "[ -d /etc/ssh ]", "files": [ssh_file()] }),
+        Action::SshHardening => {
+            json!({ "if": "[ -d /etc/ssh ]", "files": [yip_file(&ssh_hardening(false))] })
+        }
         Action::CleanPackageCache => commands(&[
             "apt-get clean".into(),
             "rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/*".into(),
@@ -118,7 +121,23 @@ fn yip_action(action: &Action) -> Value {
     }
 }
 
-fn ssh_file() -> Value {
-    let file = crate::kairos::files::ssh_hardening(false);
+/// What the step writes on a system with the packages of the plan and nothing besides.
+fn initramfs_files(plan: &Plan) -> Vec<Value> {
+    let distro = &plan.facts.distro;
+    let facts = DracutFacts {
+        distro: distro.base.as_str(),
+        family: distro.family.as_str(),
+        version: &distro.version,
+        model: "generic",
+        has_network_manager: false,
+        has_networkd: true,
+        has_resolved: true,
+        fips: false,
+        trusted: false,
+    };
+    dracut_files(&facts).iter().map(yip_file).collect()
+}
+
+fn yip_file(file: &StaticFile) -> Value {
     json!({ "path": file.path, "permissions": file.mode, "owner": 0, "group": 0, "content": file.content })
 }
