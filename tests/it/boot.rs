@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::support::conversion::conversion;
+use crate::support::framework::framework;
 use crate::support::{need, world};
 
 /// Emulation on a busy machine with two cores takes one to two minutes.
@@ -20,7 +21,12 @@ fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {
     let kernel = made.tree().resolve("/boot/vmlinuz").expect("a kernel");
     let initrd = made.tree().resolve("/boot/initrd").expect("an initrd");
     // No device has this label, so the initrd waits for it.
-    let append = "console=ttyS0 root=LABEL=NOWHERE rd.retry=5 rd.shell=0 rd.emergency=poweroff systemd.show_status=1 panic=-1";
+    let append = "console=ttyS0 root=LABEL=NOWHERE cos-img/filename=/cOS/active.img rd.shell=0 systemd.show_status=1 panic=-1";
+    let mut marks = vec!["label-NOWHERE.device", "dracut initqueue hook"];
+    if framework().is_real {
+        // The program itself runs in the initrd and names its version.
+        marks.push("immucore[");
+    }
     let mut qemu = Command::new("qemu-system-x86_64")
         .args([
             "-accel",
@@ -52,20 +58,19 @@ fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {
     });
     let start = Instant::now();
     let mut seen = Vec::new();
-    let mut reached = false;
-    while let Ok(line) = lines.recv_timeout(LIMIT.saturating_sub(start.elapsed())) {
-        reached |= waits_for_root(&line);
-        seen.push(line);
-        if reached {
+    while !marks.is_empty() {
+        let Ok(line) = lines.recv_timeout(LIMIT.saturating_sub(start.elapsed())) else {
             break;
-        }
+        };
+        marks.retain(|mark| !line.contains(mark));
+        seen.push(line);
     }
     let _ = qemu.kill();
     let _ = qemu.wait();
     let tail = &seen[seen.len().saturating_sub(60)..];
     assert!(
-        reached,
-        "the initrd did not look for the root device within {LIMIT:?}; the console ended with\n{}",
+        marks.is_empty(),
+        "the console did not show {marks:?} within {LIMIT:?}; it ended with\n{}",
         tail.join("\n")
     );
     let text = seen.join("\n");
@@ -76,11 +81,4 @@ fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {
         start.elapsed().as_secs_f64(),
         tail.last().map_or("", String::as_str)
     );
-}
-
-/// systemd says which device it expects or waits for, dracut which one its queue is still waiting for.
-fn waits_for_root(line: &str) -> bool {
-    let device =
-        line.contains("/dev/disk/by-label/NOWHERE") || line.contains("label-NOWHERE.device");
-    device && !line.to_lowercase().contains("command line")
 }

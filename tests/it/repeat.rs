@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::conversion::{BASE, Conversion, conversion, convert};
 use crate::support::layer::image_differences;
 use crate::support::program::Ran;
+use crate::support::user::is_root;
 use crate::support::world::remove_tree;
 use crate::support::{run, world};
 
@@ -25,12 +26,12 @@ impl FreshStore {
         let cache = made.store.join("cache/packages");
         let target = dir.join("cache");
         world().user.make_dir(&target);
-        run(world()
-            .user
-            .command("cp")
-            .arg("-r")
-            .arg(&cache)
-            .arg(&target));
+        // apt's own user has directories there.
+        let mut copy = Command::new(if is_root() { "cp" } else { "unshare" });
+        if !is_root() {
+            copy.args(["--map-root-user", "--map-auto", "cp"]);
+        }
+        run(copy.arg("-a").arg(&cache).arg(&target));
         Self(dir)
     }
 }
