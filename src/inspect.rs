@@ -16,7 +16,7 @@ use kfactory_layers::tar::ArchiveReader;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::convert::{self, BaseImage, Options};
+use crate::convert::{self, BaseImage, Engine, Options};
 use crate::error::{Context as _, Result};
 use crate::location::Location;
 use crate::plan::Facts;
@@ -89,7 +89,16 @@ pub fn facts(
         return convert::facts_of_dir(dir, platform, &base.to_string());
     }
     let store = Store::open(&options.store, Access::Shared)?;
-    let image = convert::fetch(base, platform, &store, options, runtime, reporter)?;
+    let image = convert::fetch(
+        base,
+        platform,
+        Engine {
+            store: &store,
+            options,
+            runtime,
+            reporter,
+        },
+    )?;
     let found = Contents::read(&image.image, &store)?;
     convert::facts_of(
         found.os_release().as_deref(),

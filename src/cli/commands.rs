@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::args::{ImageArgs, ProgressArgs};
 use super::{ConvertArgs, CopyArgs, InspectArgs, PlanArgs, PlanOutput, UnpackArgs, print};
-use crate::convert::{self, Options};
+use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Result};
 use crate::location::Location;
 use crate::progress::{Reporter, bytes_text};
@@ -53,6 +53,17 @@ impl Session {
             runtime,
             reporter: Arc::new(progress.reporter()),
         })
+    }
+}
+
+impl Session {
+    fn engine<'a>(&'a self, store: &'a Store) -> Engine<'a> {
+        Engine {
+            store,
+            options: &self.options,
+            runtime: &self.runtime,
+            reporter: &self.reporter,
+        }
     }
 }
 
@@ -174,10 +185,7 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
     convert::write(
         &image,
         std::slice::from_ref(&destination),
-        &store,
-        &session.options,
-        &session.runtime,
-        &session.reporter,
+        session.engine(&store),
     )?;
     print(&format!(
         "{destination}\n{}\n",
@@ -263,21 +271,11 @@ pub(super) fn framework_build(
     }
     let platform = convert::parse_platform(platform)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
-    let built = convert::framework_image(
-        framework,
-        &platform,
-        &store,
-        &session.options,
-        &session.runtime,
-        &session.reporter,
-    )?;
+    let built = convert::framework_image(framework, &platform, session.engine(&store))?;
     convert::write(
         &built,
         std::slice::from_ref(&destination),
-        &store,
-        &session.options,
-        &session.runtime,
-        &session.reporter,
+        session.engine(&store),
     )?;
     print(&format!("{destination}\n{}\n", built.digest));
     Ok(0)
@@ -289,12 +287,5 @@ fn fetch(
     store: &Store,
     session: &Session,
 ) -> Result<convert::BaseImage> {
-    convert::fetch(
-        source,
-        platform,
-        store,
-        &session.options,
-        &session.runtime,
-        &session.reporter,
-    )
+    convert::fetch(source, platform, session.engine(store))
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
 use kfactory_layers::archive::{DockerArchive, OciArchive};
@@ -17,16 +16,14 @@ use kfactory_layers::manifest::{Descriptor, Document};
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 use kfactory_layers::source::{ImageSource, verified};
-use tokio::runtime::Runtime;
 
-use super::Options;
+use super::Engine;
 use super::outputs::short;
 use crate::distro::os_release::OsRelease;
 use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
 use crate::location::Location;
 use crate::plan::Facts;
-use crate::progress::Reporter;
 use crate::registry::Reference;
 use crate::store::{Run, Store};
 
@@ -52,31 +49,28 @@ pub struct BaseImage {
 pub(super) fn open(
     location: &Location,
     platform: &Platform,
-    store: &Store,
+    engine: Engine<'_>,
     run: &Run,
-    options: &Options,
-    runtime: &Runtime,
-    reporter: &Arc<Reporter>,
 ) -> Result<BaseImage> {
     let opened = match location {
-        Location::Registry(reference) => {
-            from_registry(reference, platform, store, run, options, runtime, reporter)
-        }
+        Location::Registry(reference) => from_registry(reference, platform, engine, run),
         Location::Layout { dir, tag } => Layout::open(dir)
             .and_then(|layout| layout.resolve(tag.as_deref(), platform))
             .map_err(|error| Error::from_source(&error))
-            .and_then(|source| from_source(&source, store)),
-        Location::OciArchive { file, tag } => OciArchive::open(file)
+            .and_then(|source| from_source(&source, engine.store)),
+        Location::OciArchive { file, tag } => OciArchive::open_with_scratch(file, run.dir())
             .and_then(|archive| archive.resolve(tag.as_deref(), platform))
             .map_err(|error| Error::from_source(&error))
-            .and_then(|source| from_source(&source, store)),
-        Location::DockerArchive { file, reference } => DockerArchive::open(file)
-            .and_then(|archive| archive.resolve(reference.as_deref()))
-            .map_err(|error| Error::from_source(&error))
-            .and_then(|source| from_source(&source, store)),
-        Location::Store(name) => from_store(name, store),
-        Location::Dir(dir) => from_rootfs(dir, platform, store, options),
-        Location::Tar(file) => from_tar(file, platform, store, options),
+            .and_then(|source| from_source(&source, engine.store)),
+        Location::DockerArchive { file, reference } => {
+            DockerArchive::open_with_scratch(file, run.dir())
+                .and_then(|archive| archive.resolve(reference.as_deref()))
+                .map_err(|error| Error::from_source(&error))
+                .and_then(|source| from_source(&source, engine.store))
+        }
+        Location::Store(name) => from_store(name, engine.store),
+        Location::Dir(dir) => from_rootfs(dir, platform, engine),
+        Location::Tar(file) => from_tar(file, platform, engine),
     };
     let base = opened.map_err(|error| error.context(format!("cannot read `{location}`")))?;
     check_platform(&base.image, platform, location)?;
@@ -100,16 +94,13 @@ fn check_platform(image: &Image, wanted: &Platform, location: &Location) -> Resu
 fn from_registry(
     reference: &Reference,
     platform: &Platform,
-    store: &Store,
+    engine: Engine<'_>,
     run: &Run,
-    options: &Options,
-    runtime: &Runtime,
-    reporter: &Arc<Reporter>,
 ) -> Result<BaseImage> {
-    let registry = &options.registry;
+    let registry = &engine.options.registry;
     let remote =
         |error: crate::registry::RegistryError| Error::from_source(&error).hints(error.hints());
-    runtime.block_on(async {
+    engine.runtime.block_on(async {
         let mut found = registry.fetch_manifest(reference).await.map_err(remote)?;
         let parsed = |bytes: &[u8], media_type: &str| {
             Document::parse(bytes, Some(media_type)).map_err(|error| Error::from_source(&error))
@@ -129,8 +120,8 @@ fn from_registry(
         Image::check_is_image(&manifest).map_err(|error| Error::from_source(&error))?;
         let mut wanted = vec![manifest.config.clone()];
         wanted.extend(manifest.layers.iter().cloned());
-        fetch_blobs(reference, &wanted, store, run, options, reporter).await?;
-        let config = read_document(store, &manifest.config.digest)?;
+        fetch_blobs(reference, &wanted, engine, run).await?;
+        let config = read_document(engine.store, &manifest.config.digest)?;
         let image = Image::new(found.bytes.to_vec(), Some(&found.media_type), config)
             .map_err(|error| Error::from_source(&error))?;
         Ok(BaseImage {
@@ -144,11 +135,15 @@ fn from_registry(
 async fn fetch_blobs(
     reference: &Reference,
     wanted: &[Descriptor],
-    store: &Store,
+    engine: Engine<'_>,
     run: &Run,
-    options: &Options,
-    reporter: &Arc<Reporter>,
 ) -> Result<()> {
+    let Engine {
+        store,
+        options,
+        reporter,
+        ..
+    } = engine;
     use futures_util::{StreamExt as _, TryStreamExt as _};
     let mut missing: Vec<&Descriptor> = Vec::new();
     for blob in wanted {
@@ -248,12 +243,8 @@ fn read_document(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
 }
 
 /// Makes a one-layer image of an unpacked root filesystem.
-fn from_rootfs(
-    dir: &Path,
-    platform: &Platform,
-    store: &Store,
-    options: &Options,
-) -> Result<BaseImage> {
+fn from_rootfs(dir: &Path, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
+    let Engine { store, options, .. } = engine;
     let doing = || format!("reading {}", dir.display());
     let root = Root::open(dir).context(doing)?;
     let blob = store.blobs().writer().context(doing)?;
@@ -270,12 +261,8 @@ fn from_rootfs(
 }
 
 /// Makes a one-layer image of a root filesystem in a tar file.
-fn from_tar(
-    file: &Path,
-    platform: &Platform,
-    store: &Store,
-    options: &Options,
-) -> Result<BaseImage> {
+fn from_tar(file: &Path, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
+    let Engine { store, options, .. } = engine;
     let doing = || format!("reading {}", file.display());
     let input = File::open(file).context(doing)?;
     let mut input = decoder(input).context(doing)?;
@@ -304,13 +291,7 @@ fn finish_base_layer(
 }
 
 /// Unpacks the base into one flattened tree, or finds the tree of an earlier run.
-pub(super) fn unpack(
-    base: &BaseImage,
-    store: &Store,
-    run: &Run,
-    options: &Options,
-    reporter: &Arc<Reporter>,
-) -> Result<PathBuf> {
+pub(super) fn unpack(base: &BaseImage, engine: Engine<'_>, run: &Run) -> Result<PathBuf> {
     let layers: Vec<(Descriptor, Digest)> = base
         .image
         .layers()
@@ -318,17 +299,21 @@ pub(super) fn unpack(
         .cloned()
         .zip(base.image.diff_ids().iter().copied())
         .collect();
-    flatten(&layers, store, run, options, reporter)
+    flatten(&layers, engine, run)
 }
 
 /// Applies `layers` in order into one tree named by their chain ID; an empty list gives an empty tree.
 pub(super) fn flatten(
     layers: &[(Descriptor, Digest)],
-    store: &Store,
+    engine: Engine<'_>,
     run: &Run,
-    options: &Options,
-    reporter: &Arc<Reporter>,
 ) -> Result<PathBuf> {
+    let Engine {
+        store,
+        options,
+        reporter,
+        ..
+    } = engine;
     let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| *diff_id).collect();
     let chain = chain_id(&diff_ids).unwrap_or_else(|| Digest::of(b""));
     if let Some(tree) = store.trusted_tree(&chain) {

@@ -9,37 +9,23 @@ use kfactory_layers::image::{History, Image};
 use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
-use tokio::runtime::Runtime;
 
-use super::{BaseImage, Clock, Options, base};
+use super::{BaseImage, Clock, Engine, base};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
     self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Verified,
 };
 use crate::location::Location;
 use crate::progress::Reporter;
-use crate::store::Store;
 
 /// Gets the binaries that `spec` names.
-pub(super) fn resolve(
-    spec: &FrameworkSpec,
-    arch: Arch,
-    store: &Store,
-    options: &Options,
-    runtime: &Runtime,
-    reporter: &Arc<Reporter>,
-) -> Result<Framework> {
-    let images = Images {
-        store,
-        options,
-        runtime,
-        reporter,
-    };
-    let progress = |event: Event<'_>| show(reporter, event);
+pub(super) fn resolve(spec: &FrameworkSpec, arch: Arch, engine: Engine<'_>) -> Result<Framework> {
+    let images = Images { engine };
+    let progress = |event: Event<'_>| show(engine.reporter, event);
     let context = FrameworkContext {
         images: Some(&images),
         progress: &progress,
-        ..FrameworkContext::new(arch, store.cache_dir("framework")?)
+        ..FrameworkContext::new(arch, engine.store.cache_dir("framework")?)
     };
     framework::resolve(spec, &context).map_err(|error| {
         Error::from_source(&error)
@@ -87,18 +73,12 @@ fn show(reporter: &Arc<Reporter>, event: Event<'_>) {
 /// # Errors
 ///
 /// The binaries cannot be had, or the store cannot be written.
-pub fn image(
-    spec: &str,
-    platform: &Platform,
-    store: &Store,
-    options: &Options,
-    runtime: &Runtime,
-    reporter: &Arc<Reporter>,
-) -> Result<BaseImage> {
+pub fn image(spec: &str, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
     let arch: Arch = platform.architecture.parse().map_err(super::usage)?;
-    let framework = resolve(&spec, arch, store, options, runtime, reporter)?;
+    let framework = resolve(&spec, arch, engine)?;
+    let Engine { store, options, .. } = engine;
     let run = store.start_run()?;
     let tree = run.dir().join("framework");
     std::fs::create_dir(&tree).context(doing)?;
@@ -136,33 +116,16 @@ pub fn image(
 
 /// Reads framework images for [`framework::resolve`].
 struct Images<'a> {
-    store: &'a Store,
-    options: &'a Options,
-    runtime: &'a Runtime,
-    reporter: &'a Arc<Reporter>,
+    engine: Engine<'a>,
 }
 
 impl UnpackImage for Images<'_> {
     fn unpack(&self, reference: &str, arch: Arch) -> Result<PathBuf, BoxError> {
         let location: Location = reference.parse()?;
         let platform = Platform::new("linux", arch.as_str(), None);
-        let run = self.store.start_run()?;
-        let image = base::open(
-            &location,
-            &platform,
-            self.store,
-            &run,
-            self.options,
-            self.runtime,
-            self.reporter,
-        )?;
+        let run = self.engine.store.start_run()?;
+        let image = base::open(&location, &platform, self.engine, &run)?;
         // The tree stays in the store, named by its content.
-        Ok(base::unpack(
-            &image,
-            self.store,
-            &run,
-            self.options,
-            self.reporter,
-        )?)
+        Ok(base::unpack(&image, self.engine, &run)?)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{OnceLock, mpsc};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -18,18 +18,16 @@ use kfactory_layers::manifest::Descriptor;
 use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 use serde_json::json;
-use tokio::runtime::Runtime;
 
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Options, base};
+use super::{BaseImage, Clock, Engine, base};
 use crate::error::{Context as _, Error, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
 use crate::plan::{Facts, LayerUnit, Plan};
-use crate::progress::Reporter;
 use crate::request::Request;
 use crate::step::{Action, Step};
-use crate::store::{Run, StepRecord, Store, boot_id};
+use crate::store::{Run, StepRecord, boot_id};
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
 const CACHE_FORMAT: u32 = 1;
@@ -47,14 +45,11 @@ pub(super) struct MadeLayer {
 /// What the layers of one run share.
 pub(super) struct Builder<'a> {
     pub(super) request: &'a Request,
-    pub(super) options: &'a Options,
-    pub(super) store: &'a Store,
+    pub(super) engine: Engine<'a>,
     pub(super) run: &'a Run,
     pub(super) clock: &'a Clock,
     pub(super) compression: Compression,
     pub(super) framework: &'a framework::FrameworkSpec,
-    pub(super) runtime: &'a Runtime,
-    pub(super) reporter: &'a Arc<Reporter>,
     pub(super) outputs: &'a Outputs<'a>,
 }
 
@@ -101,7 +96,7 @@ impl Builder<'_> {
             }
             let (cached, keys) = self.cached_prefix(plan, base, &resolve)?;
             for layer in &cached {
-                self.reporter.cached(&layer.name);
+                self.engine.reporter.cached(&layer.name);
                 self.outputs.layer(&layer.info);
             }
             let mut pending: Vec<Pending<'_>> =
@@ -143,7 +138,7 @@ impl Builder<'_> {
         for (index, unit) in plan.layers.iter().enumerate().skip(cached.len()) {
             key = self.key(&key, plan, unit, base, env.framework)?;
             let changes = self.run_unit(env, plan, unit, index, &lowers)?;
-            let upper = self.store.changes(&changes);
+            let upper = self.engine.store.changes(&changes);
             let finished = Finished {
                 name: unit.name.clone(),
                 key,
@@ -169,11 +164,11 @@ impl Builder<'_> {
         above: &mpsc::Sender<Digest>,
     ) -> Result<MadeLayer> {
         let start = Instant::now();
-        let upper = self.store.changes(&layer.changes);
+        let upper = self.engine.store.changes(&layer.changes);
         let info = self
             .capture(&upper, &layer.lowers)
             .map_err(|error| error.context(format!("capturing layer `{}`", layer.name)))?;
-        self.reporter.layer_done(
+        self.engine.reporter.layer_done(
             &layer.name,
             info.uncompressed_size,
             info.size,
@@ -198,7 +193,7 @@ impl Builder<'_> {
             blobs: [(self.compression.to_string(), made.info.clone())].into(),
             boot: boot_id(),
         };
-        self.store.put_step(&layer.key, &record)?;
+        self.engine.store.put_step(&layer.key, &record)?;
         let _ = above.send(extend(parent, made.info.diff_id));
         Ok(made)
     }
@@ -257,12 +252,13 @@ impl Builder<'_> {
         let (mut layers, mut keys) = (Vec::new(), Vec::new());
         let mut chain = base_chain(base);
         let mut key = chain;
-        if self.options.no_cache {
+        if self.engine.options.no_cache {
             return Ok((layers, keys));
         }
         for unit in &plan.layers {
             key = self.key(&key, plan, unit, base, framework)?;
             let record = self
+                .engine
                 .store
                 .step(&key)
                 .filter(|record| record.parent == chain);
@@ -295,9 +291,10 @@ impl Builder<'_> {
         let mut lowers = vec![tree.to_owned()];
         for key in keys {
             let changes = self
+                .engine
                 .store
                 .step(key)
-                .and_then(|record| self.store.trusted_changes(&record));
+                .and_then(|record| self.engine.store.trusted_changes(&record));
             match changes {
                 Some(changes) => lowers.insert(0, changes),
                 None => return self.rebuilt_stack(base, cached),
@@ -320,7 +317,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|layer| (layer.info.descriptor(), layer.info.diff_id)),
         );
-        let tree = base::flatten(&layers, self.store, self.run, self.options, self.reporter)?;
+        let tree = base::flatten(&layers, self.engine, self.run)?;
         Ok(vec![tree])
     }
 
@@ -344,15 +341,15 @@ impl Builder<'_> {
             facts,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
             framework,
-            package_cache: self.store.cache_dir(&cache)?,
+            package_cache: self.engine.store.cache_dir(&cache)?,
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),
             later_packages: later_packages(plan),
             packages: exec::PackageSession::default(),
-            jobs: self.options.jobs,
-            reporter: self.reporter,
-            cancel: self.options.cancel.clone(),
+            jobs: self.engine.options.jobs,
+            reporter: self.engine.reporter,
+            cancel: self.engine.options.cancel.clone(),
         })
     }
 
@@ -366,7 +363,7 @@ impl Builder<'_> {
         lowers: &[PathBuf],
     ) -> Result<String> {
         let id = self.run.changes_id(index);
-        let upper = self.store.changes(&id);
+        let upper = self.engine.store.changes(&id);
         let work = self.run.dir().join(format!("work-{index}"));
         let mounted = self.run.dir().join("root");
         for dir in [&upper, &work, &mounted] {
@@ -396,9 +393,9 @@ impl Builder<'_> {
     /// Writes the changes as a layer blob: one pass from the tree to both digests and the file.
     fn capture(&self, upper: &Path, lowers: &[PathBuf]) -> Result<LayerInfo> {
         let doing = || format!("writing the changes in {}", upper.display());
-        let blob = self.store.blobs().writer().context(doing)?;
+        let blob = self.engine.store.blobs().writer().context(doing)?;
         let mut writer =
-            LayerWriter::new(blob, self.compression, self.options.jobs).context(doing)?;
+            LayerWriter::new(blob, self.compression, self.engine.options.jobs).context(doing)?;
         let options = CaptureOptions {
             clamp_mtime: self.clock.clamp(),
             ..CaptureOptions::default()
@@ -410,14 +407,7 @@ impl Builder<'_> {
     }
 
     fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
-        super::framework::resolve(
-            self.framework,
-            facts.arch,
-            self.store,
-            self.options,
-            self.runtime,
-            self.reporter,
-        )
+        super::framework::resolve(self.framework, facts.arch, self.engine)
     }
 }
 

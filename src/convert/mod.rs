@@ -51,6 +51,19 @@ pub struct Options {
     pub cancel: CancelToken,
 }
 
+/// What every part of a run works with.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// How the run is carried out.
+    pub options: &'a Options,
+    /// Where network tasks run.
+    pub runtime: &'a tokio::runtime::Runtime,
+    /// Shows what happens.
+    pub reporter: &'a Arc<Reporter>,
+}
+
 /// What a conversion made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Converted {
@@ -91,23 +104,21 @@ pub fn convert(
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
     let run = store.start_run()?;
-
-    let push_rights =
-        preflight::start_push_checks(runtime, &options.registry, &checked.destinations);
-    let base = base::open(
-        &checked.base,
-        &platform,
-        &store,
-        &run,
+    let engine = Engine {
+        store: &store,
         options,
         runtime,
         reporter,
-    )?;
+    };
+
+    let push_rights =
+        preflight::start_push_checks(runtime, &options.registry, &checked.destinations);
+    let base = base::open(&checked.base, &platform, engine, &run)?;
     push_rights.wait(runtime)?;
-    let outputs = outputs::Outputs::new(&checked.destinations, options, &store, runtime, reporter);
+    let outputs = outputs::Outputs::new(&checked.destinations, engine);
     outputs.base_layers(&base);
 
-    let tree = base::unpack(&base, &store, &run, options, reporter)?;
+    let tree = base::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
     let plan = plan::plan(&facts, request, &checked.version)?;
     reporter.note(&format!(
@@ -119,14 +130,11 @@ pub fn convert(
 
     let made = layers::Builder {
         request,
-        options,
-        store: &store,
+        engine,
         run: &run,
         clock: &clock,
         compression,
         framework: &framework_spec,
-        runtime,
-        reporter,
         outputs: &outputs,
     }
     .build(&plan, &facts, &base, &tree)?;
@@ -271,16 +279,9 @@ fn plain(base: &str) -> String {
 /// # Errors
 ///
 /// As for pulling: unknown references, refused credentials, damaged blobs.
-pub fn fetch(
-    location: &Location,
-    platform: &Platform,
-    store: &Store,
-    options: &Options,
-    runtime: &tokio::runtime::Runtime,
-    reporter: &Arc<Reporter>,
-) -> Result<BaseImage> {
-    let run = store.start_run()?;
-    base::open(location, platform, store, &run, options, runtime, reporter)
+pub fn fetch(location: &Location, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
+    let run = engine.store.start_run()?;
+    base::open(location, platform, engine, &run)
 }
 
 /// Writes `image`, whose blobs are in the store, to every destination.
@@ -288,16 +289,10 @@ pub fn fetch(
 /// # Errors
 ///
 /// The first destination that refuses it.
-pub fn write(
-    base: &BaseImage,
-    destinations: &[Location],
-    store: &Store,
-    options: &Options,
-    runtime: &tokio::runtime::Runtime,
-    reporter: &Arc<Reporter>,
-) -> Result<()> {
-    preflight::start_push_checks(runtime, &options.registry, destinations).wait(runtime)?;
-    let outputs = outputs::Outputs::new(destinations, options, store, runtime, reporter);
+pub fn write(base: &BaseImage, destinations: &[Location], engine: Engine<'_>) -> Result<()> {
+    preflight::start_push_checks(engine.runtime, &engine.options.registry, destinations)
+        .wait(engine.runtime)?;
+    let outputs = outputs::Outputs::new(destinations, engine);
     outputs.base_layers(base);
     outputs
         .finish_unrecorded(&base.image)

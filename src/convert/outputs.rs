@@ -1,6 +1,6 @@
 //! Destinations: layers are uploaded as soon as they are whole, the manifest goes last.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
 use kfactory_layers::digest::Digest;
@@ -8,44 +8,30 @@ use kfactory_layers::image::Image;
 use kfactory_layers::layer::LayerInfo;
 use kfactory_layers::layout::Layout;
 use kfactory_layers::manifest::Descriptor;
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use super::{BaseImage, Options};
+use super::{BaseImage, Engine};
 use crate::error::{Context as _, Error, Result};
 use crate::location::Location;
-use crate::progress::Reporter;
 use crate::registry::Reference;
-use crate::store::{ImageRecord, Store};
+use crate::store::ImageRecord;
 
 /// Every destination of a run, and the uploads under way.
 #[derive(Debug)]
 pub(super) struct Outputs<'a> {
     destinations: &'a [Location],
-    options: &'a Options,
-    store: &'a Store,
-    runtime: &'a Runtime,
-    reporter: &'a Arc<Reporter>,
+    engine: Engine<'a>,
     permits: std::sync::Arc<tokio::sync::Semaphore>,
     uploads: Mutex<Vec<JoinHandle<Result<()>>>>,
 }
 
 impl<'a> Outputs<'a> {
     /// Prepares the destinations; nothing is sent yet.
-    pub(super) fn new(
-        destinations: &'a [Location],
-        options: &'a Options,
-        store: &'a Store,
-        runtime: &'a Runtime,
-        reporter: &'a Arc<Reporter>,
-    ) -> Self {
-        let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(options.jobs.max(1)));
+    pub(super) fn new(destinations: &'a [Location], engine: Engine<'a>) -> Self {
+        let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(engine.options.jobs.max(1)));
         Self {
             destinations,
-            options,
-            store,
-            runtime,
-            reporter,
+            engine,
             permits,
             uploads: Mutex::new(Vec::new()),
         }
@@ -68,12 +54,12 @@ impl<'a> Outputs<'a> {
             let Location::Registry(reference) = destination.clone() else {
                 continue;
             };
-            let registry = self.options.registry.clone();
-            let path = self.store.blobs().path(&digest);
+            let registry = self.engine.options.registry.clone();
+            let path = self.engine.store.blobs().path(&digest);
             let mount_from = mount_from.clone();
             let permits = self.permits.clone();
-            let transfer = self.reporter.transfer("push", &short(&digest), size);
-            let task = self.runtime.spawn(async move {
+            let transfer = self.engine.reporter.transfer("push", &short(&digest), size);
+            let task = self.engine.runtime.spawn(async move {
                 let _permit = permits
                     .acquire_owned()
                     .await
@@ -106,7 +92,7 @@ impl<'a> Outputs<'a> {
     /// The first upload or destination that fails; no tag has been moved at a destination that failed.
     pub(super) fn finish(&self, image: &Image, store_name: &str) -> Result<()> {
         self.keep(image)?;
-        self.store.put_image(
+        self.engine.store.put_image(
             store_name,
             &ImageRecord {
                 manifest: image.manifest_digest(),
@@ -124,7 +110,8 @@ impl<'a> Outputs<'a> {
 
     fn keep(&self, image: &Image) -> Result<()> {
         for bytes in [image.config_bytes(), image.manifest_bytes()] {
-            self.store
+            self.engine
+                .store
                 .blobs()
                 .put(bytes)
                 .context(|| "writing the image into the store".into())?;
@@ -136,7 +123,7 @@ impl<'a> Outputs<'a> {
         let config = image.manifest().config.clone();
         self.send(config.digest, config.size, None);
         let uploads = std::mem::take(&mut *self.uploads.lock().expect("no panic while held"));
-        self.runtime.block_on(async {
+        self.engine.runtime.block_on(async {
             for upload in uploads {
                 upload.await.map_err(|error| {
                     Error::internal(format!("an upload ended early: {error}"))
@@ -154,8 +141,9 @@ impl<'a> Outputs<'a> {
     fn write_one(&self, destination: &Location, image: &Image) -> Result<()> {
         match destination {
             Location::Registry(reference) => self
+                .engine
                 .runtime
-                .block_on(self.options.registry.push_manifest(
+                .block_on(self.engine.options.registry.push_manifest(
                     reference,
                     image.manifest_bytes().to_vec(),
                     image.manifest().media_type(),
@@ -164,7 +152,7 @@ impl<'a> Outputs<'a> {
                 .map_err(|error| Error::from_source(&error).hints(error.hints())),
             Location::Layout { dir, tag } => {
                 let layout = Layout::ensure(dir).map_err(|error| Error::from_source(&error))?;
-                let store = self.store.blobs();
+                let store = self.engine.store.blobs();
                 for blob in blobs_of(image) {
                     layout
                         .blobs()
@@ -177,15 +165,15 @@ impl<'a> Outputs<'a> {
                     .map_err(|error| Error::from_source(&error))
             }
             Location::OciArchive { file, tag } => {
-                OciArchive::write(file, image, tag.as_deref(), self.store.blobs())
+                OciArchive::write(file, image, tag.as_deref(), self.engine.store.blobs())
                     .map_err(|error| Error::from_source(&error))
             }
             Location::DockerArchive { file, reference } => {
                 let tags: Vec<&str> = reference.iter().map(String::as_str).collect();
-                DockerArchive::write(file, image, &tags, self.store.blobs())
+                DockerArchive::write(file, image, &tags, self.engine.store.blobs())
                     .map_err(|error| Error::from_source(&error))
             }
-            Location::Store(name) => self.store.put_image(
+            Location::Store(name) => self.engine.store.put_image(
                 name,
                 &ImageRecord {
                     manifest: image.manifest_digest(),
