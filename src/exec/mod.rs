@@ -210,12 +210,14 @@ impl Environment<'_> {
             let line = kfactory_sandbox::printable(line);
             self.reporter.step_output(step, &line);
             lines.push(line);
-        })
-        .map_err(|error| Error::from_source(&error).hints(error.hints()))
-        .map_err(|error| error.context(format!("running `{}`", argv.join(" "))))?;
+        });
+        // A stopped command is no failure of the sandbox: what the user did comes first.
+        self.check_cancelled()?;
+        let outcome = outcome
+            .map_err(|error| Error::from_source(&error).hints(error.hints()))
+            .map_err(|error| error.context(format!("running `{}`", argv.join(" "))))?;
         self.reporter
             .command_done(step, &argv.join(" "), start.elapsed());
-        self.check_cancelled()?;
         match outcome.status {
             Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
             status => Err(
