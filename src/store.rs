@@ -253,11 +253,17 @@ impl Store {
         let name = made.file_name().unwrap_or_default().to_string_lossy();
         let dir = runs.join(name.trim_start_matches('.'));
         fs::rename(&made, &dir).context(|| "naming the run's directory".into())?;
-        Ok(Run { dir, _lock: lock })
+        Ok(Run {
+            store: self.dir.clone(),
+            dir,
+            _lock: lock,
+        })
     }
 
     /// Removes what dead runs left: their directories, and changes that no record names.
     fn sweep(&self) {
+        // Listed first: whatever a run makes from now on belongs to one that is found alive below, or recorded by then.
+        let changes = entries(&self.dir.join("changes"));
         let mut live = Vec::new();
         for (name, path) in entries(&self.dir.join("runs")) {
             let dead = if name.starts_with('.') {
@@ -272,12 +278,8 @@ impl Store {
                 live.push(name);
             }
         }
-        let named: Vec<String> = self
-            .steps()
-            .into_iter()
-            .map(|(_, record)| record.changes)
-            .collect();
-        for (name, path) in entries(&self.dir.join("changes")) {
+        let named = named_changes(&self.dir);
+        for (name, path) in changes {
             let owner_lives = live.iter().any(|run| name.starts_with(&format!("{run}.")));
             if !owner_lives && !named.contains(&name) {
                 remove_tree(&path);
@@ -324,9 +326,11 @@ impl Store {
     }
 }
 
-/// The working directory of one run; removed when dropped.
+/// The working directory of one run; removed when dropped, with the changes that no record took over.
 #[derive(Debug)]
 pub struct Run {
+    /// The store's directory.
+    store: PathBuf,
     dir: PathBuf,
     _lock: File,
 }
@@ -346,8 +350,26 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        let own = format!("{name}.");
+        let named = named_changes(&self.store);
+        for (name, path) in entries(&self.store.join("changes")) {
+            if name.starts_with(&own) && !named.contains(&name) {
+                remove_tree(&path);
+            }
+        }
         remove_tree(&self.dir);
     }
+}
+
+/// Returns the names of the changes directories that the step records of the store at `store` have taken over.
+fn named_changes(store: &Path) -> Vec<String> {
+    let records = entries(&store.join("steps")).into_iter();
+    let parsed = records.filter_map(|(_, path)| fs::read(path).ok());
+    parsed
+        .filter_map(|bytes| serde_json::from_slice::<StepRecord>(&bytes).ok())
+        .map(|record| record.changes)
+        .collect()
 }
 
 /// Returns an identifier that changes with every boot of the machine.
@@ -427,6 +449,19 @@ mod tests {
         drop(store);
         let store = Store::open(dir.path(), Access::Shared).unwrap();
         assert!(!store.changes(&id).exists());
+    }
+
+    #[test]
+    fn a_run_that_ends_takes_its_unrecorded_changes_with_it() {
+        let (_dir, store) = store();
+        let (ending, other) = (store.start_run().unwrap(), store.start_run().unwrap());
+        let (left, kept) = (ending.changes_id(0), other.changes_id(0));
+        for id in [&left, &kept] {
+            fs::create_dir_all(store.changes(id)).unwrap();
+        }
+        drop(ending);
+        assert!(!store.changes(&left).exists());
+        assert!(store.changes(&kept).is_dir(), "another run's");
     }
 
     #[test]
