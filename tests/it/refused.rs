@@ -578,6 +578,9 @@ fn a_failing_command_is_shown_with_its_step_and_last_lines_and_what_was_done_is_
             .fail(3)
     };
     let first = again();
+    let layers = fs::read_dir(store.join("changes")).expect("there").count();
+    let records = fs::read_dir(store.join("steps")).expect("there").count();
+    assert_eq!(layers, records, "the changes of the failed step were kept");
     first.tells(&[
         "error: cannot finish step `initrd`",
         "`depmod -a 6.1.0-9-amd64` exited with status 7",

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use super::user::is_root;
+
 /// An unpacked root filesystem.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -87,25 +89,23 @@ impl Tree {
         names
     }
 
-    /// Returns every path in the tree, relative, with its metadata.
+    /// Returns every path in the tree, relative, with its metadata; what a plain user may not look into is left out.
     pub(crate) fn walk(&self) -> Vec<(PathBuf, fs::Metadata)> {
-        let entries = walkdir::WalkDir::new(&self.dir)
+        let mut out = Vec::new();
+        for entry in walkdir::WalkDir::new(&self.dir)
             .min_depth(1)
             .sort_by_file_name()
-            .into_iter();
-        let entries = entries.map(|entry| entry.expect("the tree can be read"));
-        entries
-            .map(|entry| {
-                (
-                    entry
-                        .path()
-                        .strip_prefix(&self.dir)
-                        .expect("below")
-                        .to_owned(),
-                    entry.metadata().expect("there"),
-                )
-            })
-            .collect()
+        {
+            let found = entry.and_then(|entry| Ok((entry.path().to_owned(), entry.metadata()?)));
+            match found {
+                Ok((path, metadata)) => out.push((
+                    path.strip_prefix(&self.dir).expect("below").to_owned(),
+                    metadata,
+                )),
+                Err(error) => assert!(!is_root(), "the tree can be read: {error}"),
+            }
+        }
+        out
     }
 
     /// Returns every symbolic link below `dir`, relative to the root, with its target.
