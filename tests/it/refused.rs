@@ -367,7 +367,8 @@ fn damaged_layout(name: &str, damage: impl Fn(&mut Vec<u8>)) -> (String, String)
 
 #[test]
 fn a_blob_that_does_not_match_its_digest_or_size_is_refused_and_not_kept() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 3] = [
         ("flipped", |bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
