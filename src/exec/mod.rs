@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kfactory_layers::root::Root;
+use kfactory_sandbox::launch::LaunchError;
 use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
 use kfactory_sandbox::{CancelToken, Status, launch};
 
@@ -211,8 +212,12 @@ impl Environment<'_> {
             self.reporter.step_output(step, &line);
             lines.push(line);
         })
-        .map_err(|error| Error::from_source(&error).hints(error.hints()))
-        .map_err(|error| error.context(format!("running `{}`", argv.join(" "))))?;
+        .map_err(|error| match error {
+            LaunchError::Cancelled => Error::new(Kind::Interrupted, "stopped by the user"),
+            error => Error::from_source(&error)
+                .hints(error.hints())
+                .context(format!("running `{}`", argv.join(" "))),
+        })?;
         self.reporter
             .command_done(step, &argv.join(" "), start.elapsed());
         self.check_cancelled()?;
