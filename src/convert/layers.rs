@@ -32,7 +32,7 @@ use crate::step::{Action, Step};
 use crate::store::{Run, StepRecord, Store, boot_id, remove_tree};
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 1;
+const CACHE_FORMAT: u32 = 2;
 
 /// A layer of the result.
 #[derive(Debug, Clone)]
