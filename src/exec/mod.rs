@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kfactory_layers::root::Root;
+use kfactory_sandbox::launch::LaunchError;
 use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
 use kfactory_sandbox::{CancelToken, Status, launch};
 
@@ -249,7 +250,9 @@ impl Environment<'_> {
             target: "/var/tmp".into(),
             read_only: false,
         });
-        if network {
+        // Without a network too: package scripts make these files where they are missing, and `--network` must not decide whether
+        // the image has them.
+        if options.network {
             for name in ["/etc/resolv.conf", "/etc/hosts"] {
                 if let Ok(content) = std::fs::read(name) {
                     spec.mounts.push(Mount::File {
