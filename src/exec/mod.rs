@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kfactory_layers::root::Root;
-use kfactory_sandbox::launch::LaunchError;
 use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
 use kfactory_sandbox::{CancelToken, Status, launch};
 
