@@ -179,10 +179,11 @@ impl Reporter {
     }
 
     fn say(&self, text: &str) {
+        let text = printable_text(text);
         match self.mode {
             Mode::None => {}
             Mode::Auto => {
-                let _ = self.bars.println(text);
+                let _ = self.bars.println(&text);
             }
             _ => {
                 let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -257,6 +258,19 @@ fn printable(line: &str) -> String {
         .collect()
 }
 
+/// As [`printable`], for text of several lines: line ends stay.
+pub fn printable_text(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' && c != '\n' {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
 /// Writes a size with a binary unit: `12.3 MiB`.
 pub fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -286,5 +300,6 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(printable("a\u{1b}[31mb"), "a [31mb");
+        assert_eq!(printable_text("a\u{9b}31m\r\n\tb\u{7}"), "a 31m \n\tb ");
     }
 }

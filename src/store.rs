@@ -190,6 +190,15 @@ impl Store {
             remove_tree(made);
             return Ok(tree);
         }
+        // One at a time: between its rename and its mark, a tree of another run would be taken for a broken one.
+        let lock = File::create(self.dir.join("trees/lock"))
+            .context(|| "opening the lock of the unpacked bases".into())?;
+        lock.lock()
+            .context(|| "locking the unpacked bases".into())?;
+        if let Some(tree) = self.trusted_tree(chain) {
+            remove_tree(made);
+            return Ok(tree);
+        }
         let tree = self.tree(chain);
         remove_tree(&tree);
         fs::rename(made, &tree)
@@ -262,29 +271,37 @@ impl Store {
 
     /// Removes what dead runs left: their directories, and changes that no record names.
     fn sweep(&self) {
-        // Listed first: whatever a run makes from now on belongs to one that is found alive below, or recorded by then.
+        // Listed first: what a run makes that starts from now on is none of our business.
         let changes = entries(&self.dir.join("changes"));
-        let mut live = Vec::new();
+        let (mut dead, mut others_live) = (Vec::new(), false);
         for (name, path) in entries(&self.dir.join("runs")) {
-            let dead = if name.starts_with('.') {
+            let lock = File::open(path.join("lock"));
+            let is_dead = match lock {
                 // One that is being made this moment has no name yet.
-                is_older_than_a_minute(&path)
-            } else {
-                File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
+                Ok(lock) if !name.starts_with('.') => lock.try_lock().is_ok(),
+                // Without a lock it is being made, or its removal was cut short.
+                _ => is_older_than_a_minute(&path),
             };
-            if dead {
-                remove_tree(&path);
+            if is_dead {
+                dead.push(path);
             } else {
-                live.push(name);
+                others_live = true;
             }
         }
         let named = named_changes(&self.dir);
-        for (name, path) in changes {
-            let owner_lives = live.iter().any(|run| name.starts_with(&format!("{run}.")));
-            if !owner_lives && !named.contains(&name) {
-                remove_tree(&path);
+        for path in dead {
+            remove_tree(&path);
+        }
+        // A live run may stand on changes whose record another run has replaced since.
+        if !others_live {
+            for (name, path) in changes {
+                if !named.contains(&name) {
+                    remove_tree(&path);
+                }
             }
         }
+        // A file that cannot be removed is tried again by the next run.
+        let _ = self.blobs.remove_abandoned();
     }
 
     fn step_path(&self, key: &Digest) -> PathBuf {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
 use kfactory_layers::compress::decoder;
+use kfactory_layers::digest::HashingReader;
 use kfactory_layers::image::Image;
 use kfactory_layers::root::Root;
 use kfactory_layers::source::verified;
@@ -66,7 +67,7 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
         ..ApplyOptions::default()
     };
     let total = image.layers().len();
-    for (index, layer) in image.layers().iter().enumerate() {
+    for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
         let doing = || {
             format!(
                 "unpacking layer {} of {total} ({})",
@@ -75,8 +76,18 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
             )
         };
         let blob = File::open(store.blobs().path(&layer.digest)).context(doing)?;
-        let changeset = decoder(verified(blob, layer)).context(doing)?;
-        let applied = apply(&root, changeset, &options).context(doing)?;
+        let mut changeset = HashingReader::new(decoder(verified(blob, layer)).context(doing)?);
+        let applied = apply(&root, &mut changeset, &options).context(doing)?;
+        // What follows the archive's end counts too, or the digests would not be checked.
+        std::io::copy(&mut changeset, &mut std::io::sink()).context(doing)?;
+        let (_, found, _) = changeset.finish();
+        if found != *diff_id {
+            return Err(Error::user(format!(
+                "the config promises diff ID {diff_id}, the layer unpacks to {found}"
+            ))
+            .context(doing())
+            .hint("the image is damaged or was tampered with: pull it from another place"));
+        }
         done.entries += applied.entries;
         done.bytes += applied.bytes;
         done.not_applied += applied.ledger.len();

@@ -153,6 +153,8 @@ pub(crate) fn inherit_only(command: &mut Command, fds: Vec<RawFd>) {
     let hook = move || {
         // What this program blocks or not is nothing a command should see.
         set_blocked(&empty_set());
+        // Files that a command makes get the modes it asks for, whatever the caller's shell takes away.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         // May be forbidden outside a stage, where there is nothing to hide either.
         let _ = rustix::thread::set_thread_groups(&[]);
         close_others_on_exec()?;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
-use crate::progress::Mode;
+use crate::progress::{Mode, printable_text};
 use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
 /// Turns any base image into a Kairos-ready OCI image: rootless, daemonless, straight on OCI layers.
@@ -288,15 +288,19 @@ fn report(error: &Error, mode: Mode) -> i32 {
     let mut stderr = std::io::stderr().lock();
     let _ = match mode {
         Mode::Json => writeln!(stderr, "{}", error.render_json()),
-        _ => write!(stderr, "{}", error.render_text()),
+        _ => write!(stderr, "{}", printable_text(&error.render_text())),
     };
     error.kind().exit_code()
 }
 
 /// Writes to standard output; a reader that has gone away is no error.
+///
+/// Words of an image (its name, its history) may hold control characters; none reaches the terminal.
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out
+        .write_all(printable_text(text).as_bytes())
+        .and_then(|()| out.flush());
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<i32> {

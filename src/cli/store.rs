@@ -137,14 +137,17 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Removes what `dir` holds: files first, because a tree counts as whole as long as the file beside it says so.
 fn empty(dir: &Path) {
-    for name in names(dir) {
-        let path = dir.join(name);
-        if path.is_dir() {
-            remove_tree(&path);
-        } else {
-            let _ = fs::remove_file(path);
-        }
+    let (trees, files): (Vec<_>, Vec<_>) = names(dir)
+        .into_iter()
+        .map(|name| dir.join(name))
+        .partition(|path| path.is_dir() && !path.is_symlink());
+    for path in files {
+        let _ = fs::remove_file(path);
+    }
+    for path in trees {
+        remove_tree(&path);
     }
 }
 

@@ -27,10 +27,10 @@ use crate::framework::{self, Framework};
 use crate::plan::{Facts, LayerUnit, Plan};
 use crate::request::Request;
 use crate::step::{Action, Step};
-use crate::store::{Run, StepRecord, boot_id};
+use crate::store::{Run, StepRecord, boot_id, remove_tree};
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 1;
+const CACHE_FORMAT: u32 = 2;
 
 /// A layer of the result.
 #[derive(Debug, Clone)]
@@ -102,6 +102,10 @@ impl Builder<'_> {
             let mut pending: Vec<Pending<'_>> =
                 cached.iter().cloned().map(Pending::Ready).collect();
             let outcome = if cached.len() < plan.layers.len() {
+                if needed && self.framework.is_local() {
+                    // At hand or not, and known at once: better than after minutes of installing packages.
+                    resolve()?;
+                }
                 let env = self.environment(plan, facts, base, &resolve)?;
                 let lowers = self.stack_below(base, tree, &cached, &keys)?;
                 self.run_rest(scope, &env, plan, base, &cached, lowers, &mut pending)
@@ -364,13 +368,30 @@ impl Builder<'_> {
     ) -> Result<String> {
         let id = self.run.changes_id(index);
         let upper = self.engine.store.changes(&id);
+        let outcome = self.run_steps(env, plan, unit, index, lowers, &upper);
+        if outcome.is_err() {
+            remove_tree(&upper);
+        }
+        outcome.map(|()| id)
+    }
+
+    /// Runs the steps of one layer so that their changes end in `upper`.
+    fn run_steps(
+        &self,
+        env: &Environment<'_>,
+        plan: &Plan,
+        unit: &LayerUnit,
+        index: usize,
+        lowers: &[PathBuf],
+        upper: &Path,
+    ) -> Result<()> {
         let work = self.run.dir().join(format!("work-{index}"));
         let mounted = self.run.dir().join("root");
-        for dir in [&upper, &work, &mounted] {
+        for dir in [upper, &work, &mounted] {
             fs::create_dir_all(dir).context(|| format!("creating {}", dir.display()))?;
         }
-        copy_root_metadata(&lowers[0], &upper)?;
-        let mount = OverlayMount::mount(lowers, &upper, &work, &mounted)
+        copy_root_metadata(&lowers[0], upper)?;
+        let mount = OverlayMount::mount(lowers, upper, &work, &mounted)
             .map_err(|error| Error::from_source(&error).hints(error.hints()))?;
         let target = Target {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
@@ -385,9 +406,7 @@ impl Builder<'_> {
         mount
             .unmount()
             .map_err(|error| Error::from_source(&error))?;
-        exec::prune(&upper)
-            .map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))?;
-        Ok(id)
+        exec::prune(upper).map_err(|error| error.context(format!("tidying layer `{}`", unit.name)))
     }
 
     /// Writes the changes as a layer blob: one pass from the tree to both digests and the file.

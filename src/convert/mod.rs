@@ -248,6 +248,7 @@ fn finish_image(
 
 fn store_name(checked: &CheckedRequest) -> String {
     match checked.destinations.first() {
+        Some(Location::Store(name)) => name.clone(),
         Some(destination) => destination.to_string(),
         None => format!(
             "{}-kairos:{}",

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use kfactory_layers::archive::DockerArchive;
+use kfactory_layers::layout::{self, Layout};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::progress::bytes_text;
 use crate::registry::Registry;
@@ -58,8 +60,17 @@ fn space(dir: &Path, needed: u64) -> Result<()> {
 }
 
 fn local_destination(destination: &Location) -> Result<()> {
+    destination_name(destination)?;
     let dir = match destination {
         Location::Layout { dir, .. } => {
+            let is_empty =
+                std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+            if !is_empty {
+                Layout::open(dir).map_err(|error| {
+                    Error::from_source(&error)
+                        .hint("write into a new directory, or one that holds an OCI layout")
+                })?;
+            }
             std::fs::create_dir_all(dir).context(|| format!("creating {}", dir.display()))?;
             dir.clone()
         }
@@ -77,6 +88,23 @@ fn local_destination(destination: &Location) -> Result<()> {
     tempfile::tempfile_in(&dir)
         .map(|_| ())
         .context(|| format!("writing into {}", dir.display()))
+}
+
+/// Checks the name that the image gets inside its layout or archive.
+fn destination_name(destination: &Location) -> Result<()> {
+    let checked = match destination {
+        Location::Layout { tag: Some(tag), .. } | Location::OciArchive { tag: Some(tag), .. } => {
+            layout::check_name(tag)
+                .map(|_| ())
+                .map_err(|error| Error::from_source(&error))
+        }
+        Location::DockerArchive {
+            reference: Some(reference),
+            ..
+        } => DockerArchive::check_tag(reference).map_err(|error| Error::from_source(&error)),
+        _ => Ok(()),
+    };
+    checked.map_err(|error| error.kind_is(Kind::Usage))
 }
 
 /// Push checks under way in the background.

@@ -178,7 +178,7 @@ impl<'a> Apt<'a> {
         Ok(())
     }
 
-    /// Returns what installing `names` needs and this run does not have yet; what the cache has is linked into place.
+    /// Returns what installing `names` needs and this run does not have yet; what the cache has is copied into place.
     fn missing(&self, names: &[&str]) -> Result<Vec<PackageUri>> {
         if names.is_empty() {
             return Ok(Vec::new());
@@ -192,7 +192,7 @@ impl<'a> Apt<'a> {
         let (archives, cache) = (self.dir.join("archives"), self.cache.join("archives"));
         Ok(uris
             .into_iter()
-            .filter(|uri| !download::link_cached(uri, &cache, &archives))
+            .filter(|uri| !download::take_cached(uri, &cache, &archives))
             .collect())
     }
 

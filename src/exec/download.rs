@@ -1,8 +1,10 @@
 //! Fetches package archives in parallel into the shared cache, each checked against the hash that apt names for it.
 //!
-//! The cache names archives by hash; a run links them under the names apt expects.
+//! The cache names archives by hash; a run copies them under the names apt expects.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -15,21 +17,71 @@ use crate::error::{Context as _, Error, Result};
 /// Connections at a time: mirrors answer one request in a round trip, so several hide it; more are impolite.
 const CONNECTIONS: usize = 8;
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// Bytes that are hashed and copied at a time.
+const COPY_BYTES: usize = 1 << 20;
 /// A mirror that sends nothing for this long is left to apt, which may know another.
 const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Links an archive that the cache has under its name for apt; returns whether it is in place now.
-pub(super) fn link_cached(uri: &PackageUri, cache: &Path, archives: &Path) -> bool {
+/// Copies an archive that the cache has under its name for apt; returns whether it is in place now.
+///
+/// A copy, and checked again: the command in the sandbox may write to what it gets, and apt itself looks only at the size of an
+/// archive that is there already. A damaged one is removed, to be fetched anew.
+pub(super) fn take_cached(uri: &PackageUri, cache: &Path, archives: &Path) -> bool {
     let Some(cached) = cached_path(uri, cache) else {
         return false;
     };
-    let whole = fs::metadata(&cached).is_ok_and(|metadata| metadata.len() == uri.size_bytes);
     let place = archives.join(&uri.filename);
-    whole
-        && (place.exists()
-            || fs::hard_link(&cached, &place)
-                .or_else(|_| fs::copy(&cached, &place).map(|_| ()))
-                .is_ok())
+    if place.exists() {
+        return true;
+    }
+    match copy_checked(uri, &cached, &place, archives) {
+        Ok(true) => true,
+        Ok(false) => {
+            let _ = fs::remove_file(&cached);
+            false
+        }
+        // Not there, or no room: apt tries by itself.
+        Err(_) => false,
+    }
+}
+
+/// Copies `cached` to `place` unless its bytes are not those of `uri`; returns whether they are.
+fn copy_checked(
+    uri: &PackageUri,
+    cached: &Path,
+    place: &Path,
+    archives: &Path,
+) -> std::io::Result<bool> {
+    let mut from = fs::File::open(cached)?.take(uri.size_bytes.saturating_add(1));
+    let mut partial = tempfile::Builder::new()
+        .prefix(".")
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(archives)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut size = 0;
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        partial.write_all(&buffer[..count])?;
+        size += count as u64;
+    }
+    if size != uri.size_bytes || uri.hash != PackageHash::Sha256(hex(hasher)) {
+        return Ok(false);
+    }
+    partial.persist(place).map_err(|error| error.error)?;
+    Ok(true)
+}
+
+fn hex(hasher: Sha256) -> String {
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Returns the archive's place in the cache; `None` for a hash this program does not compute.
@@ -103,22 +155,21 @@ async fn one(
     let mut file = tokio::fs::File::from_std(partial.as_file().try_clone().context(doing)?);
     let mut hasher = Sha256::new();
     let mut body = response.bytes_stream();
+    let mut size = 0;
     while let Some(chunk) = body.next().await {
         let Ok(chunk) = chunk else {
             return Ok(());
         };
+        size += chunk.len() as u64;
+        if size > uri.size_bytes {
+            return Ok(());
+        }
         hasher.update(&chunk);
         progress(chunk.len() as u64);
         file.write_all(&chunk).await.context(doing)?;
     }
     file.flush().await.context(doing)?;
-    let found: String = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    if uri.hash == PackageHash::Sha256(found) {
-        use std::os::unix::fs::PermissionsExt as _;
+    if uri.hash == PackageHash::Sha256(hex(hasher)) {
         partial
             .as_file()
             .set_permissions(fs::Permissions::from_mode(0o644))
@@ -127,7 +178,39 @@ async fn one(
             .persist(&place)
             .map_err(|error| error.error)
             .context(doing)?;
-        link_cached(uri, cache, archives);
+        take_cached(uri, cache, archives);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(content: &[u8]) -> PackageUri {
+        PackageUri {
+            url: "http://mirror/a.deb".into(),
+            filename: "a.deb".into(),
+            size_bytes: content.len() as u64,
+            hash: PackageHash::Sha256(hex(Sha256::new_with_prefix(content))),
+        }
+    }
+
+    #[test]
+    fn a_cached_archive_is_copied_and_a_changed_one_is_removed() {
+        let (cache, archives) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let uri = uri(b"good");
+        let cached = cached_path(&uri, cache.path()).unwrap();
+        let place = archives.path().join("a.deb");
+
+        assert!(!take_cached(&uri, cache.path(), archives.path()));
+        fs::write(&cached, b"evil").unwrap();
+        assert!(!take_cached(&uri, cache.path(), archives.path()));
+        assert!(!cached.exists() && !place.exists());
+
+        fs::write(&cached, b"good").unwrap();
+        assert!(take_cached(&uri, cache.path(), archives.path()));
+        fs::write(&place, b"evil").unwrap();
+        assert_eq!(fs::read(&cached).unwrap(), b"good");
+    }
 }

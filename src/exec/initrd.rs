@@ -3,9 +3,11 @@
 //! dracut's own compressor takes most of its time on one core, so it writes an uncompressed archive that is then made
 //! reproducible and compressed on all cores: zstd where the kernel can read it, else gzip.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::Mount;
@@ -16,6 +18,9 @@ use crate::kairos::dracut::{DracutFacts, dracut_files};
 
 /// Where dracut writes, inside the sandbox only.
 const WORK: &str = "/run/kfactory-initrd";
+/// Where Debian's `setupcon` keeps the key map it has made, and what it makes it of.
+const CONSOLE_SETUP: &str = "/etc/console-setup";
+const KEYBOARD_SETTINGS: [&str; 2] = ["/etc/default/keyboard", "/etc/default/console-setup"];
 /// Level 6 takes half the time of 9 and makes 2 % more.
 const ZSTD_LEVEL: i32 = 6;
 const GZIP_LEVEL: u32 = 6;
@@ -88,12 +93,14 @@ fn run_dracut(
         &output,
         version,
     ];
+    let mut mounts = vec![Mount::Bind {
+        source: work.to_owned(),
+        target: WORK.into(),
+        read_only: false,
+    }];
+    mounts.extend(older_keyboard_settings(env, &target.root)?);
     let options = CommandOptions {
-        mounts: vec![Mount::Bind {
-            source: work.to_owned(),
-            target: WORK.into(),
-            read_only: false,
-        }],
+        mounts,
         ..CommandOptions::default()
     };
     let result = env.command(target, step, &argv, options)?;
@@ -110,6 +117,51 @@ fn run_dracut(
         ));
     }
     Ok(())
+}
+
+/// Returns mounts that make Debian's keyboard settings look older than the key map made of them, where both have the same time.
+///
+/// They have it when times were clamped. `setupcon`, which dracut calls, then takes the key map for outdated and makes another
+/// one under a random name.
+fn older_keyboard_settings(env: &Environment<'_>, root: &Root) -> Result<Vec<Mount>> {
+    if !root.exists(CONSOLE_SETUP)? {
+        return Ok(Vec::new());
+    }
+    let mut made = Vec::new();
+    for entry in root.read_dir(CONSOLE_SETUP)? {
+        let name = entry.name.to_string_lossy();
+        if name.starts_with("cached_") && name.contains(".kmap") {
+            made.extend(root.metadata_opt(format!("{CONSOLE_SETUP}/{name}"))?);
+        }
+    }
+    let Some(oldest) = made.iter().map(|metadata| metadata.mtime).min() else {
+        return Ok(Vec::new());
+    };
+    let mut mounts = Vec::new();
+    for path in KEYBOARD_SETTINGS {
+        let (Some(metadata), Some(content)) = (root.metadata_opt(path)?, root.read_opt(path)?)
+        else {
+            continue;
+        };
+        if metadata.mtime != oldest {
+            continue;
+        }
+        let copy = env
+            .scratch
+            .join(path.trim_start_matches('/').replace('/', "-"));
+        let doing = || format!("writing {}", copy.display());
+        std::fs::write(&copy, content).context(doing)?;
+        let file = File::options().write(true).open(&copy).context(doing)?;
+        file.set_permissions(Permissions::from_mode(metadata.mode & 0o777))
+            .context(doing)?;
+        file.set_modified(UNIX_EPOCH).context(doing)?;
+        mounts.push(Mount::Bind {
+            source: copy,
+            target: path.into(),
+            read_only: true,
+        });
+    }
+    Ok(mounts)
 }
 
 /// Writes the finished initrd beside dracut's raw archive, in one pass over it.

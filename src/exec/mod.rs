@@ -249,7 +249,9 @@ impl Environment<'_> {
             target: "/var/tmp".into(),
             read_only: false,
         });
-        if network {
+        // Without a network too: package scripts make these files where they are missing, and `--network` must not decide whether
+        // the image has them.
+        if options.network {
             for name in ["/etc/resolv.conf", "/etc/hosts"] {
                 if let Ok(content) = std::fs::read(name) {
                     spec.mounts.push(Mount::File {

@@ -29,6 +29,17 @@ impl Default for FrameworkSpec {
     }
 }
 
+impl FrameworkSpec {
+    /// Returns whether the binaries are on this machine already.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Dir(_) | Self::Tar(_) => true,
+            Self::Image(text) => text.starts_with("oci:"),
+            Self::Release(_) | Self::Go(_) => false,
+        }
+    }
+}
+
 impl FromStr for FrameworkSpec {
     type Err = FrameworkError;
 

@@ -197,6 +197,21 @@ impl DockerArchive {
         }
     }
 
+    /// Checks that an image can have `tag`, a repository with a tag.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::InvalidName`].
+    pub fn check_tag(tag: &str) -> Result<(), ArchiveError> {
+        if is_full_tag(tag) {
+            return Ok(());
+        }
+        Err(ArchiveError::InvalidName {
+            name: tag.to_owned(),
+            kind: KIND,
+        })
+    }
+
     /// Writes an archive that holds one image under any number of tags, its blobs taken from `blobs`.
     ///
     /// Layers are stored uncompressed, as `docker load` of every version takes them, and checked against their diff IDs
@@ -212,11 +227,8 @@ impl DockerArchive {
         tags: &[&str],
         blobs: &dyn BlobSource,
     ) -> Result<(), ArchiveError> {
-        if let Some(name) = tags.iter().find(|tag| !is_full_tag(tag)) {
-            return Err(ArchiveError::InvalidName {
-                name: (*name).to_owned(),
-                kind: KIND,
-            });
+        for tag in tags {
+            Self::check_tag(tag)?;
         }
         let config_name = format!("{}.json", image.config_digest().hex());
         let layer_names: Vec<String> = image.diff_ids().iter().map(layer_name).collect();

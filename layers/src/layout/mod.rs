@@ -414,7 +414,12 @@ fn replace_entry(entries: &mut Vec<Value>, entry: Value, name: Option<&str>) {
     entries.insert(at.min(entries.len()), entry);
 }
 
-pub(crate) fn check_name(name: &str) -> Result<&str, LayoutError> {
+/// Returns `name` if an image in a layout can be called so.
+///
+/// # Errors
+///
+/// [`LayoutError::InvalidName`].
+pub fn check_name(name: &str) -> Result<&str, LayoutError> {
     let starts_well = name
         .bytes()
         .next()
