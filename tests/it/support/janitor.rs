@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 
 const SCRIPT: &str = r#"
@@ -21,9 +21,13 @@ tac | while read -r verb what; do
 done
 "#;
 
-/// The shell's standard input.
+/// The shell and its standard input.
 #[derive(Debug)]
-pub(crate) struct Janitor(Mutex<ChildStdin>);
+pub(crate) struct Janitor {
+    pipe: Mutex<ChildStdin>,
+    /// Never waited for: it outlives this program.
+    _shell: Child,
+}
 
 impl Janitor {
     #[expect(
@@ -40,7 +44,11 @@ impl Janitor {
             .process_group(0)
             .spawn()
             .expect("a shell starts");
-        Self(Mutex::new(shell.stdin.take().expect("piped")))
+        let pipe = Mutex::new(shell.stdin.take().expect("piped"));
+        Self {
+            pipe,
+            _shell: shell,
+        }
     }
 
     pub(crate) fn kill_registry_at_end(&self, pid: u32) {
@@ -56,7 +64,7 @@ impl Janitor {
     }
 
     fn tell(&self, line: &str) {
-        let mut pipe = self.0.lock().expect("no panic while held");
+        let mut pipe = self.pipe.lock().expect("no panic while held");
         writeln!(pipe, "{line}").expect("the shell reads");
     }
 }
