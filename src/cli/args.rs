@@ -71,6 +71,11 @@ pub(super) struct ImageArgs {
 impl ImageArgs {
     /// Makes the client; `--creds` go to the registry of the first of `locations` that names one, and to no other.
     pub(super) fn registry(&self, locations: &[&str]) -> Result<Registry> {
+        if let Some(file) = &self.authfile {
+            // One that was asked for and is not there would otherwise mean no credentials at all.
+            std::fs::File::open(file)
+                .context(|| format!("cannot read the credentials in `{}`", file.display()))?;
+        }
         Registry::new(RegistryOptions {
             tls_verify: self.tls_verify,
             insecure_registries: self.insecure_registry.clone(),

@@ -98,6 +98,10 @@ fn destination_name(destination: &Location) -> Result<()> {
                 .map(|_| ())
                 .map_err(|error| Error::from_source(&error))
         }
+        Location::Registry(reference) if reference.digest().is_some() => Err(Error::usage(
+            "the digest of what is written is known only when it is written",
+        )
+        .hint("name the destination by a tag")),
         Location::DockerArchive {
             reference: Some(reference),
             ..

@@ -257,8 +257,8 @@ impl Ran {
     /// Returns the digest that the run printed.
     #[track_caller]
     pub(crate) fn digest(&self) -> String {
-        let mut words = self.stdout.split_whitespace().rev();
-        let digest = words.find(|word| word.starts_with("sha256:"));
+        let mut words = self.stdout.split_whitespace();
+        let digest = words.rfind(|word| word.starts_with("sha256:"));
         digest
             .unwrap_or_else(|| panic!("no digest in {:?}", self.stdout))
             .to_owned()
