@@ -30,10 +30,6 @@ pub(crate) struct Janitor {
 }
 
 impl Janitor {
-    #[expect(
-        clippy::zombie_processes,
-        reason = "it outlives the tests, so nobody is left to wait for it"
-    )]
     pub(crate) fn start() -> Self {
         // In a process group of its own, so that Ctrl-C in a terminal does not reach it.
         let mut shell = Command::new("sh")
