@@ -1,6 +1,6 @@
 //! `kfactory inspect`: an image's layers and what makes it a Kairos image, read without unpacking it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -23,6 +23,8 @@ use crate::plan::Facts;
 use crate::progress::{Reporter, bytes_text};
 use crate::store::{Access, Store};
 
+/// A chain of links longer than this is a loop.
+const MAX_LINKS: usize = 8;
 /// A small text file is read whole; larger ones are not what we look for.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 const OS_RELEASE: &[&str] = &["etc/os-release", "usr/lib/os-release"];
@@ -160,7 +162,7 @@ fn layers(image: &Image) -> Vec<LayerReport> {
 struct Contents {
     texts: BTreeMap<PathBuf, String>,
     links: BTreeMap<PathBuf, PathBuf>,
-    present: BTreeMap<PathBuf, ()>,
+    present: BTreeSet<PathBuf>,
 }
 
 impl Contents {
@@ -191,11 +193,14 @@ impl Contents {
                 self.forget(&path.with_file_name(hidden));
                 continue;
             }
+            if !matches!(entry.kind, EntryKind::Directory) {
+                // Whatever it is, it takes the place of a directory that stood there.
+                self.forget(&path);
+            }
             if !is_interesting(&path) {
                 continue;
             }
-            self.forget(&path);
-            self.present.insert(path.clone(), ());
+            self.present.insert(path.clone());
             match &entry.kind {
                 EntryKind::Symlink { target } => {
                     let target = resolve(&path, target);
@@ -217,18 +222,23 @@ impl Contents {
     }
 
     fn forget(&mut self, path: &Path) {
-        self.texts.remove(path);
-        self.links.remove(path);
-        self.present.remove(path);
+        self.texts.retain(|known, _| !known.starts_with(path));
+        self.links.retain(|known, _| !known.starts_with(path));
+        self.present.retain(|known| !known.starts_with(path));
     }
 
     fn has(&self, path: &str) -> bool {
-        self.present.contains_key(Path::new(path))
+        self.present.contains(Path::new(path))
     }
 
     fn text(&self, path: &str) -> Option<String> {
-        let path = Path::new(path);
-        let path = self.links.get(path).map_or(path, PathBuf::as_path);
+        let mut path = Path::new(path);
+        for _ in 0..MAX_LINKS {
+            match self.links.get(path) {
+                Some(target) => path = target,
+                None => break,
+            }
+        }
         self.texts.get(path).cloned()
     }
 

@@ -47,6 +47,14 @@ impl Location {
         !matches!(self, Location::Dir(_) | Location::Tar(_))
     }
 
+    /// Returns the archive file, where the place is one.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        match self {
+            Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
     /// Returns the tag that names the result, where the place has one.
     pub fn tag(&self) -> Option<&str> {
         match self {

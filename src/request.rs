@@ -144,7 +144,7 @@ impl Request {
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
         let mut request: Request = serde_saphyr::from_str(text).map_err(|error| {
-            Error::usage(format!("cannot read recipe `{name}`")).hint(error.to_string())
+            Error::usage(format!("cannot read recipe `{name}`")).context_below(error)
         })?;
         let defaults = Self::defaults();
         for (value, default) in [
@@ -189,6 +189,16 @@ impl Request {
         if let Some(bad) = destinations.iter().find(|d| !d.is_destination()) {
             return Err(Error::usage(format!("`{bad}` cannot be a destination"))
                 .hint("write to `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or a registry; `kfactory unpack` makes a directory"));
+        }
+        for (index, destination) in destinations.iter().enumerate() {
+            if let Some(file) = destination.file()
+                && destinations[..index]
+                    .iter()
+                    .any(|other| other.file() == Some(file))
+            {
+                return Err(Error::usage(format!("{} is written twice", file.display()))
+                    .hint("an archive holds one image; name another file"));
+            }
         }
         for step in &self.skip_steps {
             step::check_skip_name(step)?;

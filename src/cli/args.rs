@@ -27,13 +27,8 @@ impl ProgressArgs {
 /// Where the store is.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StoreArgs {
-    /// The store's directory [default: `$XDG_DATA_HOME/kfactory` or `~/.local/share/kfactory`]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "KFACTORY_STORE",
-        help_heading = "Store"
-    )]
+    /// The store's directory [default: `$KFACTORY_STORE`, `$XDG_DATA_HOME/kfactory` or `~/.local/share/kfactory`]
+    #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub(super) store: Option<PathBuf>,
 }
 

@@ -102,7 +102,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
     let request = args.request.request()?;
     if args.request.print_recipe {
         request.validate()?;
-        print(&request.to_yaml()?);
+        print(&request.to_yaml()?)?;
         return Ok(0);
     }
     request.validate()?;
@@ -123,7 +123,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
             "digest": made.digest, "store": made.store_name, "destinations": made.destinations,
             "bytes": made.size_bytes, "layers": made.new_layers, "cached_layers": made.cached_layers,
         });
-        print(&format!("{value}\n"));
+        print(&format!("{value}\n"))?;
         return Ok(0);
     }
     let mut text = String::new();
@@ -138,7 +138,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
         made.cached_layers,
         made.new_layers
     ));
-    print(&text);
+    print(&text)?;
     Ok(0)
 }
 
@@ -146,7 +146,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
     let request = args.request.request()?;
     let checked = request.validate()?;
     if args.request.print_recipe {
-        print(&request.to_yaml()?);
+        print(&request.to_yaml()?)?;
         return Ok(0);
     }
     let session = Session::new(&args.image, &args.progress, args.no_cache, &[&request.base])?;
@@ -164,7 +164,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
         PlanOutput::Text => plan.to_text(),
         PlanOutput::Json => format!("{}\n", serde_json::to_string_pretty(&plan)?),
         PlanOutput::Yip => plan.to_yip()?,
-    });
+    })?;
     Ok(0)
 }
 
@@ -190,7 +190,7 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
     print(&format!(
         "{destination}\n{}\n",
         image.image.manifest_digest()
-    ));
+    ))?;
     Ok(0)
 }
 
@@ -207,7 +207,7 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
         args.dir.display(),
         done.entries,
         bytes_text(done.bytes)
-    ));
+    ))?;
     if done.not_applied > 0 {
         let text = format!(
             "{} entries keep another owner, device or attribute than the image says",
@@ -232,7 +232,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
         report.to_text()
-    });
+    })?;
     Ok(0)
 }
 
@@ -251,7 +251,7 @@ pub(super) fn steps_info() -> Result<i32> {
             info.description
         ));
     }
-    print(&text);
+    print(&text)?;
     Ok(0)
 }
 
@@ -277,7 +277,7 @@ pub(super) fn framework_build(
         std::slice::from_ref(&destination),
         session.engine(&store),
     )?;
-    print(&format!("{destination}\n{}\n", built.digest));
+    print(&format!("{destination}\n{}\n", built.digest))?;
     Ok(0)
 }
 

@@ -19,9 +19,9 @@ pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
         print(&format!(
             "{}\n",
             serde_json::to_string_pretty(&findings.iter().map(as_json).collect::<Vec<_>>())?
-        ));
+        ))?;
     } else {
-        print(&render(&findings));
+        print(&render(&findings))?;
     }
     Ok(i32::from(failed))
 }

@@ -293,20 +293,26 @@ fn report(error: &Error, mode: Mode) -> i32 {
     error.kind().exit_code()
 }
 
-/// Writes to standard output; a reader that has gone away is no error.
+/// Writes to standard output; a reader that has gone away is no error, a full disk is.
 ///
 /// Words of an image (its name, its history) may hold control characters; none reaches the terminal.
-fn print(text: &str) {
+fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out
+    let written = out
         .write_all(printable_text(text).as_bytes())
         .and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::from(error).context("cannot write to standard output"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<i32> {
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kfactory", &mut out);
-    print(&String::from_utf8_lossy(&out));
+    print(&String::from_utf8_lossy(&out))?;
     Ok(0)
 }
 
@@ -319,7 +325,7 @@ fn man(dir: Option<&std::path::Path>) -> Result<i32> {
         None => {
             let mut out = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut out)?;
-            print(&String::from_utf8_lossy(&out));
+            print(&String::from_utf8_lossy(&out))?;
         }
     }
     Ok(0)

@@ -46,7 +46,7 @@ pub(super) fn ls(args: &StoreArgs) -> Result<i32> {
         bytes_text(disk_usage(store.dir())),
         store.dir().display()
     ));
-    print(&text);
+    print(&text)?;
     Ok(0)
 }
 
@@ -72,7 +72,7 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
         "freed {}, {} left\n",
         bytes_text(before.saturating_sub(after)),
         bytes_text(after)
-    ));
+    ))?;
     Ok(0)
 }
 

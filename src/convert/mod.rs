@@ -208,10 +208,20 @@ pub fn parse_compression(text: &str) -> Result<Compression> {
 ///
 /// A usage error for a malformed platform.
 pub fn parse_platform(text: Option<&str>) -> Result<Platform> {
-    text.map_or_else(
-        || Ok(Platform::host()),
-        |text| Platform::parse(text).map_err(usage),
-    )
+    let Some(text) = text else {
+        return Ok(Platform::host());
+    };
+    let platform = Platform::parse(text).map_err(usage)?;
+    if platform.os != "linux" {
+        return Err(Error::usage(format!(
+            "platform `{platform}` is not a Linux one"
+        )));
+    }
+    platform
+        .architecture
+        .parse::<crate::distro::Arch>()
+        .map_err(usage)?;
+    Ok(platform)
 }
 
 fn usage(error: impl std::error::Error + 'static) -> Error {

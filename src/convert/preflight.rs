@@ -71,8 +71,7 @@ fn local_destination(destination: &Location) -> Result<()> {
                         .hint("write into a new directory, or one that holds an OCI layout")
                 })?;
             }
-            std::fs::create_dir_all(dir).context(|| format!("creating {}", dir.display()))?;
-            dir.clone()
+            existing_ancestor(dir)
         }
         Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
             if file.is_dir() {
@@ -88,6 +87,15 @@ fn local_destination(destination: &Location) -> Result<()> {
     tempfile::tempfile_in(&dir)
         .map(|_| ())
         .context(|| format!("writing into {}", dir.display()))
+}
+
+/// Returns the directory itself or the nearest one above it: what a run that fails leaves behind is nothing at all.
+fn existing_ancestor(dir: &Path) -> PathBuf {
+    let found = dir.ancestors().find(|path| path.is_dir());
+    match found {
+        Some(path) if path != Path::new("") => path.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Checks the name that the image gets inside its layout or archive.

@@ -11,12 +11,10 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD};
 use tempfile::NamedTempFile;
 
 use crate::digest::{Digest, HashingWriter, VerifyError, VerifyingReader};
@@ -189,10 +187,9 @@ impl BlobStore {
         writer.commit_as(digest, size)
     }
 
-    /// Takes a blob over from a file: by a shared copy (reflink) where the file system can, by a hard link where the
-    /// file is ours and read-only to others, else by copying inside the kernel. The content is checked in each case.
-    ///
-    /// The file must not be changed in place afterwards; blobs of a store or layout never are.
+    /// Takes a blob over from a file: by a shared copy (reflink) where the file system can, else by copying inside the
+    /// kernel. The content is checked in each case. Never by a hard link: whoever edits a layout in place would damage
+    /// every other place that shares the file.
     ///
     /// # Errors
     ///
@@ -207,22 +204,12 @@ impl BlobStore {
         }
         let path = self.path(digest);
         let mut partial = self.partial()?;
-        if rustix::fs::ioctl_ficlone(partial.as_file(), file).is_ok() {
-            check_file(partial.as_file(), digest, size)
-                .map_err(BlobError::io("reading blob", &path))?;
-        } else if may_share(file) {
-            check_file(file, digest, size).map_err(BlobError::io("reading blob", &path))?;
-            if self.link(file, digest) {
-                return Ok(blob);
-            }
+        if rustix::fs::ioctl_ficlone(partial.as_file(), file).is_err() {
             copy_content(file, partial.as_file_mut())
                 .map_err(BlobError::io("writing blob", &path))?;
-        } else {
-            copy_content(file, partial.as_file_mut())
-                .map_err(BlobError::io("writing blob", &path))?;
-            check_file(partial.as_file(), digest, size)
-                .map_err(BlobError::io("reading blob", &path))?;
         }
+        check_file(partial.as_file(), digest, size)
+            .map_err(BlobError::io("reading blob", &path))?;
         self.publish(partial, blob)
     }
 
@@ -325,22 +312,6 @@ impl BlobStore {
         sync_dir(&self.dir).map_err(BlobError::io("syncing directory", &self.dir))?;
         Ok(blob)
     }
-
-    /// Makes a hard link to the very file that was checked; returns whether that worked.
-    fn link(&self, file: &File, digest: &Digest) -> bool {
-        let checked = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let linked = rustix::fs::linkat(
-            CWD,
-            checked,
-            CWD,
-            self.path(digest),
-            AtFlags::SYMLINK_FOLLOW,
-        );
-        match linked {
-            Ok(()) => file.sync_data().and_then(|()| sync_dir(&self.dir)).is_ok(),
-            Err(_) => false,
-        }
-    }
 }
 
 impl BlobSource for BlobStore {
@@ -436,15 +407,6 @@ fn open_regular(path: &Path) -> io::Result<File> {
         io::ErrorKind::InvalidData,
         "not a regular file",
     ))
-}
-
-/// Returns whether a hard link to `file` is safe to keep: nobody but us may change it.
-fn may_share(file: &File) -> bool {
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
-    file.metadata().is_ok_and(|metadata| {
-        metadata.uid() == rustix::process::geteuid().as_raw()
-            && metadata.mode() & WRITABLE_BY_OTHERS == 0
-    })
 }
 
 fn check_file(mut file: &File, digest: &Digest, size: u64) -> io::Result<()> {

@@ -1,5 +1,9 @@
 //! Blobs stored, taken over, damaged and abandoned.
 
+use std::os::unix::fs::MetadataExt as _;
+
+use rustix::fs::CWD;
+
 use super::*;
 
 fn store() -> (tempfile::TempDir, BlobStore) {
