@@ -135,7 +135,19 @@ fn split_tag(text: &str) -> (&str, Option<String>) {
     }
 }
 
+/// Endings that nobody gives a repository, but everybody a file.
+const FILE_ENDINGS: &[&str] = &[
+    ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".yaml", ".yml",
+];
+
 fn parse_reference(text: &str) -> Result<Location> {
+    if FILE_ENDINGS.iter().any(|ending| text.ends_with(ending)) {
+        return Err(
+            Error::usage(format!("`{text}` looks like a file, not like an image in a registry")).hint(
+                format!("an archive is `oci-archive:{text}`, `docker-archive:{text}` or `tar:{text}`; a recipe is given by `-f`"),
+            ),
+        );
+    }
     match text.parse::<Reference>() {
         Ok(reference) => Ok(Location::Registry(reference)),
         Err(error) => {

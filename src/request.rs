@@ -190,6 +190,9 @@ impl Request {
             return Err(Error::usage(format!("`{bad}` cannot be a destination"))
                 .hint("write to `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or a registry; `kfactory unpack` makes a directory"));
         }
+        self.compression
+            .parse::<kfactory_layers::compress::Compression>()
+            .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))?;
         for (index, destination) in destinations.iter().enumerate() {
             if let Some(file) = destination.file()
                 && destinations[..index]

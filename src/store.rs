@@ -230,6 +230,16 @@ impl Store {
         self.write_json(&self.image_path(name), record)
     }
 
+    /// Forgets the image called `name`; its blobs stay until a garbage collection.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be removed.
+    pub fn remove_image(&self, name: &str) -> Result<()> {
+        let path = self.image_path(name);
+        fs::remove_file(&path).context(|| format!("removing {}", path.display()))
+    }
+
     /// Returns every image's name and record, sorted by name.
     pub fn images(&self) -> Vec<(String, ImageRecord)> {
         self.records("images")
@@ -298,6 +308,12 @@ impl Store {
                 if !named.contains(&name) {
                     remove_tree(&path);
                 }
+            }
+        }
+        for (name, path) in entries(&self.dir) {
+            // What a trial of the doctor could not remove as the user it ran as.
+            if name.starts_with(".overlay-trial-") && is_older_than_a_minute(&path) {
+                remove_tree(&path);
             }
         }
         // A file that cannot be removed is tried again by the next run.

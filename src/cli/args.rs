@@ -135,7 +135,7 @@ pub(super) struct RequestArgs {
     /// The platform to convert, as `os/architecture[/variant]` [default: this machine's]
     #[arg(long)]
     pub(super) platform: Option<String>,
-    /// Where the Kairos binaries come from: `release[:VERSIONS]`, `go[:VERSIONS]`, `dir:`, `tar:`, `oci:` or a reference [default: release]
+    /// Where the Kairos binaries come from: `release[:NAME=VERSION,...]`, `go[:NAME=VERSION,...]`, `dir:`, `tar:`, `oci:` or a reference [default: release]
     #[arg(long)]
     pub(super) framework: Option<String>,
     /// How steps are gathered into layers [default: group]

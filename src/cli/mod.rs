@@ -150,7 +150,7 @@ struct InspectArgs {
 enum FrameworkCommand {
     /// Make a one-layer image of the Kairos binaries, to carry along or to push
     Build {
-        /// Where the binaries come from: `release[:VERSIONS]`, `go[:VERSIONS]`, `dir:`, `tar:`, `oci:` or a reference
+        /// Where the binaries come from: `release[:NAME=VERSION,...]`, `go[:NAME=VERSION,...]`, `dir:`, `tar:`, `oci:` or a reference
         #[arg(long, default_value = "release")]
         framework: String,
         /// Where to write: `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE` or a reference
@@ -170,6 +170,14 @@ enum FrameworkCommand {
 enum StoreCommand {
     /// List images, cached layers and unpacked bases
     Ls {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Forget images by the names that `ls` shows; `gc` then frees their space
+    Rm {
+        /// The names, without `store:`
+        #[arg(required = true)]
+        names: Vec<String>,
         #[command(flatten)]
         store: StoreArgs,
     },
@@ -247,6 +255,9 @@ fn run(command: Command) -> Result<i32> {
         Command::Store {
             command: StoreCommand::Ls { store },
         } => store::ls(&store),
+        Command::Store {
+            command: StoreCommand::Rm { names, store },
+        } => store::rm(&store, &names),
         Command::Store {
             command: StoreCommand::Gc { all, store },
         } => store::gc(&store, all),

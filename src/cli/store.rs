@@ -9,7 +9,7 @@ use kfactory_layers::manifest::Document;
 
 use super::args::StoreArgs;
 use super::print;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::bytes_text;
 use crate::store::{Access, Store, remove_tree};
 
@@ -47,6 +47,23 @@ pub(super) fn ls(args: &StoreArgs) -> Result<i32> {
         store.dir().display()
     ));
     print(&text)?;
+    Ok(0)
+}
+
+pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
+    let store = Store::open(&args.dir()?, Access::Shared)?;
+    let known = store.images();
+    for name in names {
+        let name = name.strip_prefix("store:").unwrap_or(name);
+        if !known.iter().any(|(image, _)| image == name) {
+            return Err(
+                Error::user(format!("the store holds no image called `{name}`"))
+                    .hint("`kfactory store ls` lists them"),
+            );
+        }
+        store.remove_image(name)?;
+    }
+    print("forgotten; `kfactory store gc` frees the space\n")?;
     Ok(0)
 }
 

@@ -24,6 +24,7 @@ use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
 use crate::location::Location;
 use crate::plan::Facts;
+use crate::progress::Transfer;
 use crate::registry::Reference;
 use crate::store::{Run, Store};
 
@@ -330,24 +331,48 @@ pub(super) fn flatten(
                 "stopped by the user",
             ));
         }
-        let transfer = reporter.transfer("unpack", &short(&layer.digest), layer.size);
-        apply_layer(&root, layer, diff_id, store).map_err(|error| {
+        let what = format!("layer {} of {total}", index + 1);
+        let transfer = reporter.transfer("unpack", &what, layer.size);
+        apply_layer(&root, layer, diff_id, store, &transfer).map_err(|error| {
             error.context(format!(
                 "unpacking layer {} of {total} ({})",
                 index + 1,
                 layer.digest
             ))
         })?;
-        transfer.advance(layer.size);
     }
     drop(root);
     store.put_tree(&chain, &made)
 }
 
-fn apply_layer(root: &Root, layer: &Descriptor, diff_id: &Digest, store: &Store) -> Result<()> {
+/// Reads on and shows how far it has come.
+struct Shown<'a> {
+    inner: File,
+    transfer: &'a Transfer,
+}
+
+impl std::io::Read for Shown<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.transfer.advance(count as u64);
+        Ok(count)
+    }
+}
+
+fn apply_layer(
+    root: &Root,
+    layer: &Descriptor,
+    diff_id: &Digest,
+    store: &Store,
+    transfer: &Transfer,
+) -> Result<()> {
     let path = store.blobs().path(&layer.digest);
     let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
-    let blob = decoder(verified(file, layer))?;
+    let shown = Shown {
+        inner: file,
+        transfer,
+    };
+    let blob = decoder(verified(shown, layer))?;
     let mut changeset = kfactory_layers::digest::HashingReader::new(blob);
     let options = ApplyOptions {
         max_bytes: MAX_TREE_BYTES,

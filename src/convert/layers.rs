@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::outputs::Outputs;
 use super::{BaseImage, Clock, Engine, base};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
 use crate::plan::{Facts, LayerUnit, Plan};
@@ -92,8 +92,18 @@ impl Builder<'_> {
         std::thread::scope(|scope| {
             if needed {
                 // Fetched or built while packages install; whoever needs it first waits for it.
-                scope.spawn(|| drop(resolve()));
+                scope.spawn(|| {
+                    if resolve().is_err() {
+                        // Nothing that installs now would be of use.
+                        self.engine.options.cancel.cancel();
+                    }
+                });
             }
+            // What stopped the run, where that was not the user.
+            let cause = |error: Error| match framework.get() {
+                Some(Err(cause)) if error.kind() == Kind::Interrupted => cause.clone(),
+                _ => error,
+            };
             let (cached, keys) = self.cached_prefix(plan, base, &resolve)?;
             for layer in &cached {
                 self.engine.reporter.cached(&layer.name);
@@ -114,7 +124,7 @@ impl Builder<'_> {
             };
             // Captures are waited for even when a step failed: what is whole goes into the cache.
             let made: Result<Vec<MadeLayer>> = pending.into_iter().map(Pending::wait).collect();
-            outcome.and(made)
+            outcome.and(made).map_err(cause)
         })
     }
 

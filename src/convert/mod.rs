@@ -128,6 +128,14 @@ pub fn convert(
         checked.version
     ));
 
+    for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
+        if plan.skipped.contains(&step) {
+            reporter.warn(&format!(
+                "step `{step}` is left out: without {missing} the image does not boot"
+            ));
+        }
+    }
+
     let made = layers::Builder {
         request,
         engine,

@@ -35,6 +35,9 @@ use crate::step::{Action, Step};
 /// The search path that every command gets, whatever the base image says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// A command line longer than this is cut in errors: eighty package names say nothing that the output does not say better.
+const COMMAND_BYTES: usize = 160;
+
 /// What every step of a run shares.
 pub struct Environment<'a> {
     /// The request.
@@ -63,6 +66,23 @@ pub struct Environment<'a> {
     pub reporter: &'a Arc<Reporter>,
     /// Set when the user stops the run.
     pub cancel: CancelToken,
+}
+
+/// Writes a command for an error: whole where it fits on two lines, else with its first words and how many are left out.
+fn shown(argv: &[&str]) -> String {
+    let whole = argv.join(" ");
+    if whole.len() <= COMMAND_BYTES {
+        return whole;
+    }
+    let mut text = String::new();
+    for (index, word) in argv.iter().enumerate() {
+        if text.len() + word.len() > COMMAND_BYTES {
+            return format!("{text}... ({} more words)", argv.len() - index);
+        }
+        text.push_str(word);
+        text.push(' ');
+    }
+    text
 }
 
 impl std::fmt::Debug for Environment<'_> {
@@ -120,8 +140,13 @@ pub fn run_step(
     let start = Instant::now();
     for action in &step.actions {
         env.check_cancelled()?;
-        run_action(env, target, name, action)
-            .map_err(|error| error.context(format!("cannot finish step `{name}`")))?;
+        run_action(env, target, name, action).map_err(|error| match error.kind() {
+            Kind::Interrupted => Error::new(
+                Kind::Interrupted,
+                format!("stopped during step `{name}`; nothing was published"),
+            ),
+            _ => error.context(format!("cannot finish step `{name}`")),
+        })?;
     }
     env.reporter.step_done(name, start.elapsed());
     Ok(())
@@ -215,14 +240,13 @@ impl Environment<'_> {
         self.check_cancelled()?;
         let outcome = outcome
             .map_err(|error| Error::from_source(&error).hints(error.hints()))
-            .map_err(|error| error.context(format!("running `{}`", argv.join(" "))))?;
+            .map_err(|error| error.context(format!("running `{}`", shown(argv))))?;
         self.reporter
             .command_done(step, &argv.join(" "), start.elapsed());
         match outcome.status {
             Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
             status => Err(
-                Error::new(Kind::Step, format!("`{}` {status}", argv.join(" ")))
-                    .output(outcome.tail),
+                Error::new(Kind::Step, format!("`{}` {status}", shown(argv))).output(outcome.tail),
             ),
         }
     }
