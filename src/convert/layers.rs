@@ -182,12 +182,7 @@ impl Builder<'_> {
         let info = self
             .capture(&upper, &layer.lowers)
             .map_err(|error| error.context(format!("capturing layer `{}`", layer.name)))?;
-        self.engine.reporter.layer_done(
-            &layer.name,
-            info.uncompressed_size,
-            info.size,
-            start.elapsed(),
-        );
+        let took = start.elapsed();
         self.outputs.layer(&info);
         // Without an answer the layer below failed, and that error is the one to report.
         let made = MadeLayer {
@@ -208,6 +203,13 @@ impl Builder<'_> {
             boot: boot_id(),
         };
         self.engine.store.put_step(&layer.key, &record)?;
+        // Said only now: what is said to be done is kept, whatever happens next.
+        self.engine.reporter.layer_done(
+            &layer.name,
+            made.info.uncompressed_size,
+            made.info.size,
+            took,
+        );
         let _ = above.send(extend(parent, made.info.diff_id));
         Ok(made)
     }

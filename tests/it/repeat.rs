@@ -131,6 +131,7 @@ fn after_a_kill_at_any_moment_the_next_run_gives_the_same_digest() {
     let moment = |salt: u32, most: u32| {
         Duration::from_millis(u64::from((nanos / 1000).wrapping_mul(salt | 1) % most))
     };
+    let mut kept = false;
     for (word, delay) in [
         ("", moment(3, 1500)),
         ("installPackages: started", moment(5, 8000)),
@@ -149,6 +150,8 @@ fn after_a_kill_at_any_moment_the_next_run_gives_the_same_digest() {
         let ran = running.wait();
         eprintln!("killed {} ms after `{word}`", delay.as_millis());
         assert_ne!(ran.code, Some(0), "the run was faster than the kill");
+        // How far the background work had come depends on the machine.
+        kept |= ran.says("layer packages: ");
         let left = survivors(&family);
         assert!(
             left.is_empty(),
@@ -163,7 +166,7 @@ fn after_a_kill_at_any_moment_the_next_run_gives_the_same_digest() {
     let ran = start().wait();
     assert_eq!(ran.code, Some(0), "{}", ran.last_lines(60));
     assert!(
-        ran.says("layer packages: cached"),
+        !kept || ran.says("layer packages: cached"),
         "what was whole before the last kill is kept"
     );
     same_digest(made, &ran, &store.0);
