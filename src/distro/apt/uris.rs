@@ -127,10 +127,10 @@ mod tests {
         let digits = "a".repeat(64);
         let output = format!(
             "Reading package lists...\nNEED 1 file\n\
-             'http://deb.debian.org/debian/pool/main/x/x%2b_1%3a2_all.deb' x+_1%3a2_all.deb 8432 SHA256:{digits}\n"
+             'http://mirror.example/debian/pool/main/x/x%2b_1%3a2_all.deb' x+_1%3a2_all.deb 8432 SHA256:{digits}\n"
         );
         let expected = PackageUri {
-            url: "http://deb.debian.org/debian/pool/main/x/x%2b_1%3a2_all.deb".to_owned(),
+            url: "http://mirror.example/debian/pool/main/x/x%2b_1%3a2_all.deb".to_owned(),
             filename: "x+_1%3a2_all.deb".to_owned(),
             size_bytes: 8432,
             hash: PackageHash::Sha256(digits),
