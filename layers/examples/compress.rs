@@ -5,7 +5,7 @@
 //! on the wall clock and per second of CPU (what to compare on a busy machine), both with hashing; the size; the peak
 //! memory; and the throughput of decoding. Each runs three times and the best counts: other programs only slow one down.
 // This program's output is its result.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "a measurement prints what it measured")]
 
 use std::fs::{self, File};
 use std::io::{self, Seek};

@@ -2,7 +2,7 @@
 //!
 //! Needs `skopeo` (and `umoci` for one test); a test without its tool prints `skipped:` and passes.
 // A skipped test has to say so somewhere.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -3,7 +3,7 @@
 //! One conversion as a plain user is made for all tests that look at its result; see `support::conversion`. A test that
 //! cannot run says so in a line that starts with `skipped: `; with `KFACTORY_NO_SKIP` set it fails instead.
 // Only the tests' own output can say what was skipped and why.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 mod boot;
 mod cli;
