@@ -84,7 +84,7 @@ pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
 }
 
 /// Returns whether `name` matches `pattern`, in which `*` stands for any run of characters.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {

@@ -1,11 +1,11 @@
 //! Takes out of a finished layer what installing leaves behind, so that equal inputs give equal layers.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use kfactory_layers::metadata::{FileKind, Timestamp};
 use kfactory_layers::root::Root;
 
-use super::files::matches;
 use crate::distro::debian;
 use crate::error::{Context as _, Result};
 
@@ -51,26 +51,67 @@ pub fn normalize(root: &Root, created: i64) -> Result<()> {
 pub fn prune(upper: &Path) -> Result<()> {
     let root = Root::open(upper).context(|| format!("opening {}", upper.display()))?;
     for pattern in debian::RESIDUE {
-        let Some((parent, name)) = pattern.rsplit_once('/') else {
+        // Stars stand in the last name only, so everything that a pattern means is in one directory.
+        let Some((parent, _)) = pattern.rsplit_once('/') else {
             continue;
         };
-        // `dir/**` is everything below the directory, which here is all of its children.
-        let name = if name == "**" { "*" } else { name };
-        if !root
+        let is_dir = root
             .symlink_metadata_opt(parent)?
-            .is_some_and(|metadata| metadata.is_dir())
-        {
+            .is_some_and(|metadata| metadata.is_dir());
+        if !is_dir {
             continue;
         }
         for entry in root.read_dir(parent)? {
-            let wanted = entry
-                .name
-                .to_str()
-                .is_some_and(|candidate| matches(name, candidate));
+            let path = Path::new(parent).join(&entry.name);
+            let wanted = debian::is_residue(path.as_os_str().as_bytes());
             if wanted && entry.kind != FileKind::CharDevice {
-                root.remove_all(Path::new(parent).join(&entry.name))?;
+                root.remove_all(path)?;
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn residue_goes_and_everything_beside_it_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        for path in [
+            "var/log/apt/history.log",
+            "var/log/dpkg.log",
+            "var/log/lastlog",
+            "var/cache/apt/pkgcache.bin",
+            "var/lib/dpkg/status",
+            "var/lib/dpkg/status-old",
+            "etc/shadow",
+            "etc/shadow-",
+        ] {
+            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+            fs::write(at(path), "x").unwrap();
+        }
+        prune(dir.path()).unwrap();
+        for kept in [
+            "var/log/apt",
+            "var/log/lastlog",
+            "var/lib/dpkg/status",
+            "etc/shadow",
+        ] {
+            assert!(at(kept).exists(), "{kept}");
+        }
+        for gone in [
+            "var/log/apt/history.log",
+            "var/log/dpkg.log",
+            "var/cache/apt/pkgcache.bin",
+            "var/lib/dpkg/status-old",
+            "etc/shadow-",
+        ] {
+            assert!(!at(gone).exists(), "{gone}");
+        }
+    }
 }
