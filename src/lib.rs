@@ -6,6 +6,7 @@
 //! - [`request`]: what is asked for, as one value; the recipe file.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
+//! - [`yip`]: stage extensions, read from files and checked.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
@@ -30,3 +31,4 @@ pub mod request;
 pub mod step;
 pub mod store;
 pub mod unpack;
+pub mod yip;

@@ -14,7 +14,8 @@ use crate::framework::{self, FrameworkError, FrameworkSpec};
 use crate::kairos::release::ReleaseFacts;
 use crate::kairos::version::Version;
 use crate::request::{Layers, Request};
-use crate::step::{self, Step};
+use crate::step::{self, Hook, Phase, Step, StepName};
+use crate::yip::Extensions;
 
 /// What is known about the base before anything runs.
 #[derive(Debug, Clone, Serialize)]
@@ -53,6 +54,9 @@ pub struct Plan {
     pub downloads: Vec<String>,
     /// The layers that the steps are gathered into.
     pub layers: Vec<LayerUnit>,
+    /// The files of stage extensions, in the order they are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
 }
 
 /// Steps that share a layer.
@@ -104,10 +108,37 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         framework: request.framework.clone(),
         downloads: framework::downloads(&spec, facts.arch),
         layers,
+        extensions: Vec::new(),
     })
 }
 
 impl Plan {
+    /// Adds the steps of `extensions` where their stages have their place.
+    #[must_use]
+    pub fn with_extensions(mut self, extensions: &Extensions, request: &Request) -> Self {
+        if extensions.is_empty() {
+            return self;
+        }
+        self.extensions.clone_from(&extensions.files);
+        let is_wanted =
+            |step: &Step| request.stage.includes(step.phase) && !is_skipped(step, request);
+        for hook in Hook::ALL {
+            let steps: Vec<Step> = extensions
+                .steps(hook)
+                .iter()
+                .filter(|step| is_wanted(step))
+                .cloned()
+                .collect();
+            if steps.len() < extensions.steps(hook).len() {
+                self.skipped.push(hook.name());
+            }
+            let at = place(&self.steps, hook);
+            self.steps.splice(at..at, steps);
+        }
+        self.layers = group(&self.steps, request.layers);
+        self
+    }
+
     /// Returns the plan for people.
     pub fn to_text(&self) -> String {
         text::render(self)
@@ -120,6 +151,27 @@ impl Plan {
     /// An internal error if the value cannot be written as YAML.
     pub fn to_yip(&self) -> Result<String> {
         yip::render(self)
+    }
+}
+
+/// Returns where the steps of a stage go: behind those of earlier stages in the same place.
+fn place(steps: &[Step], hook: Hook) -> usize {
+    /// Steps that put finished files in place: extensions cannot edit what these bring.
+    const BRINGERS: [StepName; 4] = [
+        StepName::CLOUDCONFIGS,
+        StepName::KAIROS_BINARIES,
+        StepName::PROVIDER_BINARIES,
+        StepName::BUILD_PROVIDER,
+    ];
+    let first =
+        |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted).unwrap_or(steps.len());
+    match hook {
+        Hook::BeforeInstall => 0,
+        Hook::Install | Hook::AfterInstall => {
+            first(&|step| step.phase == Phase::Init || BRINGERS.contains(&step.name))
+        }
+        Hook::BeforeInit => first(&|step| step.phase == Phase::Init),
+        Hook::Init | Hook::AfterInit => steps.len(),
     }
 }
 
@@ -186,7 +238,7 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
     for (index, step) in steps.iter().enumerate() {
         let name = match layers {
             Layers::Group => step.group.name(),
-            Layers::Step => step.name.as_str(),
+            Layers::Step => step.label(),
             Layers::Phase => step.phase.name(),
             Layers::One => "kairos",
         };

@@ -199,6 +199,7 @@ fn run_action(
         } => services::apply(env, target, step, enable, disable, mask),
         Action::SshHardening => ssh::harden(env, target, step),
         Action::CleanPackageCache => files::remove_all(root, &apt::cleanup_paths()),
+        Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
     }
 }
 

@@ -22,12 +22,7 @@ pub fn steps(release: BTreeMap<String, String>) -> Vec<Step> {
 }
 
 fn step(name: StepName, actions: Vec<Action>) -> Step {
-    Step {
-        name,
-        phase: Phase::Init,
-        group: Group::Init,
-        actions,
-    }
+    Step::new(name, Phase::Init, Group::Init, actions)
 }
 
 fn words(list: &[&str]) -> Vec<String> {

@@ -51,21 +51,16 @@ fn packages(
     chosen: &[crate::distro::packages::Chosen],
 ) -> Step {
     let install = chosen.iter().map(|package| package.name.clone()).collect();
-    Step {
+    Step::new(
         name,
-        phase: Phase::Install,
+        Phase::Install,
         group,
-        actions: vec![Action::Packages { upgrade, install }],
-    }
+        vec![Action::Packages { upgrade, install }],
+    )
 }
 
 fn kairos_step(name: StepName, actions: Vec<Action>) -> Step {
-    Step {
-        name,
-        phase: Phase::Install,
-        group: Group::Kairos,
-        actions,
-    }
+    Step::new(name, Phase::Install, Group::Kairos, actions)
 }
 
 fn files(name: StepName, files: impl IntoIterator<Item = StaticFile>) -> Step {
