@@ -9,6 +9,7 @@ mod files;
 mod gzip;
 mod initrd;
 mod kernel;
+mod packages;
 mod services;
 mod ssh;
 mod tidy;
@@ -182,7 +183,18 @@ fn run_action(
         Action::Truncate { path } => files::truncate(root, path),
         Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
         Action::Release { entries } => files::release(root, entries),
-        Action::Packages { upgrade, install } => apt::install(env, target, step, *upgrade, install),
+        Action::Packages { upgrade, install } => {
+            packages::install(env, target, step, *upgrade, install)
+        }
+        Action::Prerequisites {
+            install,
+            url,
+            replace,
+        } => packages::prerequisites(env, target, step, install, url.as_deref(), *replace),
+        Action::ImportKeys => packages::import_keys(env, target, step),
+        Action::EnableRepository { id } => packages::enable_repository(root, id),
+        Action::RemovePackages { names } => packages::remove(env, target, step, names),
+        Action::Move { from, to } => files::rename(root, from, to),
         Action::Framework {
             name,
             path,
@@ -191,14 +203,26 @@ fn run_action(
         } => files::framework(env, root, name, path, *required, unless_exists),
         Action::LinkKernel => kernel::link(env, root),
         Action::InitramfsConfig => initrd::configure(env, root),
-        Action::Initrd => initrd::build(env, target, step),
+        Action::Initrd { tool } => initrd::build(env, target, step, *tool),
         Action::Services {
+            unmask,
             enable,
+            optional,
             disable,
             mask,
-        } => services::apply(env, target, step, enable, disable, mask),
+        } => {
+            let units = services::Units {
+                unmask,
+                enable,
+                optional,
+                disable,
+                mask,
+            };
+            services::apply(env, target, step, &units)
+        }
+        Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
-        Action::CleanPackageCache => files::remove_all(root, &apt::cleanup_paths()),
+        Action::CleanPackageCache { paths } => packages::clean(root, paths),
     }
 }
 
