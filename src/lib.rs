@@ -9,6 +9,7 @@
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
+//! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`store`]: what survives between runs.
 //! - [`progress`], [`error`]: what people see.
@@ -25,6 +26,7 @@ pub mod kairos;
 pub mod location;
 pub mod plan;
 pub mod progress;
+pub mod provider;
 pub mod registry;
 pub mod request;
 pub mod step;

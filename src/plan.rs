@@ -102,7 +102,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         packages: selection.base,
         kernel: selection.kernel,
         framework: request.framework.clone(),
-        downloads: framework::downloads(&spec, facts.arch),
+        downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core),
         layers,
     })
 }

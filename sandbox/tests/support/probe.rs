@@ -10,8 +10,8 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use kfactory_sandbox::{
-    CancelToken, LaunchError, Mount, Network, OverlayMount, SandboxSpec, Status, Stdin, Stdout, Stream,
-    enter, in_stage, printable, run_with,
+    CancelToken, LaunchError, Mount, Network, OverlayMount, SandboxSpec, Status, Stdin, Stdout,
+    Stream, enter, in_stage, printable, run_with,
 };
 
 /// What the root filesystem holds, with the libraries these need.
