@@ -4,6 +4,7 @@
 //!
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
+//! - [`choice`]: what is asked for of packages, word by word.
 //! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
@@ -15,6 +16,7 @@
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
+pub mod choice;
 pub mod cli;
 pub mod convert;
 pub mod distro;
