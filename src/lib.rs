@@ -4,6 +4,8 @@
 //!
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
+//! - [`choice`]: what is asked for of packages, word by word.
+//! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
@@ -15,6 +17,7 @@
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
+pub mod choice;
 pub mod cli;
 pub mod convert;
 pub mod distro;
@@ -29,6 +32,7 @@ pub mod progress;
 pub mod provider;
 pub mod registry;
 pub mod request;
+pub mod secret;
 pub mod step;
 pub mod store;
 pub mod unpack;
