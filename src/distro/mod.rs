@@ -12,11 +12,13 @@ pub mod debian;
 pub mod detect;
 pub mod facts;
 pub mod hadron;
+pub mod kinds;
 pub mod os_release;
 pub mod packages;
 pub mod policy;
 pub mod redhat;
 pub mod residue;
+pub mod sizes;
 pub mod suse;
 pub mod version;
 
