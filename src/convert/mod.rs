@@ -9,6 +9,7 @@
 //! ```
 
 mod base;
+mod cache;
 mod clock;
 mod framework;
 mod layers;
