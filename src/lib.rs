@@ -10,10 +10,11 @@
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`registry`], [`location`]: where images come from and go to.
-//! - [`store`]: what survives between runs.
+//! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
+pub mod changeset;
 pub mod cli;
 pub mod convert;
 pub mod distro;

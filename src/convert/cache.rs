@@ -8,7 +8,7 @@ use kfactory_layers::manifest::Descriptor;
 use serde_json::json;
 
 use super::layers::{Builder, MadeLayer, uses_framework};
-use super::{BaseImage, base};
+use super::{BaseImage, tree};
 use crate::error::Result;
 use crate::framework::Framework;
 use crate::plan::{LayerUnit, Plan};
@@ -140,8 +140,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|layer| (layer.info.descriptor(), layer.info.diff_id)),
         );
-        let tree = base::flatten(&layers, self.engine, self.run)?;
-        Ok(vec![tree])
+        Ok(vec![tree::flatten(&layers, self.engine, self.run)?])
     }
 }
 
