@@ -4,15 +4,18 @@ use std::path::{Path, PathBuf};
 
 use kfactory_layers::chain::{chain_id, extend};
 use kfactory_layers::digest::Digest;
+use kfactory_layers::layer::{LayerInfo, LayerWriter};
 use kfactory_layers::manifest::Descriptor;
 use serde_json::json;
 
 use super::layers::{Builder, MadeLayer, uses_framework};
-use super::{BaseImage, tree};
-use crate::error::Result;
+use super::{BaseImage, Engine, tree};
+use crate::changeset::Changeset;
+use crate::error::{Error, Kind, Result};
 use crate::framework::Framework;
 use crate::plan::{LayerUnit, Plan};
 use crate::step::Step;
+use crate::store::StepRecord;
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
 const CACHE_FORMAT: u32 = 2;
@@ -65,7 +68,7 @@ impl Builder<'_> {
             })
     }
 
-    /// Returns the layers, from the bottom, that the cache holds in the wanted compression, and their keys.
+    /// Returns the layers, from the bottom, that the cache holds, and their keys.
     pub(super) fn cached_prefix(
         &self,
         plan: &Plan,
@@ -85,10 +88,8 @@ impl Builder<'_> {
                 .store
                 .step(&key)
                 .filter(|record| record.parent == chain);
-            let Some((record, info)) = record.and_then(|record| {
-                let info = record.blobs.get(&self.compression.to_string())?.clone();
-                Some((record, info))
-            }) else {
+            let Some(record) = record else { break };
+            let Some(info) = self.in_wanted_compression(&key, &record)? else {
                 break;
             };
             chain = extend(chain, info.diff_id);
@@ -101,6 +102,53 @@ impl Builder<'_> {
             keys.push(key);
         }
         Ok((layers, keys))
+    }
+
+    /// Returns the layer of `record` in the wanted compression, made of another one if need be; `None` when no blob is left.
+    fn in_wanted_compression(
+        &self,
+        key: &Digest,
+        record: &StepRecord,
+    ) -> Result<Option<LayerInfo>> {
+        let wanted = self.compression.to_string();
+        if let Some(info) = record.blobs.get(&wanted) {
+            return Ok(Some(info.clone()));
+        }
+        // Last by name: what is not compressed, or with zstd, is read faster than gzip.
+        let Some(present) = record.blobs.values().next_back() else {
+            return Ok(None);
+        };
+        let info = self.recompress(&record.layer, present).map_err(|error| {
+            error.context(format!("compressing layer `{}` again", record.layer))
+        })?;
+        let mut record = record.clone();
+        record.blobs.insert(wanted, info.clone());
+        self.engine.store.put_step(key, &record)?;
+        Ok(Some(info))
+    }
+
+    /// Writes the changeset of a layer that is in the store as another blob. The diff ID, and with it the image's
+    /// content, stays what it was.
+    fn recompress(&self, name: &str, layer: &LayerInfo) -> Result<LayerInfo> {
+        let Engine {
+            store,
+            options,
+            reporter,
+            ..
+        } = self.engine;
+        if options.cancel.is_cancelled() {
+            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
+        }
+        let transfer = reporter.transfer("recompress", name, layer.size);
+        let mut changeset =
+            Changeset::open(store, &layer.descriptor(), layer.diff_id, Some(&transfer))?;
+        let blob = store.blobs().writer()?;
+        let mut writer = LayerWriter::new(blob, self.compression, options.jobs)?;
+        std::io::copy(&mut changeset, &mut writer)?;
+        changeset.finish()?;
+        let (blob, info) = writer.finish()?;
+        blob.commit_as(&info.digest, info.size)?;
+        Ok(info)
     }
 
     /// Returns the directories below the first layer that has to run.

@@ -96,6 +96,45 @@ fn a_run_with_nothing_changed_runs_no_command() {
 }
 
 #[test]
+fn another_compression_runs_no_command_and_keeps_every_diff_id() {
+    let Some(made) = conversion() else { return };
+    let dest = made.server.reference("me/zstd:v1.0.0");
+    let zstd = || {
+        convert(&made.server.reference(BASE), &dest, &made.store).args(["--compression", "zstd"])
+    };
+    let ran = zstd().succeed();
+    assert!(
+        !ran.says(": started") && !ran.says(" | "),
+        "{}",
+        ran.stderr()
+    );
+    for layer in LAYERS {
+        assert!(ran.says(&format!("layer {layer}: cached")), "{layer}");
+        assert!(ran.says(&format!("recompress {layer} ")), "{layer}");
+    }
+    assert_ne!(ran.digest(), made.digest);
+    let facts = |reference: &str| -> Vec<(String, String)> {
+        let ran = crate::support::Kfactory::new(["inspect", "--json", reference])
+            .store(&made.store)
+            .succeed();
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+        let layers = report["layers"].as_array().expect("a list").iter();
+        layers
+            .map(|layer| (text(&layer["diff_id"]), text(&layer["media_type"])))
+            .collect()
+    };
+    let (before, after) = (facts(&made.reference()), facts(&dest));
+    for ((diff_id, _), (same, media_type)) in before.iter().zip(&after).skip(1) {
+        assert_eq!(diff_id, same);
+        assert!(media_type.ends_with("+zstd"), "{media_type}");
+    }
+    let again = zstd().succeed();
+    assert!(!again.says("recompress"), "{}", again.stderr());
+    assert_eq!(again.digest(), ran.digest());
+}
+
+#[test]
 fn another_version_runs_only_the_init_layer_again() {
     let Some(made) = conversion() else { return };
     let dest = made.server.reference("me/next:v1.0.1");
