@@ -4,6 +4,7 @@
 //!
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
+//! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
@@ -28,6 +29,7 @@ pub mod plan;
 pub mod progress;
 pub mod registry;
 pub mod request;
+pub mod secret;
 pub mod step;
 pub mod store;
 pub mod unpack;

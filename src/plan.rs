@@ -93,6 +93,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     let mut all = step::install::steps(&selection);
     all.extend(step::init::steps(release_entries(facts, request, version)));
     let (steps, skipped) = choose(all, request);
+    refuse_unused_secrets(&steps, request)?;
     let layers = group(&steps, request.layers);
     Ok(Plan {
         facts: facts.clone(),
@@ -142,6 +143,26 @@ fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
         run,
         left_out.iter().map(|step| step.name.as_str()).collect(),
     )
+}
+
+/// A secret that no step reads would leave the user believing that something was unlocked.
+fn refuse_unused_secrets(steps: &[Step], request: &Request) -> Result<()> {
+    let read: Vec<&String> = steps
+        .iter()
+        .flat_map(|step| &step.actions)
+        .flat_map(step::Action::secrets)
+        .collect();
+    for text in &request.secrets {
+        let secret: crate::secret::Secret = text.parse()?;
+        if !read.contains(&&secret.id) {
+            return Err(Error::usage(format!(
+                "no step of this conversion reads the secret `{}`",
+                secret.id
+            ))
+            .hint("leave `--secret` out; `kfactory plan` shows which steps read one"));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection) -> Result<()> {

@@ -156,6 +156,10 @@ pub(super) struct RequestArgs {
     /// FIPS builds (not available in this version)
     #[arg(long)]
     pub(super) fips: bool,
+    /// A value that steps may read and no layer holds: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be given several times.
+    /// Names: `ubuntu-pro-token`
+    #[arg(long, value_name = "SECRET")]
+    pub(super) secret: Vec<String>,
     /// Stage extension directory (not available in this version)
     #[arg(short = 'x', long, value_name = "DIR")]
     pub(super) stage_extensions: Vec<String>,
@@ -187,6 +191,7 @@ impl RequestArgs {
         set_list(&mut request.destinations, &self.dest);
         set_list(&mut request.skip_steps, &self.skip_step);
         set_list(&mut request.providers, &self.provider);
+        set_list(&mut request.secrets, &self.secret);
         set_list(&mut request.stage_extensions, &self.stage_extensions);
         set(&mut request.model, &self.model);
         set(&mut request.stage, &self.stage);

@@ -149,7 +149,7 @@ impl<'a> Apt<'a> {
                 network: true,
                 mounts,
                 env,
-                any_status: false,
+                ..CommandOptions::default()
             },
         )
     }
