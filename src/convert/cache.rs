@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::store::StepRecord;
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 2;
+const CACHE_FORMAT: u32 = 3;
 
 /// Returns the Kairos binaries, waiting for them if need be.
 pub(super) type ResolveFramework<'a> = dyn Fn() -> Result<Framework> + Sync + 'a;
