@@ -130,6 +130,9 @@ pub fn convert(
         checked.version
     ));
 
+    for note in &plan.notes {
+        reporter.warn(note);
+    }
     for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
         if plan.skipped.contains(&step) {
             reporter.warn(&format!(

@@ -259,6 +259,11 @@ fn write_workspace(workspace: &Workspace, dir: &Path) -> Result<()> {
 }
 
 impl Session {
+    /// Says that the sources are others now: the lists are brought up to date before the next installation.
+    pub(super) fn sources_changed(&self) {
+        *self.refreshed.lock().expect("no panic while held") = false;
+    }
+
     /// Waits for archives that are being fetched ahead.
     fn wait(&self) -> Result<()> {
         let job = self.ahead.lock().expect("no panic while held").take();

@@ -3,9 +3,11 @@
 //! File actions go through [`Root`], a directory handle that cannot be left. Only commands run in the sandbox.
 
 mod apt;
+mod apt_sources;
 mod cpio;
 mod download;
 mod files;
+mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
@@ -213,6 +215,8 @@ fn run_action(
         Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
         Action::Release { entries } => files::release(root, entries),
         Action::Packages { upgrade, install } => apt::install(env, target, step, *upgrade, install),
+        Action::AptComponent { component } => apt_sources::enable(env, root, component),
+        Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
         Action::Run {
             argv,
             network,

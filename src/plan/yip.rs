@@ -100,6 +100,20 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         Action::Packages { upgrade, install } => {
             json!({ "packages": { "refresh": upgrade, "upgrade": upgrade, "install": install } })
         }
+        Action::AptComponent { component } => commands(&[format!(
+            "sed -i '/^\\(Components:\\|deb \\).* main/{{/{component}/!s/$/ {component}/}}' /etc/apt/sources.list.d/* /etc/apt/sources.list"
+        )]),
+        Action::KeepFirmware { patterns } => {
+            let kept: Vec<String> = patterns
+                .iter()
+                .map(|pattern| format!("! -name {}", shell_word(pattern)))
+                .collect();
+            commands(&[format!(
+                "find {} -mindepth 1 -maxdepth 1 {} -exec rm -rf {{}} +",
+                crate::distro::kinds::FIRMWARE_DIR,
+                kept.join(" ")
+            )])
+        }
         Action::Run {
             argv,
             if_exists,

@@ -135,6 +135,16 @@ pub enum Action {
         /// Names, sorted and unique.
         install: Vec<String>,
     },
+    /// Enables a component of the distribution's own apt sources, where it is not enabled yet.
+    AptComponent {
+        /// The component: `non-free-firmware`.
+        component: String,
+    },
+    /// Removes all firmware for devices but what matches.
+    KeepFirmware {
+        /// Patterns relative to `/usr/lib/firmware`, for names at its top.
+        patterns: Vec<String>,
+    },
     /// Runs a command of the image in the sandbox.
     Run {
         /// The command and its arguments.
@@ -241,6 +251,15 @@ impl Action {
             Action::Packages { upgrade, install } => {
                 let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
                 format!("{upgrade}install {} packages", install.len())
+            }
+            Action::AptComponent { component } => {
+                format!("enable component {component} in the apt sources")
+            }
+            Action::KeepFirmware { patterns } if patterns.is_empty() => {
+                "remove all firmware for devices".into()
+            }
+            Action::KeepFirmware { patterns } => {
+                format!("remove firmware for devices but {}", patterns.join(" "))
             }
             Action::Run {
                 argv,
