@@ -226,14 +226,16 @@ pub(super) fn make_parents(root: &Root, path: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
     fn a_file_that_is_right_is_left_alone_and_any_other_is_replaced() {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can give files to root");
-            return;
+            let why = "skipped: only root can give files to root";
+            return writeln!(io::stderr(), "{why}").unwrap();
         }
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
