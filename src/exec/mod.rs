@@ -3,6 +3,7 @@
 //! File actions go through [`Root`], a directory handle that cannot be left. Only commands run in the sandbox.
 
 mod apt;
+mod aside;
 mod cpio;
 mod download;
 mod files;
@@ -102,6 +103,8 @@ pub struct Target<'a> {
     pub root: Root,
     /// The same tree's path, for the sandbox.
     pub path: &'a Path,
+    /// What the tree stood on when its layer began, topmost first.
+    pub lowers: &'a [PathBuf],
 }
 
 /// How a command runs.
