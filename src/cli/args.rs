@@ -156,6 +156,32 @@ pub(super) struct RequestArgs {
     /// FIPS builds (not available in this version)
     #[arg(long)]
     pub(super) fips: bool,
+    /// A package to install beside those that the rules choose; may be given several times
+    #[arg(
+        long,
+        value_name = "PACKAGE",
+        value_delimiter = ',',
+        help_heading = "Packages"
+    )]
+    pub(super) with: Vec<String>,
+    /// A package to leave out of those that the rules choose; its services are left out with it; may be given several times
+    #[arg(
+        long,
+        value_name = "PACKAGE",
+        value_delimiter = ',',
+        help_heading = "Packages"
+    )]
+    pub(super) without: Vec<String>,
+    /// The kernel: `PACKAGE[=VERSION]`, or `none` for an image that boots only with a kernel from outside
+    #[arg(long, value_name = "KERNEL", help_heading = "Packages")]
+    pub(super) kernel: Option<String>,
+    /// Firmware for devices: `all`, `none`, or that of some vendors (`amd,intel,...`; a wrong one is answered with the known ones)
+    #[arg(long, value_name = "FIRMWARE", help_heading = "Packages")]
+    pub(super) firmware: Option<String>,
+    /// A value that steps may read and no layer holds: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be given several times.
+    /// Names: `ubuntu-pro-token`
+    #[arg(long, value_name = "SECRET")]
+    pub(super) secret: Vec<String>,
     /// Stage extension directory (not available in this version)
     #[arg(short = 'x', long, value_name = "DIR")]
     pub(super) stage_extensions: Vec<String>,
@@ -187,6 +213,11 @@ impl RequestArgs {
         set_list(&mut request.destinations, &self.dest);
         set_list(&mut request.skip_steps, &self.skip_step);
         set_list(&mut request.providers, &self.provider);
+        set_list(&mut request.secrets, &self.secret);
+        set_list(&mut request.with, &self.with);
+        set_list(&mut request.without, &self.without);
+        set(&mut request.kernel, &self.kernel);
+        set(&mut request.firmware, &self.firmware);
         set_list(&mut request.stage_extensions, &self.stage_extensions);
         set(&mut request.model, &self.model);
         set(&mut request.stage, &self.stage);

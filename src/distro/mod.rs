@@ -9,8 +9,10 @@ pub mod apt;
 pub mod debian;
 pub mod detect;
 pub mod facts;
+pub mod kinds;
 pub mod os_release;
 pub mod packages;
+pub mod sizes;
 pub mod version;
 
 use std::fmt;

@@ -145,7 +145,7 @@ impl<'a> Apt<'a> {
                 network: true,
                 mounts,
                 env,
-                any_status: false,
+                ..CommandOptions::default()
             },
         )
     }
@@ -290,5 +290,11 @@ impl Session {
     fn add(&self, names: &[&str]) {
         let mut at_hand = self.at_hand.lock().expect("no panic while held");
         at_hand.extend(names.iter().map(|name| (*name).to_owned()));
+    }
+
+    /// Says that the sources are others now: the lists are brought up to date before the next installation.
+    pub(super) fn sources_changed(&self) {
+        *self.refreshed.lock().expect("no panic while held") = false;
+        self.at_hand.lock().expect("no panic while held").clear();
     }
 }

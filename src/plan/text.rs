@@ -25,6 +25,10 @@ pub(super) fn render(plan: &Plan) -> String {
     if !plan.skipped.is_empty() {
         let _ = writeln!(out, "left out   {}", plan.skipped.join(", "));
     }
+    super::listing::write_left_out(&mut out, &plan.left_out);
+    for note in &plan.notes {
+        let _ = writeln!(out, "note       {note}");
+    }
     for layer in &plan.layers {
         let _ = writeln!(out, "\nlayer {}", layer.name);
         for &index in &layer.steps {

@@ -50,6 +50,15 @@ fn commands(lines: &[String]) -> Value {
     json!({ "commands": lines })
 }
 
+/// Writes a word so that the shell reads it back as it is.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:+,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn yip_action(plan: &Plan, action: &Action) -> Value {
     match action {
         Action::Directory { path, mode } => {
@@ -90,6 +99,34 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         }
         Action::Packages { upgrade, install } => {
             json!({ "packages": { "refresh": upgrade, "upgrade": upgrade, "install": install } })
+        }
+        Action::AptComponent { component } => commands(&[format!(
+            "sed -i '/^\\(Components:\\|deb \\).* main/{{/{component}/!s/$/ {component}/}}' /etc/apt/sources.list.d/* /etc/apt/sources.list"
+        )]),
+        Action::KeepFirmware { patterns } => {
+            let kept: Vec<String> = patterns
+                .iter()
+                .map(|pattern| format!("! -name {}", shell_word(pattern)))
+                .collect();
+            commands(&[format!(
+                "find {} -mindepth 1 -maxdepth 1 {} -exec rm -rf {{}} +",
+                crate::distro::kinds::FIRMWARE_DIR,
+                kept.join(" ")
+            )])
+        }
+        Action::Run {
+            argv,
+            if_exists,
+            may_fail,
+            ..
+        } => {
+            let words: Vec<String> = argv.iter().map(|word| shell_word(word)).collect();
+            let or = if *may_fail { " || true" } else { "" };
+            let mut body = commands(&[words.join(" ") + or]);
+            if let Some(path) = if_exists {
+                body["if"] = Value::String(format!("[ -e {path} ]"));
+            }
+            body
         }
         Action::Framework { name, path, .. } => {
             commands(&[format!("install -D -m 0755 framework/{name} {path}")])

@@ -135,6 +135,33 @@ pub enum Action {
         /// Names, sorted and unique.
         install: Vec<String>,
     },
+    /// Enables a component of the distribution's own apt sources, where it is not enabled yet.
+    AptComponent {
+        /// The component: `non-free-firmware`.
+        component: String,
+    },
+    /// Removes all firmware for devices but what matches.
+    KeepFirmware {
+        /// Patterns relative to `/usr/lib/firmware`, for names at its top.
+        patterns: Vec<String>,
+    },
+    /// Runs a command of the image in the sandbox.
+    Run {
+        /// The command and its arguments.
+        argv: Vec<String>,
+        /// Whether it asks for a network.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        network: bool,
+        /// Names of the secrets it reads below [`crate::secret::DIR`]. One that was not given is not there.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<String>,
+        /// Only when this path exists.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        if_exists: Option<String>,
+        /// Whether its failure is a warning rather than an error.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        may_fail: bool,
+    },
     /// Puts one Kairos binary in place.
     Framework {
         /// Its name among the framework's files.
@@ -172,6 +199,25 @@ pub enum Action {
 }
 
 impl Action {
+    /// Returns a command that must end well and gets neither network nor secrets.
+    pub fn run(argv: &[&str]) -> Self {
+        Action::Run {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            network: false,
+            secrets: Vec::new(),
+            if_exists: None,
+            may_fail: false,
+        }
+    }
+
+    /// Returns the names of the secrets that the action reads.
+    pub fn secrets(&self) -> &[String] {
+        match self {
+            Action::Run { secrets, .. } => secrets,
+            _ => &[],
+        }
+    }
+
     /// Returns one line that says what the action does.
     pub fn describe(&self) -> String {
         match self {
@@ -205,6 +251,34 @@ impl Action {
             Action::Packages { upgrade, install } => {
                 let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
                 format!("{upgrade}install {} packages", install.len())
+            }
+            Action::AptComponent { component } => {
+                format!("enable component {component} in the apt sources")
+            }
+            Action::KeepFirmware { patterns } if patterns.is_empty() => {
+                "remove all firmware for devices".into()
+            }
+            Action::KeepFirmware { patterns } => {
+                format!("remove firmware for devices but {}", patterns.join(" "))
+            }
+            Action::Run {
+                argv,
+                secrets,
+                if_exists,
+                may_fail,
+                ..
+            } => {
+                let mut line = format!("run `{}`", argv.join(" "));
+                if let Some(path) = if_exists {
+                    line.push_str(&format!(", if {path} exists"));
+                }
+                if !secrets.is_empty() {
+                    line.push_str(&format!(", reading the secret {}", secrets.join(", ")));
+                }
+                if *may_fail {
+                    line.push_str("; may fail");
+                }
+                line
             }
             Action::Framework {
                 name,
