@@ -13,10 +13,11 @@
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
-//! - [`store`]: what survives between runs.
+//! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
+pub mod changeset;
 pub mod choice;
 pub mod cli;
 pub mod convert;

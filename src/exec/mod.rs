@@ -4,6 +4,7 @@
 
 mod apt;
 mod apt_sources;
+mod aside;
 mod cpio;
 mod download;
 mod files;
@@ -107,6 +108,8 @@ pub struct Target<'a> {
     pub root: Root,
     /// The same tree's path, for the sandbox.
     pub path: &'a Path,
+    /// What the tree stood on when its layer began, topmost first.
+    pub lowers: &'a [PathBuf],
 }
 
 /// How a command runs.

@@ -622,3 +622,27 @@ fn a_failing_command_is_shown_with_its_step_and_last_lines_and_what_was_done_is_
     assert!(!second.says("branding: started"), "{}", second.stderr());
     assert!(second.says("initrd: started"));
 }
+
+#[test]
+fn a_base_for_another_machine_is_named_before_anything_runs() {
+    if !need(&["bwrap", "newuidmap"]) {
+        return;
+    }
+    let Some(tar) = shell_tar("machine", &[("etc/os-release", 0o644, DEBIAN)]) else {
+        return;
+    };
+    let (here, other) = match std::env::consts::ARCH {
+        "aarch64" => ("arm64", "amd64"),
+        "riscv64" => ("riscv64", "amd64"),
+        _ => ("amd64", "arm64"),
+    };
+    let (store, program) = convert(&format!("tar:{}", tar.display()), "oci:out-machine:v1.0.0");
+    let platform = format!("linux/{other}");
+    let ran = program.args(["--platform", &platform]).fail(1);
+    ran.tells(&[
+        &format!("/bin/sh is a program for {here}, not for linux/{other}"),
+        &format!("hint: `--platform linux/{here}`"),
+    ]);
+    assert!(!ran.says(": started"), "{}", ran.stderr());
+    nothing_made(&store);
+}
