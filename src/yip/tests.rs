@@ -188,3 +188,25 @@ fn row_08_upgrade_alone_does_nothing() {
     let found = warned(&in_init("packages: {upgrade: true}"), 3, "`upgrade` alone");
     assert!(found.steps(Hook::Init)[0].actions.is_empty());
 }
+
+#[test]
+fn plugins_run_in_the_order_of_the_dialect_and_not_of_the_file() {
+    let step = step(
+        "packages: {install: [x]}\nsystemctl: {enable: [u]}\nusers: {a: {lock_passwd: true}}\ncommands: ['true']\nfiles: [{path: /f, permissions: 0644}]\ndirectories: [{path: /d, permissions: 0755}]",
+    );
+    let lines: Vec<String> = plugins(&step)
+        .iter()
+        .map(|plugin| plugin.describe())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "ensure directory /d (0:0 0755)",
+            "write /f (0:0 0644, 0 bytes)",
+            "run true",
+            "ensure users a",
+            "systemctl enable u",
+            "install x",
+        ]
+    );
+}

@@ -200,11 +200,7 @@ impl<'a> Builder<'a, '_> {
                 let packed: String = scalar.text.split_whitespace().collect();
                 let bytes = base64::engine::general_purpose::STANDARD.decode(packed);
                 match bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()) {
-                    Some(text) => Ok(Scalar {
-                        text,
-                        plain: false,
-                        ..scalar
-                    }),
+                    Some(text) => Ok(Scalar { text, plain: false }),
                     None => self.stop(line, "`!!binary` does not hold text in base64"),
                 }
             }

@@ -62,7 +62,7 @@ pub(super) enum Operand {
 /// How a list of nodes ended.
 enum End {
     Text,
-    End,
+    Done,
     Else,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn parse(text: &str) -> Result<Template, Failure> {
         defined: BTreeMap::new(),
     };
     let (nodes, end) = parser.nodes()?;
-    if let End::End | End::Else = end {
+    if let End::Done | End::Else = end {
         return parser.fail("unexpected {{end}} or {{else}}");
     }
     Ok(Template {
@@ -139,7 +139,7 @@ impl Parser {
                         "end" => {
                             self.next();
                             self.close()?;
-                            return Ok((out, End::End));
+                            return Ok((out, End::Done));
                         }
                         "else" => {
                             self.next();
@@ -169,8 +169,7 @@ impl Parser {
         match word {
             "if" | "with" | "range" => {
                 self.next();
-                self.deeper(|parser| parser.control(&word.to_owned()))
-                    .map(Some)
+                self.deeper(|parser| parser.control(word)).map(Some)
             }
             "template" => {
                 self.next();
@@ -236,7 +235,7 @@ impl Parser {
         self.scopes = outer;
         self.loops = loops;
         match end {
-            End::End => {
+            End::Done => {
                 self.defined.insert(name, nodes);
                 Ok(())
             }
@@ -259,7 +258,7 @@ impl Parser {
         self.loops -= usize::from(is_loop);
         let otherwise = match end {
             End::Text => return self.fail(format!("{{{{{word}}}}} without {{{{end}}}}")),
-            End::End => Vec::new(),
+            End::Done => Vec::new(),
             End::Else => self.otherwise(word)?,
         };
         self.scopes.pop();
@@ -284,7 +283,7 @@ impl Parser {
         self.close()?;
         let (nodes, end) = self.nodes()?;
         match end {
-            End::End => Ok(nodes),
+            End::Done => Ok(nodes),
             _ => self.fail(format!(
                 "{{{{{word}}}}} without {{{{end}}}} after its {{{{else}}}}"
             )),
