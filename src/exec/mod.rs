@@ -17,6 +17,7 @@ mod run;
 mod services;
 mod ssh;
 mod tidy;
+mod yip;
 
 pub use apt::Session as PackageSession;
 pub use tidy::{normalize, prune};
@@ -54,6 +55,8 @@ pub struct Environment<'a> {
     pub image_env: Vec<String>,
     /// The Kairos binaries, resolved when first needed.
     pub framework: &'a (dyn Fn() -> Result<Framework> + Sync),
+    /// Gets an image for a platform, the build's own where none is named, and returns its flattened tree.
+    pub images: &'a (dyn Fn(&str, Option<&str>) -> Result<PathBuf> + Sync),
     /// The package cache's directory, shared between runs.
     pub package_cache: PathBuf,
     /// A scratch directory of this run, outside every layer.
@@ -171,9 +174,17 @@ pub fn run_step(
     layer: &str,
     step: &Step,
 ) -> Result<()> {
-    let name = step.name.as_str();
+    let name = step.label();
     env.reporter.step_started(layer, name);
     let start = Instant::now();
+    let place = step.place();
+    if let Some(extension) = &step.extension
+        && let Some(why) = yip::unmet(env, target, extension)
+            .map_err(|error| error.context(format!("cannot tell whether step `{name}`{place} runs")))?
+    {
+        env.reporter.note(&format!("step `{name}` is passed over: {why}"));
+        return Ok(());
+    }
     for action in &step.actions {
         env.check_cancelled()?;
         run_action(env, target, name, action).map_err(|error| match error.kind() {
@@ -181,7 +192,7 @@ pub fn run_step(
                 Kind::Interrupted,
                 format!("stopped during step `{name}`; nothing was published"),
             ),
-            _ => error.context(format!("cannot finish step `{name}`")),
+            _ => error.context(format!("cannot finish step `{name}`{place}")),
         })?;
     }
     env.reporter.step_done(name, start.elapsed());
@@ -278,7 +289,7 @@ fn run_action(
         Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
         Action::CleanPackageCache { paths } => packages::clean(root, paths),
-        Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
+        Action::Plugin(plugin) => yip::run(env, target, step, plugin),
     }
 }
 

@@ -101,6 +101,22 @@ impl Step {
             .as_ref()
             .map_or(self.name.as_str(), |extension| &extension.label)
     }
+
+    /// Returns where it was written, in parentheses behind a blank; nothing for a step of our own.
+    pub fn place(&self) -> String {
+        let source = self.extension.as_ref().and_then(|it| it.source.as_ref());
+        source.map(|source| format!(" ({source})")).unwrap_or_default()
+    }
+
+    /// Returns the step without where it was written: a line that moves changes nothing that is made.
+    #[must_use]
+    pub fn without_place(&self) -> Self {
+        let mut step = self.clone();
+        if let Some(extension) = &mut step.extension {
+            extension.source = None;
+        }
+        step
+    }
 }
 
 /// One thing a step does.
