@@ -11,11 +11,13 @@
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
+//! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
-//! - [`store`]: what survives between runs.
+//! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
+pub mod changeset;
 pub mod choice;
 pub mod cli;
 pub mod convert;
@@ -28,6 +30,7 @@ pub mod kairos;
 pub mod location;
 pub mod plan;
 pub mod progress;
+pub mod provider;
 pub mod registry;
 pub mod request;
 pub mod secret;

@@ -124,7 +124,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         selected_for: base,
         notes: changed.notes,
         framework: request.framework.clone(),
-        downloads: framework::downloads(&spec, facts.arch),
+        downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core),
         layers,
     })
 }

@@ -9,11 +9,13 @@
 //! ```
 
 mod base;
+mod cache;
 mod clock;
 mod framework;
 mod layers;
 mod outputs;
 mod preflight;
+mod tree;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -118,7 +120,7 @@ pub fn convert(
     let outputs = outputs::Outputs::new(&checked.destinations, engine);
     outputs.base_layers(&base);
 
-    let tree = base::unpack(&base, engine, &run)?;
+    let tree = tree::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
     let plan = plan::plan(&facts, request, &checked.version)?;
     reporter.note(&format!(

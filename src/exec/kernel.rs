@@ -18,7 +18,7 @@ const LEGACY_MODULES: &str = "/lib/modules";
 pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
     let dir = modules_dir(root)?;
     let mut candidates = Vec::new();
-    for entry in root.read_dir(&dir)? {
+    for entry in root.read_dir(dir)? {
         let Some(name) = entry
             .name
             .to_str()
@@ -49,10 +49,10 @@ pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
     Ok(chosen.to_owned())
 }
 
-fn modules_dir(root: &Root) -> Result<String> {
+pub(super) fn modules_dir(root: &Root) -> Result<&'static str> {
     for dir in [MODULES, LEGACY_MODULES] {
         if root.exists(dir)? {
-            return Ok(dir.to_owned());
+            return Ok(dir);
         }
     }
     Err(Error::user("no kernel is installed: /usr/lib/modules does not exist")
@@ -65,11 +65,7 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     if !root.exists("/boot")? {
         root.create_dir_all("/boot", 0o755)?;
     }
-    for path in ["/boot/vmlinuz", "/boot/Image", "/boot/.vmlinuz.hmac"] {
-        if root.read_link_opt(path)?.is_some() {
-            root.remove_file(path)?;
-        }
-    }
+    remove_link(root, "/boot/Image")?;
     root.remove_all("/boot/vmlinuz.old")?;
     if env.facts.architecture() != "riscv64" {
         // The uncompressed kernel with debug information; on riscv64 it is the kernel.
@@ -78,6 +74,8 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     let hmac = format!("/boot/.vmlinuz-{version}.hmac");
     if root.exists(&hmac)? {
         root.symlink(&hmac, "/boot/.vmlinuz.hmac")?;
+    } else {
+        remove_link(root, "/boot/.vmlinuz.hmac")?;
     }
     for name in [
         format!("vmlinuz-{version}"),
@@ -90,6 +88,7 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
             return Ok(());
         }
     }
+    remove_link(root, "/boot/vmlinuz")?;
     if root.exists("/boot/vmlinuz")? {
         return Ok(());
     }
@@ -99,4 +98,12 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     .hint(format!(
         "expected /boot/vmlinuz-{version}; the kernel package of the base image may be incomplete"
     )))
+}
+
+/// Removes a link that may lead to another kernel; a file under that name stays.
+fn remove_link(root: &Root, path: &str) -> Result<()> {
+    if root.read_link_opt(path)?.is_some() {
+        root.remove_file(path)?;
+    }
+    Ok(())
 }

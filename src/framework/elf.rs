@@ -42,7 +42,7 @@ pub(super) fn kind(head: &[u8]) -> Kind {
 }
 
 #[cfg(test)]
-pub(super) fn head_for_tests(arch: Arch) -> Vec<u8> {
+pub(crate) fn head_for_tests(arch: Arch) -> Vec<u8> {
     let machine: u8 = match arch {
         Arch::Amd64 => 62,
         Arch::Arm64 => 183,
