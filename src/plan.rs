@@ -5,8 +5,11 @@
 mod choices;
 #[cfg(test)]
 mod choices_tests;
+mod fips;
 mod listing;
+mod model;
 mod text;
+mod trusted;
 mod yip;
 
 use serde::Serialize;

@@ -165,6 +165,7 @@ fn spark() -> Vec<Action> {
                 "noble-updates common",
             )],
         ),
+        Action::ListsChanged,
         Action::Packages {
             upgrade: false,
             install: words(&[
@@ -195,6 +196,7 @@ fn jetson(lines: &[String]) -> Vec<Action> {
             path: format!("{KEYRINGS}/jetson-ota.gpg"),
         },
         source("nvidia-drivers.list", lines),
+        Action::ListsChanged,
     ]
 }
 
@@ -312,9 +314,10 @@ fn deb(keyring: &str, url: &str, rest: &str) -> String {
 }
 
 fn source(name: &str, lines: &[String]) -> Action {
-    Action::AptSource {
+    Action::File {
         path: format!("{SOURCES}/{name}"),
-        lines: lines.to_vec(),
+        mode: 0o644,
+        content: lines.join("\n") + "\n",
     }
 }
 
