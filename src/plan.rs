@@ -15,7 +15,7 @@ mod yip;
 use serde::Serialize;
 
 use crate::distro::packages::{self, Chosen, Selection};
-use crate::distro::{self, Arch, Distro, Family};
+use crate::distro::{self, Arch, Distro, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::framework::{self, FrameworkError, FrameworkSpec};
 use crate::kairos::release::ReleaseFacts;
@@ -89,28 +89,27 @@ pub struct LayerUnit {
 ///
 /// # Errors
 ///
-/// A family that this version does not convert, or one for which no kernel package is known.
+/// A base for which no kernel package is known.
 pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan> {
-    if facts.distro.family != Family::Debian {
-        return Err(Error::user(format!(
-            "{} (family `{}`) is recognised, but this version of kfactory converts Debian and Ubuntu families only",
-            facts.distro.name, facts.distro.family
-        ))
-        .hint("convert a Debian or Ubuntu base"));
-    }
+    let policy = Policy::new(&facts.distro, facts.arch);
     let base = distro::Facts::new(&facts.distro, facts.arch, request.model()?, request.trusted);
     let runs = |name| !is_left_out(name, request);
     let changed = choices::change(packages::select(&base), &base, request, &runs)?;
     let selection = &changed.selection;
-    refuse_missing_kernel(facts, request, selection)?;
+    if policy.has_packages {
+        refuse_missing_kernel(facts, request, selection)?;
+    }
     let spec: FrameworkSpec = request.framework.parse().map_err(|error: FrameworkError| {
         Error::from_source(&error)
             .hints(error.hints())
             .kind_is(Kind::Usage)
     })?;
 
-    let mut all = step::install::steps(selection);
-    all.extend(step::init::steps(release_entries(facts, request, version)));
+    let mut all = step::install::steps(&policy, selection);
+    all.extend(step::init::steps(
+        &policy,
+        release_entries(facts, request, version),
+    ));
     changed.apply(&mut all);
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&steps, request)?;
@@ -232,14 +231,27 @@ fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection
     Ok(())
 }
 
+/// Returns the name and the release that the image is known by.
+///
+/// A derivative goes by what it is made from, in the numbers of that: the tools that write boot media look for `ubuntu`, whose
+/// signed boot loader Mint and Pop!_OS have. CentOS Stream has a name of its own in Kairos.
+fn flavor(distro: &Distro) -> (&str, &str) {
+    match &distro.base_version {
+        _ if distro.id == "centos" => (&distro.id, &distro.version),
+        Some(version) if distro.is_derivative() => (distro.base.as_str(), version),
+        _ => (distro.base.as_str(), &distro.version),
+    }
+}
+
 fn release_entries(
     facts: &Facts,
     request: &Request,
     version: &Version,
 ) -> std::collections::BTreeMap<String, String> {
+    let (distro, distro_version) = flavor(&facts.distro);
     ReleaseFacts {
-        distro: facts.distro.base.as_str(),
-        distro_version: &facts.distro.version,
+        distro,
+        distro_version,
         family: facts.distro.family.as_str(),
         arch: facts.architecture(),
         model: &request.model,
@@ -271,4 +283,29 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
         }
     }
     units
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distro::OsRelease;
+
+    #[test]
+    fn derivatives_go_by_what_they_are_made_from_and_centos_by_its_own_name() {
+        for (text, expected) in [
+            ("ID=debian\nVERSION_ID=12", ("debian", "12")),
+            (
+                "ID=linuxmint\nID_LIKE=ubuntu\nVERSION_ID=22\nUBUNTU_CODENAME=noble",
+                ("ubuntu", "24.04"),
+            ),
+            (
+                "ID=centos\nID_LIKE='rhel fedora'\nVERSION_ID=9",
+                ("centos", "9"),
+            ),
+            ("ID=debian\nVERSION_CODENAME=forky", ("debian", "forky")),
+        ] {
+            let distro = Distro::detect(&OsRelease::parse(text)).expect(text);
+            assert_eq!(flavor(&distro), expected, "{text}");
+        }
+    }
 }

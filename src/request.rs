@@ -330,7 +330,9 @@ impl Request {
             return Ok(version);
         }
         let why = match tags.first() {
-            Some(tag) => format!("tag `{tag}` of the destination is not a semantic version"),
+            Some(tag) => format!(
+                "tag `{tag}` of the destination is no version: that is `v1`, `v1.2.3` or `1.2.3`"
+            ),
             None => "the destination has no tag to take it from".to_owned(),
         };
         Err(Error::usage("the produced system needs a version")

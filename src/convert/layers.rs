@@ -281,6 +281,7 @@ impl Builder<'_> {
         let target = Target {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
             path: &mounted,
+            lowers,
         };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;

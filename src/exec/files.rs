@@ -150,6 +150,14 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Moves `from` over `to`, if it is there.
+pub(super) fn rename(root: &Root, from: &str, to: &str) -> Result<()> {
+    if root.symlink_metadata_opt(from)?.is_some() {
+        root.rename(from, to)?;
+    }
+    Ok(())
+}
+
 pub(super) fn truncate(root: &Root, path: &str) -> Result<()> {
     // Rewriting an empty file would only change its time.
     match root.metadata_opt(path)? {

@@ -1,6 +1,6 @@
-//! The initrd: dracut gathers the files, we write the archive.
+//! The initrd: dracut (Alpine: mkinitfs) gathers the files, we write the archive.
 //!
-//! dracut's own compressor takes most of its time on one core, so it writes an uncompressed archive that is then made
+//! Their own compressors take most of their time on one core, so they write an uncompressed archive that is then made
 //! reproducible and compressed on all cores: zstd where the kernel can read it, else gzip.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::Mount;
 
 use super::{CommandOptions, Environment, Target, cpio, files, gzip, kernel};
+use crate::distro::policy::InitramfsTool;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::kairos::dracut::{DracutFacts, dracut_files};
 
@@ -37,7 +38,8 @@ pub(super) fn configure(env: &Environment<'_>, root: &Root) -> Result<()> {
     let facts = DracutFacts {
         distro: env.facts.distro.base.as_str(),
         family: env.facts.distro.family.as_str(),
-        version: &env.facts.distro.version,
+        // A derivative's own number says nothing about the tools it has.
+        version: env.facts.distro.base_version.as_deref().unwrap_or_default(),
         model: &env.request.model,
         has_network_manager: has("/usr/sbin/NetworkManager")?,
         has_networkd: has("/usr/lib/systemd/systemd-networkd")?,
@@ -98,8 +100,14 @@ fn module_lists(root: &Root, version: &str) -> Result<BTreeMap<PathBuf, (Digest,
 }
 
 /// Builds `/boot/initrd` for the chosen kernel and removes every other one.
-pub(super) fn build(env: &Environment<'_>, target: &Target<'_>, step: &str) -> Result<()> {
+pub(super) fn build(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    tool: InitramfsTool,
+) -> Result<()> {
     let root = &target.root;
+    require(root, tool)?;
     let version = kernel::choose(env, root)?;
     remove_others(root)?;
     // Debian's kernel hooks leave these at the top; they would dangle.
@@ -111,12 +119,57 @@ pub(super) fn build(env: &Environment<'_>, target: &Target<'_>, step: &str) -> R
     depmod(env, target, step, &version)?;
     let work = env.scratch.join("initrd");
     std::fs::create_dir_all(&work).context(|| format!("creating {}", work.display()))?;
-    run_dracut(env, target, step, &version, &work)?;
+    match tool {
+        InitramfsTool::Dracut => run_dracut(env, target, step, &version, &work)?,
+        InitramfsTool::Mkinitfs => run_mkinitfs(env, target, step, &version, &work)?,
+    }
     let made = compress(env, root, &version, &work)?;
     let file = File::open(&made).context(|| format!("opening {}", made.display()))?;
     files::ensure(root, INITRD, 0o644, file)?;
     std::fs::remove_dir_all(&work).context(|| format!("removing {}", work.display()))?;
     Ok(())
+}
+
+/// Says that the tool is missing before a command line does.
+fn require(root: &Root, tool: InitramfsTool) -> Result<()> {
+    let name = tool.as_str();
+    for dir in ["/usr/bin", "/usr/sbin", "/bin", "/sbin"] {
+        if root.exists(format!("{dir}/{name}"))? {
+            return Ok(());
+        }
+    }
+    Err(
+        Error::user(format!("the image has no {name} to build the initrd with"))
+            .hint("the step `installPackages` installs it; if it is skipped, the base image must bring it"),
+    )
+}
+
+/// mkinitfs pipes its archive through `pigz -9` where there is one, so ours comes first and passes on what it reads.
+fn run_mkinitfs(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    version: &str,
+    work: &Path,
+) -> Result<()> {
+    let doing = || format!("preparing {}", work.display());
+    let bin = work.join("bin");
+    std::fs::create_dir_all(&bin).context(doing)?;
+    let pigz = bin.join("pigz");
+    std::fs::write(&pigz, "#!/bin/sh\nexec cat\n").context(doing)?;
+    std::fs::set_permissions(&pigz, Permissions::from_mode(0o755)).context(doing)?;
+    let output = format!("{WORK}/raw");
+    let argv = ["mkinitfs", "-C", "gzip", "-o", &output, version];
+    let options = CommandOptions {
+        mounts: vec![Mount::Bind {
+            source: work.to_owned(),
+            target: WORK.into(),
+            read_only: false,
+        }],
+        env: vec![("PATH".into(), format!("{WORK}/bin:{}", super::PATH).into())],
+        ..CommandOptions::default()
+    };
+    env.command(target, step, &argv, options).map(|_| ())
 }
 
 fn run_dracut(

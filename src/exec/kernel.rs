@@ -30,7 +30,7 @@ pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
         candidates.push(KernelCandidate {
             has_modules_dep: root.exists(format!("{dir}/{name}/modules.dep"))?
                 || root.exists(format!("{dir}/{name}/modules.order"))?,
-            has_vmlinuz: root.exists(format!("/boot/vmlinuz-{name}"))?
+            has_vmlinuz: in_boot(root, &name)?.is_some()
                 || root.exists(format!("{dir}/{name}/vmlinuz"))?,
             name,
         });
@@ -71,22 +71,19 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
         // The uncompressed kernel with debug information; on riscv64 it is the kernel.
         root.remove_all(format!("/boot/vmlinux-{version}"))?;
     }
+    copy_from_modules(root, &version)?;
     let hmac = format!("/boot/.vmlinuz-{version}.hmac");
     if root.exists(&hmac)? {
         root.symlink(&hmac, "/boot/.vmlinuz.hmac")?;
     } else {
         remove_link(root, "/boot/.vmlinuz.hmac")?;
     }
-    for name in [
-        format!("vmlinuz-{version}"),
-        format!("vmlinux-{version}"),
-        format!("Image-{version}"),
-        "Image".into(),
-    ] {
-        if root.exists(format!("/boot/{name}"))? {
-            root.symlink(format!("/boot/{name}"), "/boot/vmlinuz")?;
-            return Ok(());
-        }
+    let jetson = root
+        .exists("/boot/Image")?
+        .then(|| "/boot/Image".to_owned());
+    if let Some(image) = in_boot(root, &version)?.or(jetson) {
+        root.symlink(&image, "/boot/vmlinuz")?;
+        return Ok(());
     }
     remove_link(root, "/boot/vmlinuz")?;
     if root.exists("/boot/vmlinuz")? {
@@ -98,6 +95,47 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     .hint(format!(
         "expected /boot/vmlinuz-{version}; the kernel package of the base image may be incomplete"
     )))
+}
+
+/// Returns where the kernel of this version is in `/boot`: under its whole name, or as Alpine does it, under that of its flavor.
+fn in_boot(root: &Root, version: &str) -> Result<Option<String>> {
+    let mut names = vec![
+        format!("vmlinuz-{version}"),
+        format!("vmlinux-{version}"),
+        format!("Image-{version}"),
+    ];
+    if let Some((_, flavor)) = version.rsplit_once('-') {
+        names.push(format!("vmlinuz-{flavor}"));
+    }
+    for name in names {
+        let path = format!("/boot/{name}");
+        if root.exists(&path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Copies the kernel, and the checksum by which FIPS knows it, from beside its modules into `/boot`, as `kernel-install` would.
+fn copy_from_modules(root: &Root, version: &str) -> Result<()> {
+    let dir = modules_dir(root)?;
+    for (from, to) in [
+        ("vmlinuz", format!("/boot/vmlinuz-{version}")),
+        (".vmlinuz.hmac", format!("/boot/.vmlinuz-{version}.hmac")),
+    ] {
+        if root.exists(&to)? {
+            continue;
+        }
+        let from = format!("{dir}/{version}/{from}");
+        let (Some(metadata), Some(file)) = (root.metadata_opt(&from)?, root.open_file_opt(&from)?)
+        else {
+            continue;
+        };
+        // Where a dangling link has the name, the copy is to replace it.
+        root.remove_file(&to)?;
+        root.copy_in(file, &to, metadata.mode & 0o777, 0, 0)?;
+    }
+    Ok(())
 }
 
 /// Removes a link that may lead to another kernel; a file under that name stays.

@@ -463,12 +463,15 @@ fn drop_units(steps: &mut [Step], left_out: &[LeftOut]) {
         })
     };
     for action in steps.iter_mut().flat_map(|step| &mut step.actions) {
-        if let Action::Services {
-            enable, disable, ..
-        } = action
-        {
-            enable.retain(|unit| !gone(unit));
-            disable.retain(|unit| !gone(unit));
+        match action {
+            Action::Services {
+                enable, disable, ..
+            } => {
+                enable.retain(|unit| !gone(unit));
+                disable.retain(|unit| !gone(unit));
+            }
+            Action::Runlevel { services, .. } => services.retain(|service| !gone(service)),
+            _ => {}
         }
     }
 }

@@ -36,7 +36,9 @@ pub(super) fn render(plan: &Plan) -> String {
             let _ = writeln!(out, "  {} ({})", step.name.as_str(), step.phase.name());
             for action in &step.actions {
                 let _ = writeln!(out, "    {}", action.describe());
-                if let Action::Packages { install, .. } = action {
+                if let Action::Packages { install, .. } | Action::Prerequisites { install, .. } =
+                    action
+                {
                     write_packages(&mut out, install, plan);
                 }
             }
@@ -47,8 +49,9 @@ pub(super) fn render(plan: &Plan) -> String {
 
 fn write_packages(out: &mut String, names: &[String], plan: &Plan) {
     let rule_of = |name: &str| {
-        plan.packages
+        plan.repository
             .iter()
+            .chain(&plan.packages)
             .chain(&plan.kernel)
             .find(|chosen: &&Chosen| chosen.name == name)
             .map(|c| c.rule.to_string())
