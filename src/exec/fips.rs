@@ -1,6 +1,6 @@
 //! The proof that an image can run in FIPS mode: kernel, initrd and Kairos binaries, looked at as they stand.
 
-use std::io::{BufReader, Read as _};
+use std::io::Read as _;
 
 use kfactory_layers::root::Root;
 
@@ -29,16 +29,15 @@ pub(super) fn prove(env: &Environment<'_>, root: &Root) -> Result<()> {
     if env.request.kernel != "none" {
         check_kernel(env, root, &mut found, &mut wrong)?;
     }
-    if !env.request.trusted && root.exists("/boot/initrd")? {
-        check_initrd(root, &mut found, &mut wrong)?;
-    }
     check_programs(env, root, &mut found, &mut wrong)?;
     env.reporter.note(&format!("FIPS: {}", found.join("; ")));
     if wrong.is_empty() {
         return Ok(());
     }
     let error = Error::new(Kind::User, "the image would not run in FIPS mode");
-    Err(wrong.into_iter().fold(error, |error, why| error.context_below(why)))
+    Err(wrong
+        .into_iter()
+        .fold(error, |error, why| error.context_below(why)))
 }
 
 fn check_kernel(
@@ -92,23 +91,6 @@ fn is_hmac(text: &str) -> bool {
     matches!(digits.len(), 64 | 128) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn check_initrd(root: &Root, found: &mut Vec<String>, wrong: &mut Vec<String>) -> Result<()> {
-    let Some(file) = root.open_file_opt("/boot/initrd")? else {
-        return Ok(());
-    };
-    let initrd = crate::initrd::Initrd::read(BufReader::new(file))
-        .context(|| "reading /boot/initrd".into())?;
-    // dracut's module for FIPS: the script that checks the kernel, and the modules whose self-tests it starts.
-    if initrd.has_ending("sbin/fips.sh") || initrd.has_ending("etc/fipsmodules") {
-        found.push("the initrd holds dracut's fips module".into());
-    } else {
-        wrong.push("the initrd holds no fips module of dracut".into());
-    }
-    let hmacs = initrd.entries.keys().filter(|name| name.ends_with(".hmac")).count();
-    found.push(format!("{hmacs} checksums of libraries and kernels in the initrd"));
-    Ok(())
-}
-
 fn check_programs(
     env: &Environment<'_>,
     root: &Root,
@@ -138,7 +120,8 @@ fn check_programs(
 /// Reads what Go writes into every program it builds: settings as lines, `build`, tab, `NAME=VALUE`.
 fn build_of(program: &[u8]) -> Build {
     let holds = |needle: &[u8]| program.windows(needle.len()).any(|window| window == needle);
-    let native = find_setting(program, b"build\tGOFIPS140=").is_some_and(|value| value != b"off" && value != b"latest");
+    let native = find_setting(program, b"build\tGOFIPS140=")
+        .is_some_and(|value| value != b"off" && value != b"latest");
     let boring = find_setting(program, b"build\tGOEXPERIMENT=")
         .is_some_and(|value| value.windows(12).any(|window| window == b"boringcrypto"));
     if native || boring {
@@ -152,7 +135,10 @@ fn build_of(program: &[u8]) -> Build {
 
 /// Returns the value of the first setting that begins with `key`, up to the end of its line.
 fn find_setting<'a>(program: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    let start = program.windows(key.len()).position(|window| window == key)? + key.len();
+    let start = program
+        .windows(key.len())
+        .position(|window| window == key)?
+        + key.len();
     let rest = &program[start..];
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     Some(&rest[..end])
@@ -166,7 +152,9 @@ mod tests {
     fn a_go_program_says_whether_it_is_a_fips_build() {
         let program = |settings: &str| {
             let mut bytes = b"\x7fELF...\xff Go buildinf:\x08\x02".to_vec();
-            bytes.extend(format!("path\tx\nbuild\t-compiler=gc\n{settings}build\tGOOS=linux\n").bytes());
+            bytes.extend(
+                format!("path\tx\nbuild\t-compiler=gc\n{settings}build\tGOOS=linux\n").bytes(),
+            );
             bytes
         };
         for (settings, expected) in [
@@ -184,7 +172,10 @@ mod tests {
 
     #[test]
     fn a_checksum_is_digits_and_nothing_else() {
-        assert!(is_hmac(&format!("{}  /boot/vmlinuz-6.1\n", "a1".repeat(64))));
+        assert!(is_hmac(&format!(
+            "{}  /boot/vmlinuz-6.1\n",
+            "a1".repeat(64)
+        )));
         assert!(!is_hmac("") && !is_hmac("not a checksum") && !is_hmac(&"g".repeat(128)));
     }
 }

@@ -25,9 +25,8 @@ pub(super) fn fetch(env: &Environment<'_>, root: &Root, url: &str, path: &str) -
         .build()
         .context(doing)?;
     let content = runtime.block_on(get(url)).context(doing)?;
-    let key = dearmored(&content).ok_or_else(|| {
-        Error::user("what the server sent is no OpenPGP key").context(doing())
-    })?;
+    let key = dearmored(&content)
+        .ok_or_else(|| Error::user("what the server sent is no OpenPGP key").context(doing()))?;
     files::file(root, path, 0o644, &key)
 }
 
@@ -96,7 +95,12 @@ mod tests {
         let two = [key, key].concat();
         assert_eq!(dearmored((bare.clone() + &bare).as_bytes()), Some(two));
         assert_eq!(dearmored(&key).as_deref(), Some(&key[..]));
-        for bad in ["", "<html>not found</html>", BEGIN, "-----BEGIN PGP SIGNATURE-----\n\nAAAA\n"] {
+        for bad in [
+            "",
+            "<html>not found</html>",
+            BEGIN,
+            "-----BEGIN PGP SIGNATURE-----\n\nAAAA\n",
+        ] {
             assert_eq!(dearmored(bad.as_bytes()), None, "{bad}");
         }
     }

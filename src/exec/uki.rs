@@ -71,7 +71,8 @@ fn pack(root: &Root, dir: &Path, sink: &mut impl Write) -> Result<u64> {
             FileKind::Directory => bytes += pack(root, &path, sink)?,
             FileKind::File => {
                 if let Some(mut file) = root.open_file_opt(&path)? {
-                    bytes += copy(&mut file, sink).context(|| format!("reading {}", path.display()))?;
+                    bytes +=
+                        copy(&mut file, sink).context(|| format!("reading {}", path.display()))?;
                 }
             }
             _ => {}
@@ -132,7 +133,10 @@ impl Weight {
         if total > FAT {
             warnings.push(format!("as a UKI the image may have {size}, and no file of an EFI system partition can be larger than {}", bytes_text(FAT)));
         } else if total > SLOT {
-            warnings.push(format!("as a UKI the image may have {size}, and an installed machine has {} for it", bytes_text(SLOT)));
+            warnings.push(format!(
+                "as a UKI the image may have {size}, and an installed machine has {} for it",
+                bytes_text(SLOT)
+            ));
         } else if total > LARGE {
             warnings.push(format!("as a UKI the image may have {size}: some firmware refuses to load that much; `--without`, `--firmware` and `--kernel` make it smaller"));
         }
@@ -146,11 +150,22 @@ mod tests {
 
     #[test]
     fn each_limit_has_its_own_warning_and_a_small_image_none() {
-        let weight = |packed| Weight { kernel: 10 << 20, unpacked: packed * 3, packed };
+        let weight = |packed| Weight {
+            kernel: 10 << 20,
+            unpacked: packed * 3,
+            packed,
+        };
         assert!(weight(300 << 20).warnings().is_empty());
-        for (packed, word) in [(1100 << 20, "firmware refuses"), (3100 << 20, "installed machine"), (5 << 30, "can be larger")] {
+        for (packed, word) in [
+            (1100 << 20, "firmware refuses"),
+            (3100 << 20, "installed machine"),
+            (5 << 30, "can be larger"),
+        ] {
             let warnings = weight(packed).warnings();
-            assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
+            assert!(
+                warnings.len() == 1 && warnings[0].contains(word),
+                "{warnings:?}"
+            );
         }
     }
 
@@ -164,7 +179,10 @@ mod tests {
         }
         let root = Root::open(dir.path()).unwrap();
         let mut sink = Counter(0);
-        assert_eq!(pack(&root, Path::new("/"), &mut sink).unwrap(), 700 + 3 * ENTRY);
+        assert_eq!(
+            pack(&root, Path::new("/"), &mut sink).unwrap(),
+            700 + 3 * ENTRY
+        );
         assert_eq!(sink.0, 700);
     }
 }

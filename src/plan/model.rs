@@ -3,7 +3,7 @@
 //! Fix-ups stand behind the installation of the packages they fix, in the same step.
 
 use super::step_mut;
-use crate::distro::packages::{self, Selection};
+use crate::distro::packages::{self, Chosen, Selection};
 use crate::distro::{DistroId, Facts, Model, kinds};
 use crate::error::{Error, Result};
 use crate::kairos::dracut::units_without_iscsi;
@@ -86,7 +86,10 @@ fn is_jetson(model: Model) -> bool {
 }
 
 fn is_orin(model: Model) -> bool {
-    matches!(model, Model::NvidiaJetsonAgxOrin | Model::NvidiaJetsonOrinNx)
+    matches!(
+        model,
+        Model::NvidiaJetsonAgxOrin | Model::NvidiaJetsonOrinNx
+    )
 }
 
 /// Returns the Ubuntu release that NVIDIA builds the board's packages for.
@@ -98,8 +101,33 @@ fn ubuntu_release(model: Model) -> Option<&'static str> {
     }
 }
 
+/// Packages of NVIDIA's own repositories for the DGX Spark, which only they need.
+const SPARK: &[&str] = &[
+    "nvidia-mlnx-tools",
+    "nvidia-spark-fstab-config",
+    "nvidia-spark-grub-pci",
+    "nvidia-spark-initcall-bl",
+    "nvidia-spark-mlnx-firmware-manager",
+];
+
+/// Adds to `selection` the packages that can be had only from repositories that [`apply`] adds.
+pub(super) fn select(selection: &mut Selection, facts: &Facts) {
+    if facts.model == Model::NvidiaDgxSpark {
+        selection.kernel.extend(SPARK.iter().map(|name| Chosen {
+            name: (*name).to_owned(),
+            rule: "nvidia-dgx-spark: platform packages of the board",
+        }));
+    }
+}
+
 /// Adds to `steps` what the board takes.
-pub(super) fn apply(steps: &mut [Step], facts: &Facts, request: &Request) {
+pub(super) fn apply(steps: &mut [Step], facts: &Facts, request: &Request, notes: &mut Vec<String>) {
+    if facts.model == Model::NvidiaJetsonOrinNx {
+        notes.push(
+            "two archives of NVIDIA go into the image without a check of their content: NVIDIA publishes no checksum of them"
+                .into(),
+        );
+    }
     match facts.model {
         Model::Generic => {}
         Model::Rpi3 | Model::Rpi4 => raspberry_pi(steps, facts),
@@ -107,18 +135,21 @@ pub(super) fn apply(steps: &mut [Step], facts: &Facts, request: &Request) {
         Model::NvidiaJetsonAgxOrin | Model::NvidiaJetsonOrinNx => {
             around_kernel(steps, orin(facts.model, request), orin_fixes());
             if let Some(step) = step_mut(steps, StepName::INITRAMFS_CONFIGS) {
-                let units = units_without_iscsi(facts.model.as_str()).iter();
-                step.actions.extend(units.map(|unit| Action::Run {
-                    argv: words(&["systemctl", "disable", unit]),
-                    network: false,
-                    secrets: Vec::new(),
-                    if_exists: None,
-                    may_fail: true,
-                }));
+                step.actions.push(Action::Services {
+                    unmask: Vec::new(),
+                    enable: Vec::new(),
+                    optional: Vec::new(),
+                    disable: words(units_without_iscsi(facts.model.as_str())),
+                    mask: Vec::new(),
+                });
             }
         }
         Model::NvidiaJetsonThor => {
-            around_kernel(steps, thor(request), vec![files::jetson_qspi_update().into()]);
+            around_kernel(
+                steps,
+                thor(request),
+                vec![files::jetson_qspi_update().into()],
+            );
             if let Some(step) = step_mut(steps, StepName::INITRD) {
                 step.actions.splice(0..0, thor_display());
             }
@@ -142,9 +173,11 @@ fn raspberry_pi(steps: &mut [Step], facts: &Facts) {
 }
 
 fn spark() -> Vec<Action> {
-    let keyring = |name: &str| Action::Require {
+    let keyring = |name: &str| {
+        Action::Require {
         path: format!("{KEYRINGS}/{name}.gpg"),
         remedy: "NVIDIA publishes this keyring nowhere but on the machine itself: copy it from a DGX Spark into the base".into(),
+    }
     };
     let dgx = format!("{NVIDIA}/baseos/ubuntu/noble/arm64/");
     vec![
@@ -166,16 +199,6 @@ fn spark() -> Vec<Action> {
             )],
         ),
         Action::ListsChanged,
-        Action::Packages {
-            upgrade: false,
-            install: words(&[
-                "nvidia-mlnx-tools",
-                "nvidia-spark-fstab-config",
-                "nvidia-spark-grub-pci",
-                "nvidia-spark-initcall-bl",
-                "nvidia-spark-mlnx-firmware-manager",
-            ]),
-        },
     ]
 }
 
@@ -215,7 +238,11 @@ fn orin(model: Model, request: &Request) -> Vec<Action> {
     });
     actions.extend(jetson(&[
         deb("jetson-ota", &format!("{NVIDIA}/jetson/common"), &suite),
-        deb("jetson-ota", &format!("{NVIDIA}/jetson/{ORIN_CHIP}"), &suite),
+        deb(
+            "jetson-ota",
+            &format!("{NVIDIA}/jetson/{ORIN_CHIP}"),
+            &suite,
+        ),
         format!("deb [signed-by={KEYRINGS}/nvidia-drivers-2204.gpg,{CUDA_FINGERPRINT}] {cuda} /"),
     ]));
     actions
@@ -238,7 +265,10 @@ fn orin_nx_archives() -> Vec<Action> {
             may_fail: false,
         };
         [
-            run(&["wget", "-nv", "-O", &local, &format!("{base}/{file}")], true),
+            run(
+                &["wget", "-nv", "-O", &local, &format!("{base}/{file}")],
+                true,
+            ),
             run(&["mkdir", "-p", dir], false),
             run(&["tar", "-xpjf", &local, "-C", dir], false),
             run(&["rm", &local], false),
@@ -246,7 +276,10 @@ fn orin_nx_archives() -> Vec<Action> {
     };
     let mut actions = Vec::new();
     actions.extend(unpack("jetson_linux", "/"));
-    actions.extend(unpack("tegra_linux_sample-root-filesystem", "/Linux_for_Tegra/rootfs"));
+    actions.extend(unpack(
+        "tegra_linux_sample-root-filesystem",
+        "/Linux_for_Tegra/rootfs",
+    ));
     actions
 }
 
@@ -271,10 +304,33 @@ fn orin_fixes() -> Vec<Action> {
         tolerated(&["update-alternatives", "--remove-all", "cuda"], from),
         tolerated(&["update-alternatives", "--remove-all", "cuda-12"], from),
         tolerated(&["mv", from, to], from),
-        tolerated(&["update-alternatives", "--install", "/opt/cuda", "cuda", to, "126"], to),
-        tolerated(&["update-alternatives", "--install", "/opt/cuda-12", "cuda-12", to, "126"], to),
+        tolerated(
+            &[
+                "update-alternatives",
+                "--install",
+                "/opt/cuda",
+                "cuda",
+                to,
+                "126",
+            ],
+            to,
+        ),
+        tolerated(
+            &[
+                "update-alternatives",
+                "--install",
+                "/opt/cuda-12",
+                "cuda-12",
+                to,
+                "126",
+            ],
+            to,
+        ),
         // /mnt is read-only.
-        tolerated(&["sed", "-i", r#"s|mntpoint="/mnt|mntpoint="/srv/data|"#, usb], usb),
+        tolerated(
+            &["sed", "-i", r#"s|mntpoint="/mnt|mntpoint="/srv/data|"#, usb],
+            usb,
+        ),
     ]
 }
 
@@ -299,8 +355,14 @@ fn thor_display() -> Vec<Action> {
         }
     };
     vec![
-        copy("nv-depmod-openrm-l4t-display.conf", "/etc/depmod.d/nvidia-display.conf"),
-        copy("nv-modprobe-openrm-l4t-display.conf", "/etc/modprobe.d/nvidia-display.conf"),
+        copy(
+            "nv-depmod-openrm-l4t-display.conf",
+            "/etc/depmod.d/nvidia-display.conf",
+        ),
+        copy(
+            "nv-modprobe-openrm-l4t-display.conf",
+            "/etc/modprobe.d/nvidia-display.conf",
+        ),
         Action::File {
             path: "/etc/modules-load.d/nvidia-display.conf".into(),
             mode: 0o644,

@@ -28,6 +28,9 @@ pub(super) fn apply(steps: &mut Vec<Step>, facts: &Facts) {
 
 /// Tells whether the release has the drivers that HTTP boot needs in a package of their own, of over 100 MB.
 fn has_extra_modules(facts: &Facts) -> bool {
-    let major = facts.version.as_deref().and_then(|version| version.split('.').next());
+    let major = facts
+        .version
+        .as_deref()
+        .and_then(|version| version.split('.').next());
     major.is_some_and(|major| matches!(major, "20" | "21" | "22" | "23" | "24"))
 }
