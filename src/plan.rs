@@ -5,6 +5,7 @@
 mod choices;
 #[cfg(test)]
 mod choices_tests;
+mod extensions;
 mod fips;
 mod listing;
 mod model;
@@ -75,6 +76,9 @@ pub struct Plan {
     pub downloads: Vec<String>,
     /// The layers that the steps are gathered into.
     pub layers: Vec<LayerUnit>,
+    /// The files of stage extensions, in the order they are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
 }
 
 /// Steps that share a layer.
@@ -143,6 +147,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         framework: request.framework.clone(),
         downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core, request.fips),
         layers,
+        extensions: Vec::new(),
     })
 }
 
@@ -309,7 +314,7 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
     for (index, step) in steps.iter().enumerate() {
         let name = match layers {
             Layers::Group => step.group.name(),
-            Layers::Step => step.name.as_str(),
+            Layers::Step => step.label(),
             Layers::Phase => step.phase.name(),
             Layers::One => "kairos",
         };

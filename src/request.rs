@@ -318,8 +318,10 @@ impl Request {
 
     fn refuse_unimplemented(&self) -> Result<()> {
         let refuse = |what: String| {
-            Err(Error::usage(format!("{what} is not available in this version of kfactory"))
-                .hint("`kfactory plan` without it shows what this version does"))
+            Err(Error::usage(format!(
+                "{what} is not available in this version of kfactory"
+            ))
+            .hint("`kfactory plan` without it shows what this version does"))
         };
         if let Some(provider) = self.providers.iter().find(|p| !p.is_empty()) {
             return refuse(format!("provider `{provider}` (`--provider`)"));
