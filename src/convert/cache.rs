@@ -33,8 +33,12 @@ impl Builder<'_> {
         base: &BaseImage,
         framework: &ResolveFramework<'_>,
     ) -> Result<Digest> {
-        let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
-        let inputs = if steps.iter().any(|step| uses_framework(step)) {
+        let steps: Vec<Step> = unit
+            .steps
+            .iter()
+            .map(|&index| plan.steps[index].without_place())
+            .collect();
+        let inputs = if steps.iter().any(uses_framework) {
             identity(&framework()?)
         } else {
             String::new()

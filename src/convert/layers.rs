@@ -14,12 +14,13 @@ use kfactory_layers::compress::Compression;
 use kfactory_layers::diff::{CaptureOptions, capture_upper};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::layer::{LayerInfo, LayerWriter};
+use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 
 use super::cache::{ResolveFramework, base_chain};
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Engine};
+use super::{BaseImage, Clock, Engine, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
@@ -37,6 +38,9 @@ pub(super) struct MadeLayer {
     pub(super) created: i64,
     pub(super) cached: bool,
 }
+
+/// Gets an image for a platform and returns its flattened tree.
+type ImageTree<'a> = dyn Fn(&str, Option<&str>) -> Result<PathBuf> + Sync + 'a;
 
 /// What the layers of one run share.
 pub(super) struct Builder<'a> {
@@ -112,7 +116,10 @@ impl Builder<'_> {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
                 }
-                let env = self.environment(plan, facts, base, &resolve)?;
+                let images = |source: &str, platform: Option<&str>| {
+                    self.image_tree(source, platform, &base.image.platform())
+                };
+                let env = self.environment(plan, facts, base, (&resolve, &images))?;
                 let lowers = self.stack_below(base, tree, &cached, &keys)?;
                 self.run_rest(scope, &env, plan, base, &cached, lowers, &mut pending)
             } else {
@@ -215,7 +222,7 @@ impl Builder<'_> {
         plan: &Plan,
         facts: &'e Facts,
         base: &BaseImage,
-        framework: &'e ResolveFramework<'e>,
+        (framework, images): (&'e ResolveFramework<'e>, &'e ImageTree<'e>),
     ) -> Result<Environment<'e>> {
         let cache = format!(
             "packages/{}-{}-{}",
@@ -230,6 +237,7 @@ impl Builder<'_> {
             facts,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
             framework,
+            images,
             package_cache: self.engine.store.cache_dir(&cache)?,
             scratch,
             clamp_mtime: self.clock.clamp(),
@@ -240,6 +248,17 @@ impl Builder<'_> {
             reporter: self.engine.reporter,
             cancel: self.engine.options.cancel.clone(),
         })
+    }
+
+    /// Returns the flattened tree of another image, for an extension that unpacks it.
+    fn image_tree(&self, source: &str, platform: Option<&str>, own: &Platform) -> Result<PathBuf> {
+        let location = super::parse_location(source, &self.engine.options.registry)?;
+        let platform = match platform {
+            Some(_) => super::parse_platform(platform)?,
+            None => own.clone(),
+        };
+        let image = super::base::open(&location, &platform, self.engine, self.run)?;
+        tree::unpack(&image, self.engine, self.run)
     }
 
     /// Runs the steps of one layer on a fresh overlay and returns the name of its changes directory.
@@ -312,7 +331,7 @@ impl Builder<'_> {
     }
 
     fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
-        super::framework::resolve(self.framework, facts.arch, self.engine)
+        super::framework::resolve(self.framework, facts.arch, self.request.fips, self.engine)
     }
 }
 
@@ -329,9 +348,10 @@ impl Pending<'_> {
 
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.
 fn later_packages(plan: &Plan) -> Vec<String> {
-    plan.steps
-        .iter()
-        .flat_map(|step| &step.actions)
+    let actions = plan.steps.iter().flat_map(|step| &step.actions);
+    actions
+        // Nobody can look up what comes from repositories that are yet to be added.
+        .take_while(|action| !matches!(action, Action::ListsChanged))
         .flat_map(|action| match action {
             Action::Packages { install, .. } => install.as_slice(),
             _ => &[],

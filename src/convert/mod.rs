@@ -24,6 +24,7 @@ use kfactory_layers::compress::Compression;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::platform::Platform;
+use kfactory_layers::root::Root;
 use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, facts_of, facts_of_dir};
@@ -38,6 +39,7 @@ use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
 use crate::store::{Access, Store};
+use crate::yip::{self, Extensions};
 
 /// How a conversion is carried out, as opposed to what it makes.
 #[derive(Debug)]
@@ -104,6 +106,8 @@ pub fn convert(
     let framework_spec: crate::framework::FrameworkSpec =
         request.framework.parse().map_err(framework::usage)?;
     let clock = Clock::from_env()?;
+    // Read again with those of the base; what is wrong with them is said before anything is pulled.
+    Extensions::find(&[], request)?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
     let run = store.start_run()?;
@@ -123,7 +127,10 @@ pub fn convert(
 
     let tree = tree::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
-    let plan = plan::plan(&facts, request, &checked.version)?;
+    let carried =
+        yip::read_root(&Root::open(&tree).context(|| format!("opening {}", tree.display()))?)?;
+    let plan = plan::plan(&facts, request, &checked.version)?
+        .with_extensions(&Extensions::find(&carried, request)?, request);
     reporter.note(&format!(
         "converting {} ({}) as {}",
         facts.distro.name,

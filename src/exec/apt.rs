@@ -28,7 +28,7 @@ pub struct Session {
 }
 
 /// apt, ready to run on one tree.
-struct Apt<'a> {
+pub(super) struct Apt<'a> {
     env: &'a Environment<'a>,
     target: &'a Target<'a>,
     step: &'a str,
@@ -81,6 +81,44 @@ pub(super) fn install(
     })
 }
 
+/// Runs command lines of a stage extension, each a text for the shell that begins with `apt-get`.
+///
+/// `install` are the words of the line that installs: where all of them are names, their archives are fetched as for other
+/// steps. Without `refresh` the lists are those of this run.
+pub(super) fn extension(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    refresh: bool,
+    lines: &[String],
+    install: &[String],
+) -> Result<()> {
+    let apt = Apt::open(env, target, step)?;
+    if refresh {
+        // One of the lines does it; sources may have changed since the last time.
+        env.packages.sources_changed();
+    } else {
+        apt.refresh()?;
+    }
+    let names: Vec<&str> = install.iter().map(String::as_str).collect();
+    for line in lines {
+        if !names.is_empty()
+            && line.contains(" install ")
+            && let Ok(archives) = apt.needed(target, &names)
+        {
+            // Only saves time: what goes wrong here goes wrong again, and is told, below.
+            let _ = apt.fetch(&archives, true);
+        }
+        let with_config = format!("apt-get {}", apt.config());
+        let line = line.replacen("apt-get", &with_config, 1);
+        apt.command(target, &["sh".into(), "-c".into(), line])?;
+    }
+    if refresh {
+        *env.packages.refreshed.lock().expect("no panic while held") = true;
+    }
+    Ok(())
+}
+
 /// Returns what the cleanup step removes: what came with the base, and temporary files.
 pub(super) fn cleanup_paths() -> Vec<String> {
     [
@@ -94,7 +132,11 @@ pub(super) fn cleanup_paths() -> Vec<String> {
 }
 
 impl<'a> Apt<'a> {
-    fn open(env: &'a Environment<'_>, target: &'a Target<'_>, step: &'a str) -> Result<Self> {
+    pub(super) fn open(
+        env: &'a Environment<'_>,
+        target: &'a Target<'_>,
+        step: &'a str,
+    ) -> Result<Self> {
         let cache = env.package_cache.clone();
         let doing = || format!("preparing the package cache in {}", cache.display());
         for name in ["archives", "lists/partial"] {
@@ -120,7 +162,7 @@ impl<'a> Apt<'a> {
         })
     }
 
-    fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<CommandResult> {
+    pub(super) fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<CommandResult> {
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let bind = |source: &Path, target: String| Mount::Bind {
             source: source.to_owned(),
@@ -150,6 +192,11 @@ impl<'a> Apt<'a> {
         )
     }
 
+    /// Returns the option by which every tool of apt finds its lists and archives.
+    pub(super) fn config(&self) -> String {
+        self.workspace.config_option()
+    }
+
     fn run(&self, operation: Operation<'_>) -> Result<CommandResult> {
         let argv = self
             .workspace
@@ -159,7 +206,7 @@ impl<'a> Apt<'a> {
     }
 
     /// Brings the lists up to date once in a run.
-    fn refresh(&self) -> Result<()> {
+    pub(super) fn refresh(&self) -> Result<()> {
         let mut refreshed = self
             .env
             .packages

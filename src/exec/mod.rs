@@ -8,15 +8,19 @@ mod aside;
 mod cpio;
 mod download;
 mod files;
+mod fips;
 mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
+mod keys;
+mod nvdimm;
 mod packages;
 mod run;
 mod services;
 mod ssh;
 mod tidy;
+mod uki;
 mod yip;
 
 pub use apt::Session as PackageSession;
@@ -37,7 +41,7 @@ use crate::plan::Facts;
 use crate::progress::Reporter;
 use crate::request::{Network, Request};
 use crate::secret::Secret;
-use crate::step::{Action, Step};
+use crate::step::{Action, Hook, Step};
 
 /// The search path that every command gets, whatever the base image says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -179,10 +183,12 @@ pub fn run_step(
     let start = Instant::now();
     let place = step.place();
     if let Some(extension) = &step.extension
-        && let Some(why) = yip::unmet(env, target, extension)
-            .map_err(|error| error.context(format!("cannot tell whether step `{name}`{place} runs")))?
+        && let Some(why) = yip::unmet(env, target, extension).map_err(|error| {
+            error.context(format!("cannot tell whether step `{name}`{place} runs"))
+        })?
     {
-        env.reporter.note(&format!("step `{name}` is passed over: {why}"));
+        env.reporter
+            .note(&format!("step `{name}` is passed over: {why}"));
         return Ok(());
     }
     for action in &step.actions {
@@ -194,6 +200,12 @@ pub fn run_step(
             ),
             _ => error.context(format!("cannot finish step `{name}`{place}")),
         })?;
+    }
+    if let Some(extension) = &step.extension
+        && extension.stage == Hook::BeforeInstall
+    {
+        // It may have added a repository, which the base packages are to come from as well.
+        env.packages.sources_changed();
     }
     env.reporter.step_done(name, start.elapsed());
     Ok(())
@@ -241,6 +253,15 @@ fn run_action(
         Action::EnableRepository { id } => packages::enable_repository(root, id),
         Action::RemovePackages { names } => packages::remove(env, target, step, names),
         Action::Move { from, to } => files::rename(root, from, to),
+        Action::ListsChanged => {
+            env.packages.sources_changed();
+            Ok(())
+        }
+        Action::RepositoryKey { url, path } => keys::fetch(env, root, url, path),
+        Action::Require { path, remedy } => files::require(root, path, remedy),
+        Action::NvdimmModules => nvdimm::install(env, target, step),
+        Action::MeasureUki => uki::measure(env, root),
+        Action::ProveFips => fips::prove(env, root),
         Action::AptComponent { component } => apt_sources::enable(env, root, component),
         Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
         Action::Run {

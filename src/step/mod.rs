@@ -105,15 +105,18 @@ impl Step {
     /// Returns where it was written, in parentheses behind a blank; nothing for a step of our own.
     pub fn place(&self) -> String {
         let source = self.extension.as_ref().and_then(|it| it.source.as_ref());
-        source.map(|source| format!(" ({source})")).unwrap_or_default()
+        source
+            .map(|source| format!(" ({source})"))
+            .unwrap_or_default()
     }
 
-    /// Returns the step without where it was written: a line that moves changes nothing that is made.
+    /// Returns the step without where it was written and what it is called: neither changes what is made.
     #[must_use]
     pub fn without_place(&self) -> Self {
         let mut step = self.clone();
         if let Some(extension) = &mut step.extension {
             extension.source = None;
+            extension.label.clear();
         }
         step
     }
@@ -218,6 +221,28 @@ pub enum Action {
         /// The component: `non-free-firmware`.
         component: String,
     },
+    /// Says that there are other repositories now: the lists are brought up to date before the next packages.
+    ListsChanged,
+    /// Fetches the key that a repository is signed with and writes it without its armour.
+    RepositoryKey {
+        /// Where it is, an https address.
+        url: String,
+        /// The keyring to write.
+        path: String,
+    },
+    /// Stops unless the path exists.
+    Require {
+        /// What has to be there.
+        path: String,
+        /// How it gets there.
+        remedy: String,
+    },
+    /// Takes the drivers for memory that outlives a boot out of Ubuntu's package of extra modules, and nothing else of it.
+    NvdimmModules,
+    /// Says how large the image is as a signed EFI image, and what that is compared with.
+    MeasureUki,
+    /// Checks that kernel, initrd and Kairos binaries are what FIPS mode needs.
+    ProveFips,
     /// Removes all firmware for devices but what matches.
     KeepFirmware {
         /// Patterns relative to `/usr/lib/firmware`, for names at its top.
@@ -374,6 +399,14 @@ impl Action {
             Action::AptComponent { component } => {
                 format!("enable component {component} in the apt sources")
             }
+            Action::ListsChanged => "bring the package lists up to date before the next packages".into(),
+            Action::RepositoryKey { url, path } => format!("fetch the key {url} as {path}"),
+            Action::Require { path, .. } => format!("require {path}"),
+            Action::NvdimmModules => {
+                "install the nvdimm drivers out of linux-modules-extra of the chosen kernel, if there is such a package".into()
+            }
+            Action::MeasureUki => "measure kernel and root filesystem against the limits of a UKI".into(),
+            Action::ProveFips => "prove that kernel, initrd and Kairos binaries are FIPS builds".into(),
             Action::KeepFirmware { patterns } if patterns.is_empty() => {
                 "remove all firmware for devices".into()
             }

@@ -40,8 +40,8 @@ use std::path::Path;
 
 use crate::distro::Arch;
 use crate::error::{Error, Result};
-use crate::request::Network;
-use crate::step::{Action, Hook, Step};
+use crate::request::{Network, Request};
+use crate::step::{Action, Hook, Step, StepName};
 
 /// The steps that extensions add to a conversion, checked and in order.
 #[derive(Debug, Clone, Default)]
@@ -84,14 +84,20 @@ impl Extensions {
         Ok(out)
     }
 
-    /// Reads what the base carries, and then every directory that was named.
+    /// Reads what the base carries, and then every directory that the request names; nothing where it leaves extensions out.
     ///
     /// # Errors
     ///
     /// As for [`read_dir`] and [`Extensions::load`].
-    pub fn find(base: &[SourceText], dirs: &[String], network: Network) -> Result<Self> {
+    pub fn find(base: &[SourceText], request: &Request) -> Result<Self> {
+        if request.skip_steps.iter().any(|skip| {
+            skip.trim()
+                .eq_ignore_ascii_case(StepName::STAGE_EXTENSIONS.as_str())
+        }) {
+            return Ok(Self::default());
+        }
         let mut texts = base.to_vec();
-        for dir in dirs {
+        for dir in &request.stage_extensions {
             let found = read_dir(Path::new(dir))?;
             if found.is_empty() {
                 return Err(Error::usage(format!("`{dir}` holds no stage extension"))
@@ -99,7 +105,7 @@ impl Extensions {
             }
             texts.extend(found);
         }
-        Self::load(&texts, network)
+        Self::load(&texts, request.network)
     }
 
     /// Returns the steps that hook into `stage`.

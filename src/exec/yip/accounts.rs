@@ -85,7 +85,9 @@ impl Table {
     /// Returns whether a line has this number in its third field.
     pub(super) fn has_id(&self, id: u32) -> bool {
         let id = id.to_string();
-        self.lines.iter().any(|line| line.split(':').nth(2) == Some(id.as_str()))
+        self.lines
+            .iter()
+            .any(|line| line.split(':').nth(2) == Some(id.as_str()))
     }
 
     /// Returns the lowest number in the third field that is free for people.
@@ -98,7 +100,14 @@ impl Table {
         HUMAN_IDS
             .clone()
             .find(|id| !taken.contains(id))
-            .ok_or_else(|| Error::user(format!("no number from {} to {} is free in {}", HUMAN_IDS.start(), HUMAN_IDS.end(), self.path)))
+            .ok_or_else(|| {
+                Error::user(format!(
+                    "no number from {} to {} is free in {}",
+                    HUMAN_IDS.start(),
+                    HUMAN_IDS.end(),
+                    self.path
+                ))
+            })
     }
 }
 
@@ -124,7 +133,11 @@ pub(super) fn user(root: &Root, name: &str) -> Result<Option<Account>> {
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| Error::user(format!("the line of {name} in /etc/passwd is damaged")))
     };
-    Ok(Some(Account { uid: number(2)?, gid: number(3)?, home: fields.get(5).cloned().unwrap_or_default() }))
+    Ok(Some(Account {
+        uid: number(2)?,
+        gid: number(3)?,
+        home: fields.get(5).cloned().unwrap_or_default(),
+    }))
 }
 
 /// Looks a group's number up.
@@ -174,25 +187,46 @@ impl Moment {
             return Ok(password.to_owned());
         }
         let seed = Sha256::digest(format!("{user}\0{}", self.created));
-        const LETTERS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        let salt: String = seed.iter().take(16).map(|byte| char::from(LETTERS[usize::from(byte % 64)])).collect();
+        const LETTERS: &[u8; 64] =
+            b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let salt: String = seed
+            .iter()
+            .take(16)
+            .map(|byte| char::from(LETTERS[usize::from(byte % 64)]))
+            .collect();
         super::crypt::sha512(password, &salt)
     }
 }
 
 /// Adds or replaces the line of an entity.
-pub(super) fn ensure(root: &Root, path: Option<&str>, entity: &Entity, moment: Moment) -> Result<()> {
+pub(super) fn ensure(
+    root: &Root,
+    path: Option<&str>,
+    entity: &Entity,
+    moment: Moment,
+) -> Result<()> {
     let path = path.unwrap_or(entity.usual_path());
     let mut table = Table::open(root, path)?;
     let fields = match entity {
-        Entity::Group { name, password, gid, users } => group_line(&table, name, password, *gid, users)?,
+        Entity::Group {
+            name,
+            password,
+            gid,
+            users,
+        } => group_line(&table, name, password, *gid, users)?,
         _ => plain_line(root, &table, entity, moment)?,
     };
     table.set(&fields);
     table.save(root)
 }
 
-fn group_line(table: &Table, name: &str, password: &str, gid: Option<i64>, users: &str) -> Result<Vec<String>> {
+fn group_line(
+    table: &Table,
+    name: &str,
+    password: &str,
+    gid: Option<i64>,
+    users: &str,
+) -> Result<Vec<String>> {
     let known = table.fields(name).unwrap_or_default();
     let field = |index: usize| known.get(index).map_or("", String::as_str);
     let number = match gid {
@@ -200,8 +234,17 @@ fn group_line(table: &Table, name: &str, password: &str, gid: Option<i64>, users
         Some(gid) => gid.to_string(),
         None => field(2).to_owned(),
     };
-    let password = if password.is_empty() { field(1) } else { password };
-    Ok(vec![name.to_owned(), password.to_owned(), number, merged(field(3), users)])
+    let password = if password.is_empty() {
+        field(1)
+    } else {
+        password
+    };
+    Ok(vec![
+        name.to_owned(),
+        password.to_owned(),
+        number,
+        merged(field(3), users),
+    ])
 }
 
 /// Returns the line that an entity is by itself, with what an existing line has and it leaves out.
@@ -213,8 +256,21 @@ fn plain_line(root: &Root, table: &Table, entity: &Entity, moment: Moment) -> Re
     };
     let text = str::to_owned;
     Ok(match entity {
-        Entity::User { name, password, uid, gid, group, info, home, shell } => {
-            let uid = if *uid < 0 { table.free_id()?.to_string() } else { uid.to_string() };
+        Entity::User {
+            name,
+            password,
+            uid,
+            gid,
+            group,
+            info,
+            home,
+            shell,
+        } => {
+            let uid = if *uid < 0 {
+                table.free_id()?.to_string()
+            } else {
+                uid.to_string()
+            };
             let gid = match group.as_str() {
                 "" => gid.to_string(),
                 group => group_id(root, group)?
@@ -222,28 +278,64 @@ fn plain_line(root: &Root, table: &Table, entity: &Entity, moment: Moment) -> Re
                     .to_string(),
             };
             let info = if info.is_empty() { DEFAULT_INFO } else { info };
-            vec![text(name), text(password), uid, gid, text(info), text(home), text(shell)]
+            vec![
+                text(name),
+                text(password),
+                uid,
+                gid,
+                text(info),
+                text(home),
+                text(shell),
+            ]
         }
-        Entity::Shadow { name, password, rest } => {
+        Entity::Shadow {
+            name,
+            password,
+            rest,
+        } => {
             let mut fields = vec![text(name), moment.hashed(name, password)?];
             for (index, value) in rest.iter().enumerate() {
-                let value = if index == 0 && value == "now" { moment.day() } else { value.clone() };
+                let value = if index == 0 && value == "now" {
+                    moment.day()
+                } else {
+                    value.clone()
+                };
                 fields.push(kept(index + 2, &value));
             }
             fields
         }
-        Entity::Group { name, password, gid, users } => {
+        Entity::Group {
+            name,
+            password,
+            gid,
+            users,
+        } => {
             let gid = gid.map(|gid| gid.to_string()).unwrap_or_default();
             vec![text(name), text(password), gid, text(users)]
         }
-        Entity::Gshadow { name, password, administrators, members } => {
-            vec![text(name), text(password), text(administrators), text(members)]
+        Entity::Gshadow {
+            name,
+            password,
+            administrators,
+            members,
+        } => {
+            vec![
+                text(name),
+                text(password),
+                text(administrators),
+                text(members),
+            ]
         }
     })
 }
 
 /// Removes an entity's line: a group by its name, others only where the whole line is the same.
-pub(super) fn delete(root: &Root, path: Option<&str>, entity: &Entity, moment: Moment) -> Result<()> {
+pub(super) fn delete(
+    root: &Root,
+    path: Option<&str>,
+    entity: &Entity,
+    moment: Moment,
+) -> Result<()> {
     let path = path.unwrap_or(entity.usual_path());
     let mut table = Table::open(root, path)?;
     let removed = match entity {
@@ -252,7 +344,17 @@ pub(super) fn delete(root: &Root, path: Option<&str>, entity: &Entity, moment: M
             table.remove(|line| line.starts_with(&start))
         }
         _ => {
-            let line = plain_line(root, &Table { lines: Vec::new(), path: path.to_owned(), ..table }, entity, moment)?.join(":");
+            let line = plain_line(
+                root,
+                &Table {
+                    lines: Vec::new(),
+                    path: path.to_owned(),
+                    ..table
+                },
+                entity,
+                moment,
+            )?
+            .join(":");
             table = Table::open(root, path)?;
             table.remove(|known| known == line)
         }
@@ -262,14 +364,20 @@ pub(super) fn delete(root: &Root, path: Option<&str>, entity: &Entity, moment: M
 
 /// Returns the comment field of an account that says nothing of itself.
 pub(super) fn info(gecos: &str) -> &str {
-    if gecos.is_empty() { DEFAULT_INFO } else { gecos }
+    if gecos.is_empty() {
+        DEFAULT_INFO
+    } else {
+        gecos
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MOMENT: Moment = Moment { created: 20_000 * 86_400 };
+    const MOMENT: Moment = Moment {
+        created: 20_000 * 86_400,
+    };
 
     fn root(path: &str, text: &str) -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
@@ -291,9 +399,13 @@ mod tests {
     #[test]
     fn row_49_and_50_a_group_is_added_and_taken_away_and_an_absent_one_takes_nothing() {
         let (_dir, root) = root("/etc/group", "nm-openconnect:x:979:\n");
-        let group = entity("kind: group\ngroup_name: foo\npassword: xx\ngid: 1\nusers: one,two,tree\n");
+        let group =
+            entity("kind: group\ngroup_name: foo\npassword: xx\ngid: 1\nusers: one,two,tree\n");
         ensure(&root, None, &group, MOMENT).unwrap();
-        assert_eq!(read(&root, "/etc/group"), "nm-openconnect:x:979:\nfoo:xx:1:one,two,tree\n");
+        assert_eq!(
+            read(&root, "/etc/group"),
+            "nm-openconnect:x:979:\nfoo:xx:1:one,two,tree\n"
+        );
         for _ in 0..2 {
             delete(&root, None, &group, MOMENT).unwrap();
             assert_eq!(read(&root, "/etc/group"), "nm-openconnect:x:979:\n");
@@ -310,10 +422,17 @@ mod tests {
 
     #[test]
     fn a_number_below_zero_is_the_lowest_free_one() {
-        let (_dir, root) = root("/etc/passwd", "a:x:1000:1000::/:/bin/sh\nb:x:1002:1002::/:/bin/sh\n");
-        let user = entity("kind: user\nusername: c\npassword: x\nuid: -1\ngid: 5\nhomedir: /c\nshell: /bin/sh\n");
+        let (_dir, root) = root(
+            "/etc/passwd",
+            "a:x:1000:1000::/:/bin/sh\nb:x:1002:1002::/:/bin/sh\n",
+        );
+        let user = entity(
+            "kind: user\nusername: c\npassword: x\nuid: -1\ngid: 5\nhomedir: /c\nshell: /bin/sh\n",
+        );
         ensure(&root, None, &user, MOMENT).unwrap();
-        assert!(read(&root, "/etc/passwd").ends_with("c:x:1001:5:Created by entities:/c:/bin/sh\n"));
+        assert!(
+            read(&root, "/etc/passwd").ends_with("c:x:1001:5:Created by entities:/c:/bin/sh\n")
+        );
     }
 
     #[test]
@@ -324,7 +443,9 @@ mod tests {
         assert_eq!(read(&root, "/etc/shadow"), "foo:$new:20000:2:3:4:::\n");
         delete(&root, None, &shadow, MOMENT).unwrap();
         assert_eq!(read(&root, "/etc/shadow"), "foo:$new:20000:2:3:4:::\n");
-        let same = entity("kind: shadow\nusername: foo\npassword: $new\nlast_changed: 20000\nminimum_changed: 2\nmaximum_changed: 3\nwarn: 4\n");
+        let same = entity(
+            "kind: shadow\nusername: foo\npassword: $new\nlast_changed: 20000\nminimum_changed: 2\nmaximum_changed: 3\nwarn: 4\n",
+        );
         delete(&root, None, &same, MOMENT).unwrap();
         assert_eq!(read(&root, "/etc/shadow"), "");
     }
@@ -332,9 +453,13 @@ mod tests {
     #[test]
     fn a_path_of_ones_own_is_used_and_gshadow_is_known() {
         let (_dir, root) = root("/srv/db", "");
-        let line = entity("kind: gshadow\nname: g\npassword: '!'\nadministrators: a\nmembers: b,c\n");
+        let line =
+            entity("kind: gshadow\nname: g\npassword: '!'\nadministrators: a\nmembers: b,c\n");
         ensure(&root, Some("/srv/db"), &line, MOMENT).unwrap();
         assert_eq!(read(&root, "/srv/db"), "g:!:a:b,c\n");
-        assert!(ensure(&root, None, &line, MOMENT).is_err(), "there is no /etc/gshadow");
+        assert!(
+            ensure(&root, None, &line, MOMENT).is_err(),
+            "there is no /etc/gshadow"
+        );
     }
 }

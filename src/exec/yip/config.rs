@@ -16,18 +16,32 @@ const TIMESYNCD: &str = "/etc/systemd/timesyncd.conf.d/10-yip.conf";
 /// Merges variables into a file of assignments and writes it anew, sorted.
 ///
 /// Spec: yip, "environment".
-pub(super) fn environment(root: &Root, path: &str, entries: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn environment(
+    root: &Root,
+    path: &str,
+    entries: &BTreeMap<String, String>,
+) -> Result<()> {
     let existing = root.read_to_string_opt(path)?.unwrap_or_default();
-    let mut values = dotenv::parse(&existing)
-        .map_err(|error| Error::from_source(&error).context(format!("reading {path} of the image")))?;
+    let mut values = dotenv::parse(&existing).map_err(|error| {
+        Error::from_source(&error).context(format!("reading {path} of the image"))
+    })?;
     for (name, value) in entries {
         values.insert(name.clone(), normal_number(value));
     }
     if let Some(parent) = Path::new(path).parent() {
         tree::missing_directories(root, parent, parent_mode(ENVIRONMENT_MODE), (0, 0))?;
     }
-    let kept = Owner::Ids { uid: None, gid: None };
-    write(root, path, ENVIRONMENT_MODE, &kept, dotenv::render(&values).as_bytes())
+    let kept = Owner::Ids {
+        uid: None,
+        gid: None,
+    };
+    write(
+        root,
+        path,
+        ENVIRONMENT_MODE,
+        &kept,
+        dotenv::render(&values).as_bytes(),
+    )
 }
 
 /// Numbers are written in their shortest form, as other programs of the dialect do.
@@ -39,18 +53,40 @@ fn normal_number(value: &str) -> String {
 }
 
 fn write(root: &Root, path: &str, mode: u32, owner: &Owner, content: &[u8]) -> Result<()> {
-    tree::file(root, &NewFile { path, mode, owner, parents: &Owner::ROOT }, content)
+    tree::file(
+        root,
+        &NewFile {
+            path,
+            mode,
+            owner,
+            parents: &Owner::ROOT,
+        },
+        content,
+    )
 }
 
 /// Sets keys of the section `[Time]`; other lines stay.
 pub(super) fn timesyncd(root: &Root, entries: &BTreeMap<String, String>) -> Result<()> {
     if !root.exists("/etc/systemd")? {
-        return Err(Error::user("the image has no /etc/systemd, so nothing reads the settings of timesyncd")
-            .hint("install systemd-timesyncd in an earlier step"));
+        return Err(Error::user(
+            "the image has no /etc/systemd, so nothing reads the settings of timesyncd",
+        )
+        .hint("install systemd-timesyncd in an earlier step"));
     }
     let existing = root.read_to_string_opt(TIMESYNCD)?.unwrap_or_default();
-    tree::missing_directories(root, Path::new("/etc/systemd/timesyncd.conf.d"), 0o755, (0, 0))?;
-    write(root, TIMESYNCD, 0o644, &Owner::ROOT, with_time(&existing, entries).as_bytes())
+    tree::missing_directories(
+        root,
+        Path::new("/etc/systemd/timesyncd.conf.d"),
+        0o755,
+        (0, 0),
+    )?;
+    write(
+        root,
+        TIMESYNCD,
+        0o644,
+        &Owner::ROOT,
+        with_time(&existing, entries).as_bytes(),
+    )
 }
 
 fn with_time(text: &str, entries: &BTreeMap<String, String>) -> String {
@@ -73,13 +109,18 @@ fn with_time(text: &str, entries: &BTreeMap<String, String>) -> String {
     }
     for (key, value) in entries {
         let line = format!("{key} = {value}");
-        let known = section
-            .iter_mut()
-            .find(|known| known.split_once('=').is_some_and(|(name, _)| name.trim() == key));
+        let known = section.iter_mut().find(|known| {
+            known
+                .split_once('=')
+                .is_some_and(|(name, _)| name.trim() == key)
+        });
         match known {
             Some(known) => *known = line,
             None => {
-                let end = section.iter().rposition(|line| !line.trim().is_empty()).map_or(0, |at| at + 1);
+                let end = section
+                    .iter()
+                    .rposition(|line| !line.trim().is_empty())
+                    .map_or(0, |at| at + 1);
                 section.insert(end, line);
             }
         }
@@ -93,20 +134,40 @@ fn with_time(text: &str, entries: &BTreeMap<String, String>) -> String {
 pub(super) fn hostname(root: &Root, name: &str) -> Result<()> {
     let is_name = !name.is_empty()
         && name.len() <= 64
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
     if !is_name {
         return Err(Error::user(format!("{name:?} is no host name")));
     }
-    write(root, "/etc/hostname", 0o644, &Owner::ROOT, format!("{name}\n").as_bytes())?;
+    write(
+        root,
+        "/etc/hostname",
+        0o644,
+        &Owner::ROOT,
+        format!("{name}\n").as_bytes(),
+    )?;
     let Some(hosts) = root.read_to_string_opt("/etc/hosts")? else {
-        return Err(Error::user("the image has no /etc/hosts to put the host name into"));
+        return Err(Error::user(
+            "the image has no /etc/hosts to put the host name into",
+        ));
     };
-    let lines = hosts.lines().map(|line| match line.split_whitespace().next() {
-        Some("127.0.0.1") => format!("127.0.0.1 localhost {name}\n"),
-        _ => format!("{}\n", line.trim()),
-    });
-    let mode = root.metadata_opt("/etc/hosts")?.map_or(0o644, |found| found.mode & 0o777);
-    write(root, "/etc/hosts", mode, &Owner::ROOT, lines.collect::<String>().as_bytes())
+    let lines = hosts
+        .lines()
+        .map(|line| match line.split_whitespace().next() {
+            Some("127.0.0.1") => format!("127.0.0.1 localhost {name}\n"),
+            _ => format!("{}\n", line.trim()),
+        });
+    let mode = root
+        .metadata_opt("/etc/hosts")?
+        .map_or(0o644, |found| found.mode & 0o777);
+    write(
+        root,
+        "/etc/hosts",
+        mode,
+        &Owner::ROOT,
+        lines.collect::<String>().as_bytes(),
+    )
 }
 
 #[cfg(test)]
@@ -123,7 +184,10 @@ mod tests {
     }
 
     fn entries(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -134,7 +198,10 @@ mod tests {
         assert_eq!(read("etc/environment"), "foo=0\n");
         environment(&root, "/run/cos/x.env", &entries(&[("foo", "0")])).unwrap();
         assert_eq!(read("run/cos/x.env"), "foo=0\n");
-        let mode = std::fs::metadata(dir.path().join("run/cos")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join("run/cos"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o744);
         environment(&root, "/e", &entries(&[("B", "a b"), ("A", "007")])).unwrap();
         environment(&root, "/e", &entries(&[("C", "$x")])).unwrap();
@@ -145,11 +212,18 @@ mod tests {
     fn row_44_time_settings_are_added_to_their_section() {
         let (dir, root) = root();
         timesyncd(&root, &entries(&[("NTP", "0.pool")])).unwrap();
-        timesyncd(&root, &entries(&[("FallbackNTP", "1.pool"), ("NTP", "2.pool")])).unwrap();
+        timesyncd(
+            &root,
+            &entries(&[("FallbackNTP", "1.pool"), ("NTP", "2.pool")]),
+        )
+        .unwrap();
         let text = std::fs::read_to_string(dir.path().join(&TIMESYNCD[1..])).unwrap();
         assert_eq!(text, "[Time]\nNTP = 2.pool\nFallbackNTP = 1.pool\n");
         assert_eq!(
-            with_time("# mine\n[Time]\nA = 1\n\n[Other]\nB = 2\n", &entries(&[("C", "3")])),
+            with_time(
+                "# mine\n[Time]\nA = 1\n\n[Other]\nB = 2\n",
+                &entries(&[("C", "3")])
+            ),
             "# mine\n[Time]\nA = 1\nC = 3\n\n[Other]\nB = 2\n"
         );
     }
@@ -158,9 +232,16 @@ mod tests {
     fn the_host_name_gets_into_both_files() {
         let (dir, root) = root();
         assert!(hostname(&root, "node").is_err(), "there is no /etc/hosts");
-        std::fs::write(dir.path().join("etc/hosts"), "127.0.0.1\tlocalhost\n  ::1 x\n").unwrap();
+        std::fs::write(
+            dir.path().join("etc/hosts"),
+            "127.0.0.1\tlocalhost\n  ::1 x\n",
+        )
+        .unwrap();
         hostname(&root, "node-1").unwrap();
-        assert_eq!(std::fs::read_to_string(dir.path().join("etc/hosts")).unwrap(), "127.0.0.1 localhost node-1\n::1 x\n");
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("etc/hosts")).unwrap(),
+            "127.0.0.1 localhost node-1\n::1 x\n"
+        );
         assert!(hostname(&root, "a\nb").is_err());
     }
 }

@@ -14,7 +14,9 @@ const MAX_PASSWORD_BYTES: usize = 4096;
 /// Hashes `password` with `salt`, of which at most 16 characters count.
 pub(super) fn sha512(password: &str, salt: &str) -> Result<String> {
     if password.len() > MAX_PASSWORD_BYTES {
-        return Err(Error::user(format!("a password has more than {MAX_PASSWORD_BYTES} bytes")));
+        return Err(Error::user(format!(
+            "a password has more than {MAX_PASSWORD_BYTES} bytes"
+        )));
     }
     let salt = &salt[..salt.len().min(16)];
     let digest = rounds(password.as_bytes(), salt.as_bytes());
@@ -23,8 +25,14 @@ pub(super) fn sha512(password: &str, salt: &str) -> Result<String> {
 
 fn rounds(password: &[u8], salt: &[u8]) -> [u8; 64] {
     let first = start(password, salt);
-    let p = repeated(&Sha512::digest(password.repeat(password.len())), password.len());
-    let s = repeated(&Sha512::digest(salt.repeat(16 + usize::from(first[0]))), salt.len());
+    let p = repeated(
+        &Sha512::digest(password.repeat(password.len())),
+        password.len(),
+    );
+    let s = repeated(
+        &Sha512::digest(salt.repeat(16 + usize::from(first[0]))),
+        salt.len(),
+    );
     let mut digest = first;
     for round in 0..ROUNDS {
         let mut hasher = Sha512::new();
@@ -51,7 +59,11 @@ fn start(password: &[u8], salt: &[u8]) -> [u8; 64] {
     hasher.update(repeated(&other, password.len()));
     let mut length = password.len();
     while length > 0 {
-        hasher.update(if length & 1 == 1 { &other[..] } else { password });
+        hasher.update(if length & 1 == 1 {
+            &other[..]
+        } else {
+            password
+        });
         length >>= 1;
     }
     hasher.finalize().into()

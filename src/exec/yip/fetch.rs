@@ -45,27 +45,45 @@ pub(super) fn download(
     let limit = (timeout_secs > 0).then(|| Duration::from_secs(timeout_secs));
     let fetched = get(context, url, MAX_BYTES, limit)
         .map_err(|error| error.context(format!("cannot download {}", shown(url))))?;
-    let is_dir = path.ends_with('/') || root.metadata_opt(path)?.is_some_and(|found| found.is_dir());
+    let is_dir =
+        path.ends_with('/') || root.metadata_opt(path)?.is_some_and(|found| found.is_dir());
     let path = match is_dir {
-        true => format!("{}/{}", path.trim_end_matches('/'), name_of(url, fetched.name.as_deref())?),
+        true => format!(
+            "{}/{}",
+            path.trim_end_matches('/'),
+            name_of(url, fetched.name.as_deref())?
+        ),
         false => path.to_owned(),
     };
     // Parents can be entered by all: a download says nothing of its own about directories.
-    let parent = std::path::Path::new(&path).parent().unwrap_or(std::path::Path::new("/"));
+    let parent = std::path::Path::new(&path)
+        .parent()
+        .unwrap_or(std::path::Path::new("/"));
     tree::missing_directories(root, parent, 0o755, (0, 0))?;
-    let file = NewFile { path: &path, mode, owner, parents: &Owner::ROOT };
+    let file = NewFile {
+        path: &path,
+        mode,
+        owner,
+        parents: &Owner::ROOT,
+    };
     tree::copy(root, &file, fetched.content)
 }
 
 /// Names a file as the server or the URL does; never with a slash, which could lead elsewhere.
 fn name_of(url: &str, sent: Option<&str>) -> Result<String> {
-    let is_name = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+    let is_name =
+        |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
     let parsed = reqwest::Url::parse(url).ok();
-    let last = parsed.as_ref().and_then(|url| url.path_segments()?.next_back());
+    let last = parsed
+        .as_ref()
+        .and_then(|url| url.path_segments()?.next_back());
     sent.filter(|name| is_name(name))
         .or(last.filter(|name| is_name(name)))
         .map(str::to_owned)
-        .ok_or_else(|| Error::user(format!("{} names no file", shown(url))).hint("end `path` with the file's name"))
+        .ok_or_else(|| {
+            Error::user(format!("{} names no file", shown(url)))
+                .hint("end `path` with the file's name")
+        })
 }
 
 /// Returns a URL without what may be secret in it.
@@ -81,11 +99,18 @@ fn shown(url: &str) -> String {
     }
 }
 
-fn get(context: &Context<'_>, url: &str, max_bytes: u64, limit: Option<Duration>) -> Result<Fetched> {
+fn get(
+    context: &Context<'_>,
+    url: &str,
+    max_bytes: u64,
+    limit: Option<Duration>,
+) -> Result<Fetched> {
     if !context.env.has_network() {
         return Err(Error::user("the build has no network").hint("leave out `--network none`"));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     // Another part of the program may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
@@ -98,14 +123,22 @@ fn get(context: &Context<'_>, url: &str, max_bytes: u64, limit: Option<Duration>
         let all = retried(context, &client, url, max_bytes);
         match limit {
             None => all.await,
-            Some(limit) => tokio::time::timeout(limit, all)
-                .await
-                .map_err(|_| Error::user(format!("it took longer than its timeout of {} s", limit.as_secs())))?,
+            Some(limit) => tokio::time::timeout(limit, all).await.map_err(|_| {
+                Error::user(format!(
+                    "it took longer than its timeout of {} s",
+                    limit.as_secs()
+                ))
+            })?,
         }
     })
 }
 
-async fn retried(context: &Context<'_>, client: &reqwest::Client, url: &str, max_bytes: u64) -> Result<Fetched> {
+async fn retried(
+    context: &Context<'_>,
+    client: &reqwest::Client,
+    url: &str,
+    max_bytes: u64,
+) -> Result<Fetched> {
     let mut wait = FIRST_WAIT;
     for attempt in 1.. {
         match once(context, client, url, max_bytes).await {
@@ -130,7 +163,13 @@ async fn once(
     let status = response.status();
     if !status.is_success() {
         let may_retry = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
-        return Err((Error::user(format!("the server answers with status {}", status.as_u16())), may_retry));
+        return Err((
+            Error::user(format!(
+                "the server answers with status {}",
+                status.as_u16()
+            )),
+            may_retry,
+        ));
     }
     let name = response
         .headers()
@@ -148,7 +187,10 @@ async fn once(
         }
         size += piece.len() as u64;
         if size > max_bytes {
-            return Err((Error::user(format!("it is larger than {max_bytes} bytes")), false));
+            return Err((
+                Error::user(format!("it is larger than {max_bytes} bytes")),
+                false,
+            ));
         }
         content.write_all(&piece).map_err(local)?;
     }
@@ -160,7 +202,9 @@ async fn once(
 fn sent_name(header: &str) -> Option<String> {
     let value = header.split(';').map(str::trim).find_map(|part| {
         let (key, value) = part.split_once('=')?;
-        key.trim().eq_ignore_ascii_case("filename").then_some(value.trim())
+        key.trim()
+            .eq_ignore_ascii_case("filename")
+            .then_some(value.trim())
     })?;
     Some(value.trim_matches('"').to_owned())
 }
@@ -170,11 +214,17 @@ fn sent_name(header: &str) -> Option<String> {
 /// Spec: yip, "authorized_keys".
 pub(super) fn authorize(context: &Context<'_>, user: &str, keys: &[String]) -> Result<()> {
     let root = &context.target.root;
-    let account = accounts::user(root, user)?
-        .ok_or_else(|| Error::user(format!("the image has no user `{user}`")).hint("make it with `users` first"))?;
-    let is_home = root.metadata_opt(&account.home)?.is_some_and(|found| found.is_dir());
+    let account = accounts::user(root, user)?.ok_or_else(|| {
+        Error::user(format!("the image has no user `{user}`")).hint("make it with `users` first")
+    })?;
+    let is_home = root
+        .metadata_opt(&account.home)?
+        .is_some_and(|found| found.is_dir());
     if account.home.is_empty() || !is_home {
-        return Err(Error::user(format!("the home directory {:?} of {user} does not exist", account.home)));
+        return Err(Error::user(format!(
+            "the home directory {:?} of {user} does not exist",
+            account.home
+        )));
     }
     let mut texts = Vec::new();
     for key in keys {
@@ -198,9 +248,21 @@ fn write_keys(root: &Root, account: &accounts::Account, keys: &[String]) -> Resu
             text.push('\n');
         }
     }
-    let owner = Owner::Ids { uid: Some(account.uid), gid: Some(account.gid) };
+    let owner = Owner::Ids {
+        uid: Some(account.uid),
+        gid: Some(account.gid),
+    };
     let mode = before.map_or(KEY_FILE_MODE, |found| found.mode & 0o777);
-    tree::file(root, &NewFile { path: &path, mode, owner: &owner, parents: &owner }, text.as_bytes())
+    tree::file(
+        root,
+        &NewFile {
+            path: &path,
+            mode,
+            owner: &owner,
+            parents: &owner,
+        },
+        text.as_bytes(),
+    )
 }
 
 /// Returns a key, fetched where it is only named.
@@ -237,11 +299,23 @@ mod tests {
 
     #[test]
     fn row_58_a_file_is_named_after_its_url_or_as_the_server_says() {
-        assert_eq!(name_of("https://x/a/unittest.txt?q=/b", None).unwrap(), "unittest.txt");
-        assert_eq!(name_of("https://x/a", Some("sent.bin")).unwrap(), "sent.bin");
-        assert_eq!(name_of("https://x/a", Some("../../etc/shadow")).unwrap(), "a");
+        assert_eq!(
+            name_of("https://x/a/unittest.txt?q=/b", None).unwrap(),
+            "unittest.txt"
+        );
+        assert_eq!(
+            name_of("https://x/a", Some("sent.bin")).unwrap(),
+            "sent.bin"
+        );
+        assert_eq!(
+            name_of("https://x/a", Some("../../etc/shadow")).unwrap(),
+            "a"
+        );
         assert!(name_of("https://x/", None).is_err());
-        assert_eq!(sent_name("attachment; filename=\"a b.txt\"").as_deref(), Some("a b.txt"));
+        assert_eq!(
+            sent_name("attachment; filename=\"a b.txt\"").as_deref(),
+            Some("a b.txt")
+        );
         assert_eq!(sent_name("inline"), None);
     }
 
@@ -251,20 +325,39 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("home/foo")).unwrap();
         let root = Root::open(dir.path()).unwrap();
         let meta = root.metadata_opt("/home/foo").unwrap().unwrap();
-        let account = accounts::Account { uid: meta.uid, gid: meta.gid, home: "/home/foo".into() };
+        let account = accounts::Account {
+            uid: meta.uid,
+            gid: meta.gid,
+            home: "/home/foo".into(),
+        };
         for _ in 0..2 {
-            write_keys(&root, &account, &["ssh-ed25519 AAAA a".into(), "ssh-rsa BBBB b".into()]).unwrap();
+            write_keys(
+                &root,
+                &account,
+                &["ssh-ed25519 AAAA a".into(), "ssh-rsa BBBB b".into()],
+            )
+            .unwrap();
         }
         let path = dir.path().join("home/foo/.ssh/authorized_keys");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ssh-ed25519 AAAA a\nssh-rsa BBBB b\n");
-        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "ssh-ed25519 AAAA a\nssh-rsa BBBB b\n"
+        );
+        let mode =
+            |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     }
 
     #[test]
     fn keys_of_a_forge_are_at_its_address_and_nothing_shows_a_password() {
-        assert_eq!(key_url("github:me").as_deref(), Some("https://github.com/me.keys"));
-        assert_eq!(key_url("gitlab:me").as_deref(), Some("https://gitlab.com/me.keys"));
+        assert_eq!(
+            key_url("github:me").as_deref(),
+            Some("https://github.com/me.keys")
+        );
+        assert_eq!(
+            key_url("gitlab:me").as_deref(),
+            Some("https://gitlab.com/me.keys")
+        );
         assert_eq!(key_url("ssh-rsa AAAA"), None);
         assert_eq!(shown("https://u:p@h/x?token=1"), "https://h/x");
     }

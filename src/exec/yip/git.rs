@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use kfactory_layers::root::Root;
 
-use super::tree;
 use super::Context;
+use super::tree;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::step::GitAuth;
 
@@ -37,7 +37,8 @@ pub(super) fn clone(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
     if !context.env.has_network() {
         return Err(Error::user("the build has no network").hint("leave out `--network none`"));
     }
-    let scratch = tempfile::tempdir_in(&context.env.scratch).context(|| "making a directory for the clone".into())?;
+    let scratch = tempfile::tempdir_in(&context.env.scratch)
+        .context(|| "making a directory for the clone".into())?;
     let work = scratch.path().join("work");
     let git = Git::new(scratch.path(), wanted)?;
     let mut clone = vec!["clone", "--quiet", "--template=", "--branch", wanted.branch];
@@ -46,8 +47,13 @@ pub(super) fn clone(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
     }
     let place = work.display().to_string();
     clone.extend(["--", wanted.url, &place]);
-    git.run(&clone, scratch.path())
-        .map_err(|error| error.context(format!("cannot clone branch {} of {}", wanted.branch, shown(wanted.url))))?;
+    git.run(&clone, scratch.path()).map_err(|error| {
+        error.context(format!(
+            "cannot clone branch {} of {}",
+            wanted.branch,
+            shown(wanted.url)
+        ))
+    })?;
     // The index remembers times and inodes of this machine's files; read again from the commit, it knows none.
     std::fs::remove_file(work.join(".git/index")).context(|| "preparing the clone".into())?;
     git.run(&["read-tree", "HEAD"], &work)?;
@@ -58,12 +64,18 @@ pub(super) fn clone(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
 /// Updates with the image's git: the repository is the image's, and so what it may make git run stays in the sandbox.
 fn update(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
     if !context.succeeds("command -v git >/dev/null")? {
-        return Err(Error::user(format!("{} holds a repository already, and the image has no git to update it", wanted.path))
-            .hint("install git in an earlier step, or remove the directory first"));
+        return Err(Error::user(format!(
+            "{} holds a repository already, and the image has no git to update it",
+            wanted.path
+        ))
+        .hint("install git in an earlier step, or remove the directory first"));
     }
     if wanted.auth.is_some() {
-        return Err(Error::user(format!("{} holds a repository already, which is updated without logging in", wanted.path))
-            .hint("remove the directory in an earlier step"));
+        return Err(Error::user(format!(
+            "{} holds a repository already, which is updated without logging in",
+            wanted.path
+        ))
+        .hint("remove the directory in an earlier step"));
     }
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let git = format!("git -c safe.directory='*' -C {}", quoted(wanted.path));
@@ -100,12 +112,18 @@ impl Git {
             if let (Some(user), Some(password)) = (&auth.username, &auth.password) {
                 let pair = format!("{user}:{}", password.reveal());
                 let packed = base64::engine::general_purpose::STANDARD.encode(pair);
-                config.push(("http.extraHeader".to_owned(), format!("Authorization: Basic {packed}")));
+                config.push((
+                    "http.extraHeader".to_owned(),
+                    format!("Authorization: Basic {packed}"),
+                ));
             }
             if auth.insecure {
                 config.push(("http.sslVerify".to_owned(), "false".to_owned()));
             }
-            env.push(("GIT_SSH_COMMAND".to_owned(), ssh(scratch, wanted.url, auth)?));
+            env.push((
+                "GIT_SSH_COMMAND".to_owned(),
+                ssh(scratch, wanted.url, auth)?,
+            ));
         }
         env.push(("GIT_CONFIG_COUNT".to_owned(), config.len().to_string()));
         for (index, (key, value)) in config.into_iter().enumerate() {
@@ -117,24 +135,46 @@ impl Git {
 
     fn run(&self, arguments: &[&str], dir: &Path) -> Result<()> {
         let mut command = Command::new("git");
-        command.args(arguments).current_dir(dir).env_clear().stdin(Stdio::null());
-        for name in ["PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+        command
+            .args(arguments)
+            .current_dir(dir)
+            .env_clear()
+            .stdin(Stdio::null());
+        for name in [
+            "PATH",
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+        ] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
         }
-        command.envs(self.env.iter().map(|(name, value)| (name, value))).env("HOME", dir);
+        command
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env("HOME", dir);
         let output = command.output().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::user("`git` is not on the PATH: the step clones a repository")
-                .hint("install git on this machine"),
+            std::io::ErrorKind::NotFound => {
+                Error::user("`git` is not on the PATH: the step clones a repository")
+                    .hint("install git on this machine")
+            }
             _ => Error::from_source(&error).context("starting git"),
         })?;
         if output.status.success() {
             return Ok(());
         }
         let lines = String::from_utf8_lossy(&output.stderr);
-        let lines = lines.lines().map(|line| kfactory_sandbox::printable(line.as_bytes()).to_string());
-        Err(Error::new(Kind::Step, format!("`git {}` {}", arguments[0], output.status)).output(lines.collect()))
+        let lines = lines
+            .lines()
+            .map(|line| kfactory_sandbox::printable(line.as_bytes()).to_string());
+        Err(Error::new(
+            Kind::Step,
+            format!("`git {}` {}", arguments[0], output.status),
+        )
+        .output(lines.collect()))
     }
 }
 
@@ -151,13 +191,19 @@ fn ssh(scratch: &Path, url: &str, auth: &GitAuth) -> Result<String> {
     let mut command = "ssh -F /dev/null -o BatchMode=yes".to_owned();
     if let Some(key) = &auth.private_key {
         let text = format!("{}\n", key.reveal().trim_end());
-        command.push_str(&format!(" -o IdentitiesOnly=yes -i '{}'", put("key", &text)?));
+        command.push_str(&format!(
+            " -o IdentitiesOnly=yes -i '{}'",
+            put("key", &text)?
+        ));
     }
     if auth.insecure {
         command.push_str(" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null");
     } else if let Some(key) = &auth.public_key {
         let line = format!("{} {}\n", host_of(url), key.trim());
-        command.push_str(&format!(" -o StrictHostKeyChecking=yes -o UserKnownHostsFile='{}'", put("known_hosts", &line)?));
+        command.push_str(&format!(
+            " -o StrictHostKeyChecking=yes -o UserKnownHostsFile='{}'",
+            put("known_hosts", &line)?
+        ));
     }
     Ok(command)
 }
@@ -191,7 +237,10 @@ fn copy_into(root: &Root, from: &Path, to: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     for entry in walkdir::WalkDir::new(from).min_depth(1).sort_by_file_name() {
         let entry = entry.map_err(|error| Error::from_source(&error))?;
-        let relative = entry.path().strip_prefix(from).map_err(|error| Error::from_source(&error))?;
+        let relative = entry
+            .path()
+            .strip_prefix(from)
+            .map_err(|error| Error::from_source(&error))?;
         let place = to.join(relative);
         let doing = || format!("copying {}", place.display());
         let kind = entry.file_type();
@@ -200,7 +249,11 @@ fn copy_into(root: &Root, from: &Path, to: &Path) -> Result<()> {
         } else if kind.is_symlink() {
             root.symlink(std::fs::read_link(entry.path()).context(doing)?, &place)?;
         } else {
-            let mode = entry.metadata().map_err(|error| Error::from_source(&error))?.permissions().mode();
+            let mode = entry
+                .metadata()
+                .map_err(|error| Error::from_source(&error))?
+                .permissions()
+                .mode();
             let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
             let content = std::fs::File::open(entry.path()).context(doing)?;
             root.copy_in(content, &place, mode, 0, 0)?;
@@ -226,13 +279,23 @@ mod tests {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir(from.path().join("d")).unwrap();
         std::fs::write(from.path().join("d/run"), "x").unwrap();
-        std::fs::set_permissions(from.path().join("d/run"), PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(
+            from.path().join("d/run"),
+            std::fs::Permissions::from_mode(0o700),
+        )
+        .unwrap();
         std::os::unix::fs::symlink("d/run", from.path().join("link")).unwrap();
         let root = Root::open(to.path()).unwrap();
         root.create_dir_all("/srv", 0o755).unwrap();
         copy_into(&root, from.path(), Path::new("/srv")).unwrap();
-        let mode = std::fs::metadata(to.path().join("srv/d/run")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(to.path().join("srv/d/run"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o755);
-        assert_eq!(std::fs::read_link(to.path().join("srv/link")).unwrap(), Path::new("d/run"));
+        assert_eq!(
+            std::fs::read_link(to.path().join("srv/link")).unwrap(),
+            Path::new("d/run")
+        );
     }
 }

@@ -59,15 +59,24 @@ pub(super) fn run(
 
 impl<'a> Context<'a> {
     fn new(env: &'a Environment<'_>, target: &'a Target<'_>, step: &'a str) -> Result<Self> {
-        Ok(Self { env, target, step, system: System::read(&target.root, env.facts.arch)? })
+        Ok(Self {
+            env,
+            target,
+            step,
+            system: System::read(&target.root, env.facts.arch)?,
+        })
     }
 
     fn moment(&self) -> Moment {
-        Moment { created: self.env.created }
+        Moment {
+            created: self.env.created,
+        }
     }
 
     fn warn(&self, text: &str) {
-        self.env.reporter.warn(&format!("step `{}`: {text}", self.step));
+        self.env
+            .reporter
+            .warn(&format!("step `{}`: {text}", self.step));
     }
 
     /// Renders a template; one that cannot be rendered stays as it is, and that is said.
@@ -78,8 +87,10 @@ impl<'a> Context<'a> {
                 self.warn(&format!("a template stays as it is: {why}"));
                 Ok(text)
             }
-            Err((_, what)) => Err(Error::user(format!("a template cannot be rendered in a build: {what}"))
-                .hint("to get the braces themselves, write {{`{{`}}")),
+            Err((_, what)) => Err(Error::user(format!(
+                "a template cannot be rendered in a build: {what}"
+            ))
+            .hint("to get the braces themselves, write {{`{{`}}")),
         }
     }
 
@@ -94,12 +105,28 @@ impl<'a> Context<'a> {
     fn plugin(&self, plugin: &Plugin) -> Result<()> {
         let root = &self.target.root;
         match plugin {
-            Plugin::Download { url, path, mode, owner, timeout_secs } => {
-                fetch::download(self, url, path, *mode, owner, *timeout_secs)
-            }
-            Plugin::Git { url, path, branch, branch_only, auth } => git::clone(
+            Plugin::Download {
+                url,
+                path,
+                mode,
+                owner,
+                timeout_secs,
+            } => fetch::download(self, url, path, *mode, owner, *timeout_secs),
+            Plugin::Git {
+                url,
+                path,
+                branch,
+                branch_only,
+                auth,
+            } => git::clone(
                 self,
-                git::Wanted { url, path, branch, branch_only: *branch_only, auth: auth.as_ref() },
+                git::Wanted {
+                    url,
+                    path,
+                    branch,
+                    branch_only: *branch_only,
+                    auth: auth.as_ref(),
+                },
             ),
             Plugin::EnsureEntity { path, entity } => {
                 accounts::ensure(root, path.as_deref(), &self.entity(entity)?, self.moment())
@@ -107,14 +134,31 @@ impl<'a> Context<'a> {
             Plugin::DeleteEntity { path, entity } => {
                 accounts::delete(root, path.as_deref(), &self.entity(entity)?, self.moment())
             }
-            Plugin::MakeDirectory { path, mode, owner } => tree::directory(root, path, *mode, owner),
-            Plugin::WriteFile { path, mode, owner, parents, content, template } => {
-                let file = tree::NewFile { path, mode: *mode, owner, parents };
+            Plugin::MakeDirectory { path, mode, owner } => {
+                tree::directory(root, path, *mode, owner)
+            }
+            Plugin::WriteFile {
+                path,
+                mode,
+                owner,
+                parents,
+                content,
+                template,
+            } => {
+                let file = tree::NewFile {
+                    path,
+                    mode: *mode,
+                    owner,
+                    parents,
+                };
                 self.write(&file, content, *template)
             }
             Plugin::Shell { script } => self.shell(script),
             Plugin::Hostname { name } => {
-                let name = self.system.render_hostname(name).map_err(|(_, why)| Error::user(why))?;
+                let name = self
+                    .system
+                    .render_hostname(name)
+                    .map_err(|(_, why)| Error::user(why))?;
                 config::hostname(root, &name)
             }
             Plugin::Users { users } => self.users(users),
@@ -132,13 +176,25 @@ impl<'a> Context<'a> {
                 self.shell_verbatim(&format!("systemd-firstboot {}", arguments.join(" ")))
             }
             Plugin::PackagePins { pins } => packages::pin(self, root, pins),
-            Plugin::InstallPackages { refresh, upgrade, install, remove } => packages::apply(
+            Plugin::InstallPackages {
+                refresh,
+                upgrade,
+                install,
+                remove,
+            } => packages::apply(
                 self,
-                packages::Wanted { refresh: *refresh, upgrade: *upgrade, install, remove },
+                packages::Wanted {
+                    refresh: *refresh,
+                    upgrade: *upgrade,
+                    install,
+                    remove,
+                },
             ),
-            Plugin::UnpackImage { source, target, platform } => {
-                image::unpack(self, source, target, platform.as_deref())
-            }
+            Plugin::UnpackImage {
+                source,
+                target,
+                platform,
+            } => image::unpack(self, source, target, platform.as_deref()),
         }
     }
 
@@ -173,7 +229,8 @@ impl<'a> Context<'a> {
 
     fn systemctl(&self, verb: &str, unit: &str) -> Result<()> {
         // The shell splits it into words, as the dialect has it.
-        self.run_shell(&format!("systemctl {verb} {unit}"), true).map(drop)
+        self.run_shell(&format!("systemctl {verb} {unit}"), true)
+            .map(drop)
     }
 
     /// Renders and runs a text of an extension.
@@ -210,14 +267,18 @@ impl<'a> Context<'a> {
             env,
             ..CommandOptions::default()
         };
-        let result = self.env.command(self.target, self.step, &["sh", "-c", script], options)?;
+        let result = self
+            .env
+            .command(self.target, self.step, &["sh", "-c", script], options)?;
         Ok(result.lines)
     }
 
     /// Shows commands the image's own /tmp: what `files` put there for them, and one leaves for the next.
     fn own_tmp(&self) -> Result<Vec<Mount>> {
         let root = &self.target.root;
-        let is_dir = root.metadata_opt("/tmp")?.is_some_and(|found| found.is_dir());
+        let is_dir = root
+            .metadata_opt("/tmp")?
+            .is_some_and(|found| found.is_dir());
         let Some(inside) = root.resolve("/tmp")?.filter(|_| is_dir) else {
             return Ok(Vec::new());
         };
@@ -233,11 +294,12 @@ impl<'a> Context<'a> {
     fn package_commands(
         &self,
         manager: packages::Manager,
-        refresh: bool,
+        wanted: packages::Wanted<'_>,
         lines: &[String],
     ) -> Result<()> {
         if manager == packages::Manager::Apt {
-            return apt::extension(self.env, self.target, self.step, refresh, lines);
+            let (refresh, install) = (wanted.refresh, wanted.install);
+            return apt::extension(self.env, self.target, self.step, refresh, lines, install);
         }
         lines.iter().try_for_each(|line| self.shell_verbatim(line))
     }
@@ -258,13 +320,17 @@ fn unmet_by(
         Condition::Shell { .. } => None,
         Condition::Os { pattern: wanted } => pattern(wanted, &system.name, "OS name"),
         Condition::OsVersion { pattern: wanted } => pattern(wanted, &system.version, "OS version"),
-        Condition::Arch { pattern: wanted } => pattern(wanted, &system.architecture, "architecture"),
-        Condition::ServiceManager { name } => match (name.as_str(), system.has_systemd, system.has_openrc) {
-            (_, true, true) => Some("the image has both systemd and openrc".to_owned()),
-            ("systemd", true, false) | ("openrc", false, true) => None,
-            ("systemd" | "openrc", _, _) => Some(format!("the image does not have {name}")),
-            _ => Some(format!("the service manager {name} is not supported")),
-        },
+        Condition::Arch { pattern: wanted } => {
+            pattern(wanted, &system.architecture, "architecture")
+        }
+        Condition::ServiceManager { name } => {
+            match (name.as_str(), system.has_systemd, system.has_openrc) {
+                (_, true, true) => Some("the image has both systemd and openrc".to_owned()),
+                ("systemd", true, false) | ("openrc", false, true) => None,
+                ("systemd" | "openrc", _, _) => Some(format!("the image does not have {name}")),
+                _ => Some(format!("the service manager {name} is not supported")),
+            }
+        }
         Condition::Files { checks } => unmet_files(root, checks)?,
     })
 }
@@ -281,7 +347,13 @@ fn unmet_files(
         for path in paths {
             present.push(root.exists(path)?);
         }
-        let first = |wanted: bool| paths.iter().zip(&present).find(|(_, there)| **there == wanted).map(|(path, _)| path);
+        let first = |wanted: bool| {
+            paths
+                .iter()
+                .zip(&present)
+                .find(|(_, there)| **there == wanted)
+                .map(|(path, _)| path)
+        };
         let why = match kind.as_str() {
             "all" => first(false).map(|path| format!("{path} does not exist")),
             "none" => first(true).map(|path| format!("{path} exists")),

@@ -23,10 +23,30 @@ pub(super) enum Manager {
 
 const MANAGERS: &[(Manager, &[&str])] = &[
     (Manager::Apt, &["debian", "ubuntu"]),
-    (Manager::Dnf, &["fedora", "rocky", "ol", "almalinux", "rhel", "centos", "openEuler"]),
+    (
+        Manager::Dnf,
+        &[
+            "fedora",
+            "rocky",
+            "ol",
+            "almalinux",
+            "rhel",
+            "centos",
+            "openEuler",
+        ],
+    ),
     (Manager::Pacman, &["arch"]),
     (Manager::Apk, &["alpine"]),
-    (Manager::Zypper, &["opensuse-leap", "opensuse-tumbleweed", "opensuse", "suse", "sles"]),
+    (
+        Manager::Zypper,
+        &[
+            "opensuse-leap",
+            "opensuse-tumbleweed",
+            "opensuse",
+            "suse",
+            "sles",
+        ],
+    ),
 ];
 
 /// What a list of packages asks for.
@@ -41,7 +61,12 @@ pub(super) struct Wanted<'a> {
 impl Manager {
     /// Returns the manager of a system, by its own name or by those it says it is like.
     pub(super) fn of(system: &System) -> Option<Self> {
-        let known = |id: &str| MANAGERS.iter().find(|(_, ids)| ids.contains(&id)).map(|(manager, _)| *manager);
+        let known = |id: &str| {
+            MANAGERS
+                .iter()
+                .find(|(_, ids)| ids.contains(&id))
+                .map(|(manager, _)| *manager)
+        };
         known(&system.vendor).or_else(|| system.id_like.split_whitespace().find_map(known))
     }
 
@@ -58,11 +83,36 @@ impl Manager {
     /// The words for refresh, upgrade, install and remove.
     fn words(self) -> [&'static str; 4] {
         match self {
-            Manager::Apt => ["-y update", "-y upgrade", "-y --no-install-recommends install", "-y remove"],
-            Manager::Dnf => ["makecache", "update -y", "install -y --setopt=install_weak_deps=False", "remove -y"],
-            Manager::Zypper => ["refresh", "update -y", "install -y --no-recommends", "remove -y"],
-            Manager::Apk => ["update", "upgrade --no-cache", "add --no-cache", "del --no-cache"],
-            Manager::Pacman => ["-Sy --noconfirm", "-Syu --noconfirm", "-S --noconfirm", "-R --noconfirm"],
+            Manager::Apt => [
+                "-y update",
+                "-y upgrade",
+                "-y --no-install-recommends install",
+                "-y remove",
+            ],
+            Manager::Dnf => [
+                "makecache",
+                "update -y",
+                "install -y --setopt=install_weak_deps=False",
+                "remove -y",
+            ],
+            Manager::Zypper => [
+                "refresh",
+                "update -y",
+                "install -y --no-recommends",
+                "remove -y",
+            ],
+            Manager::Apk => [
+                "update",
+                "upgrade --no-cache",
+                "add --no-cache",
+                "del --no-cache",
+            ],
+            Manager::Pacman => [
+                "-Sy --noconfirm",
+                "-Syu --noconfirm",
+                "-S --noconfirm",
+                "-R --noconfirm",
+            ],
         }
     }
 
@@ -93,7 +143,7 @@ pub(super) fn apply(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
     for line in manager.commands(wanted) {
         lines.push(context.render(&line)?);
     }
-    context.package_commands(manager, wanted.refresh, &lines)
+    context.package_commands(manager, wanted, &lines)
 }
 
 fn unknown(system: &System) -> Error {
@@ -106,7 +156,11 @@ fn unknown(system: &System) -> Error {
 }
 
 /// Holds packages at versions; an empty version is left out.
-pub(super) fn pin(context: &Context<'_>, root: &Root, pins: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn pin(
+    context: &Context<'_>,
+    root: &Root,
+    pins: &BTreeMap<String, String>,
+) -> Result<()> {
     let pins: Vec<(&str, &str)> = pins
         .iter()
         .map(|(name, version)| (name.as_str(), version.trim()))
@@ -125,7 +179,10 @@ pub(super) fn pin(context: &Context<'_>, root: &Root, pins: &BTreeMap<String, St
         }
         Some(Manager::Zypper) => {
             for (name, version) in pins {
-                let exact = format!("zypper --non-interactive addlock {}", quoted(&format!("{name}={version}")));
+                let exact = format!(
+                    "zypper --non-interactive addlock {}",
+                    quoted(&format!("{name}={version}"))
+                );
                 if !context.succeeds(&exact)? {
                     let by_name = format!("zypper --non-interactive addlock {}", quoted(name));
                     context.shell(&by_name)?;
@@ -152,7 +209,12 @@ fn write(root: &Root, path: &str, text: &str) -> Result<()> {
     if let Some(parent) = std::path::Path::new(path).parent() {
         tree::missing_directories(root, parent, 0o755, (0, 0))?;
     }
-    let file = tree::NewFile { path, mode: 0o644, owner: &Owner::ROOT, parents: &Owner::ROOT };
+    let file = tree::NewFile {
+        path,
+        mode: 0o644,
+        owner: &Owner::ROOT,
+        parents: &Owner::ROOT,
+    };
     tree::file(root, &file, text.as_bytes())
 }
 
@@ -173,24 +235,37 @@ fn dnf_lock(context: &Context<'_>, name: &str, version: &str) -> Result<String> 
     );
     let start = format!("{name}-");
     let lines = context.output(&query)?.unwrap_or_default();
-    let found = lines.iter().map(|line| line.trim()).find(|line| line.starts_with(&start));
+    let found = lines
+        .iter()
+        .map(|line| line.trim())
+        .find(|line| line.starts_with(&start));
     Ok(found.map_or(pattern, str::to_owned))
 }
 
 /// Returns apk's list of wanted packages with the pinned ones at their versions; other packages stay wanted.
 fn apk_world(root: &Root, pins: &[(&str, &str)]) -> Result<String> {
-    let existing = root.read_to_string_opt("/etc/apk/world")?.unwrap_or_default();
+    let existing = root
+        .read_to_string_opt("/etc/apk/world")?
+        .unwrap_or_default();
     Ok(with_world(&existing, pins))
 }
 
 fn with_world(existing: &str, pins: &[(&str, &str)]) -> String {
-    let name_of = |line: &str| line.split(['=', '<', '>', '~', '@']).next().unwrap_or_default().to_owned();
+    let name_of = |line: &str| {
+        line.split(['=', '<', '>', '~', '@'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut lines: Vec<String> = existing
         .lines()
         .filter(|line| !pins.iter().any(|(name, _)| name_of(line) == *name))
         .map(str::to_owned)
         .collect();
-    lines.extend(pins.iter().map(|(name, version)| format!("{name}={version}")));
+    lines.extend(
+        pins.iter()
+            .map(|(name, version)| format!("{name}={version}")),
+    );
     lines.join("\n") + "\n"
 }
 
@@ -204,21 +279,36 @@ mod tests {
     use super::*;
 
     fn system(id: &str, id_like: &str) -> System {
-        System { vendor: id.into(), id_like: id_like.into(), ..System::default() }
+        System {
+            vendor: id.into(),
+            id_like: id_like.into(),
+            ..System::default()
+        }
     }
 
     fn commands(id: &str, id_like: &str, upgrade: bool) -> Vec<String> {
         let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
         let (install, remove) = (words("foo bar"), words("baz qux"));
-        let wanted = Wanted { refresh: true, upgrade, install: &install, remove: &remove };
-        Manager::of(&system(id, id_like)).expect("a known system").commands(wanted)
+        let wanted = Wanted {
+            refresh: true,
+            upgrade,
+            install: &install,
+            remove: &remove,
+        };
+        Manager::of(&system(id, id_like))
+            .expect("a known system")
+            .commands(wanted)
     }
 
     #[test]
     fn row_01_to_06_command_lines_are_those_of_the_dialect() {
         assert_eq!(
             commands("debian", "", false),
-            ["apt-get -y update", "apt-get -y --no-install-recommends install foo bar", "apt-get -y remove baz qux"]
+            [
+                "apt-get -y update",
+                "apt-get -y --no-install-recommends install foo bar",
+                "apt-get -y remove baz qux"
+            ]
         );
         assert_eq!(commands("ubuntu", "debian", true)[1], "apt-get -y upgrade");
         for id in ["fedora", "centos", "ol", "openEuler"] {
@@ -235,25 +325,48 @@ mod tests {
         }
         assert_eq!(
             commands("alpine", "", true),
-            ["apk update", "apk upgrade --no-cache", "apk add --no-cache foo bar", "apk del --no-cache baz qux"]
+            [
+                "apk update",
+                "apk upgrade --no-cache",
+                "apk add --no-cache foo bar",
+                "apk del --no-cache baz qux"
+            ]
         );
-        for (id, like) in [("opensuse-leap", ""), ("sle-micro", "suse"), ("x", "suse opensuse")] {
+        for (id, like) in [
+            ("opensuse-leap", ""),
+            ("sle-micro", "suse"),
+            ("x", "suse opensuse"),
+        ] {
             assert_eq!(
                 commands(id, like, true),
-                ["zypper refresh", "zypper update -y", "zypper install -y --no-recommends foo bar", "zypper remove -y baz qux"],
+                [
+                    "zypper refresh",
+                    "zypper update -y",
+                    "zypper install -y --no-recommends foo bar",
+                    "zypper remove -y baz qux"
+                ],
                 "{id}"
             );
         }
         assert_eq!(
             commands("arch", "", true),
-            ["pacman -Sy --noconfirm", "pacman -Syu --noconfirm", "pacman -S --noconfirm foo bar", "pacman -R --noconfirm baz qux"]
+            [
+                "pacman -Sy --noconfirm",
+                "pacman -Syu --noconfirm",
+                "pacman -S --noconfirm foo bar",
+                "pacman -R --noconfirm baz qux"
+            ]
         );
     }
 
     #[test]
     fn row_07_a_system_without_os_release_has_no_manager() {
         assert_eq!(Manager::of(&System::default()), None);
-        assert!(unknown(&System::default()).to_string().contains("unknown package manager"));
+        assert!(
+            unknown(&System::default())
+                .to_string()
+                .contains("unknown package manager")
+        );
     }
 
     #[test]
@@ -261,8 +374,13 @@ mod tests {
         let pins = [("curl", "8.1*"), ("zstd", "1.5")];
         assert_eq!(
             apt_pins(&pins),
-            format!("{HEADER}\nPackage: curl\nPin: version 8.1*\nPin-Priority: 1001\n\nPackage: zstd\nPin: version 1.5\nPin-Priority: 1001\n")
+            format!(
+                "{HEADER}\nPackage: curl\nPin: version 8.1*\nPin-Priority: 1001\n\nPackage: zstd\nPin: version 1.5\nPin-Priority: 1001\n"
+            )
         );
-        assert_eq!(with_world("busybox\ncurl\nzstd>1\n", &pins), "busybox\ncurl=8.1*\nzstd=1.5\n");
+        assert_eq!(
+            with_world("busybox\ncurl\nzstd>1\n", &pins),
+            "busybox\ncurl=8.1*\nzstd=1.5\n"
+        );
     }
 }

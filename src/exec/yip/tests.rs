@@ -30,7 +30,9 @@ fn why(files: &[&str], condition: &Condition) -> Option<String> {
 }
 
 fn os(pattern: &str) -> Condition {
-    Condition::Os { pattern: pattern.into() }
+    Condition::Os {
+        pattern: pattern.into(),
+    }
 }
 
 fn manager(name: &str) -> Condition {
@@ -40,31 +42,72 @@ fn manager(name: &str) -> Condition {
 fn files(checks: &[(&str, &[&str])]) -> Condition {
     let checks: BTreeMap<String, Vec<String>> = checks
         .iter()
-        .map(|(kind, paths)| ((*kind).to_owned(), paths.iter().map(|path| (*path).to_owned()).collect()))
+        .map(|(kind, paths)| {
+            (
+                (*kind).to_owned(),
+                paths.iter().map(|path| (*path).to_owned()).collect(),
+            )
+        })
         .collect();
     Condition::Files { checks }
 }
 
 #[test]
 fn row_26_and_38_the_os_name_is_matched_with_its_case() {
-    assert!(why(&[], &os("weird")).unwrap().contains("does not match the OS name"));
+    assert!(
+        why(&[], &os("weird"))
+            .unwrap()
+            .contains("does not match the OS name")
+    );
     assert!(why(&[], &os("ubuntu")).is_some());
     assert_eq!(why(&[], &os("Ubuntu.*")), None);
-    assert_eq!(why(&[], &Condition::OsVersion { pattern: "24.04".into() }), None);
+    assert_eq!(
+        why(
+            &[],
+            &Condition::OsVersion {
+                pattern: "24.04".into()
+            }
+        ),
+        None
+    );
     let unnamed = unmet_by(&System::default(), &tree(&[]).1, &os(".*")).unwrap();
     assert!(unnamed.is_some(), "an empty name matches nothing");
 }
 
 #[test]
 fn row_27_the_architecture_is_that_of_the_image() {
-    assert_eq!(why(&[], &Condition::Arch { pattern: "amd64".into() }), None);
-    assert!(why(&[], &Condition::Arch { pattern: "weird".into() }).is_some());
+    assert_eq!(
+        why(
+            &[],
+            &Condition::Arch {
+                pattern: "amd64".into()
+            }
+        ),
+        None
+    );
+    assert!(
+        why(
+            &[],
+            &Condition::Arch {
+                pattern: "weird".into()
+            }
+        )
+        .is_some()
+    );
 }
 
 #[test]
 fn row_28_to_31_there_is_one_service_manager_or_none() {
-    assert!(why(&[], &manager("weird")).unwrap().contains("not supported"));
-    assert!(why(&[], &manager("openrc")).unwrap().contains("does not have openrc"));
+    assert!(
+        why(&[], &manager("weird"))
+            .unwrap()
+            .contains("not supported")
+    );
+    assert!(
+        why(&[], &manager("openrc"))
+            .unwrap()
+            .contains("does not have openrc")
+    );
     let both = ["sbin/systemctl", "sbin/openrc"];
     assert!(why(&both, &manager("systemd")).unwrap().contains("both"));
     assert_eq!(why(&["sbin/systemctl"], &manager("systemd")), None);
@@ -76,10 +119,21 @@ fn row_28_to_31_there_is_one_service_manager_or_none() {
 fn row_32_to_36_files_are_looked_up_in_the_image() {
     let there = ["a", "b"];
     assert_eq!(why(&there, &files(&[("all", &["/a", "/b"])])), None);
-    assert!(why(&there, &files(&[("all", &["/a", "/c"])])).unwrap().contains("/c"));
+    assert!(
+        why(&there, &files(&[("all", &["/a", "/c"])]))
+            .unwrap()
+            .contains("/c")
+    );
     assert_eq!(why(&there, &files(&[("any", &["/c", "/b"])])), None);
     assert!(why(&there, &files(&[("any", &["/c", "/d"])])).is_some());
-    assert!(why(&there, &files(&[("none", &["/c", "/b"])])).unwrap().contains("/b"));
-    assert_eq!(why(&there, &files(&[("all", &[]), ("any", &[]), ("none", &[])])), None);
+    assert!(
+        why(&there, &files(&[("none", &["/c", "/b"])]))
+            .unwrap()
+            .contains("/b")
+    );
+    assert_eq!(
+        why(&there, &files(&[("all", &[]), ("any", &[]), ("none", &[])])),
+        None
+    );
     assert_eq!(why(&there, &files(&[("all", &[]), ("any", &["/c"])])), None);
 }

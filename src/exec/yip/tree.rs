@@ -116,7 +116,9 @@ pub(super) fn real_path(root: &Root, path: &str) -> Result<PathBuf> {
             false => at.parent().unwrap_or(Path::new("/")).join(target),
         };
     }
-    Err(Error::user(format!("{path} leads through more than {MAX_LINKS} links")))
+    Err(Error::user(format!(
+        "{path} leads through more than {MAX_LINKS} links"
+    )))
 }
 
 /// Returns user and group as numbers; names are looked up in the tree, never on this machine.
@@ -124,14 +126,18 @@ pub(super) fn numbers(root: &Root, owner: &Owner, kept: (u32, u32)) -> Result<(u
     match owner {
         Owner::Ids { uid, gid } => Ok((uid.unwrap_or(kept.0), gid.unwrap_or(kept.1))),
         Owner::Name(name) => {
-            let (user, group) = name.split_once(':').map_or((name.as_str(), None), |(user, group)| (user, Some(group)));
+            let (user, group) = name
+                .split_once(':')
+                .map_or((name.as_str(), None), |(user, group)| (user, Some(group)));
             let unknown = |what: &str, name: &str| {
                 Error::user(format!("the image has no {what} `{name}`"))
                     .hint("make it in an earlier step: `files` come before `users` in the same one")
             };
             let found = accounts::user(root, user)?.ok_or_else(|| unknown("user", user))?;
             let gid = match group.filter(|group| !group.is_empty()) {
-                Some(group) => accounts::group_id(root, group)?.ok_or_else(|| unknown("group", group))?,
+                Some(group) => {
+                    accounts::group_id(root, group)?.ok_or_else(|| unknown("group", group))?
+                }
                 None => found.gid,
             };
             Ok((found.uid, gid))
@@ -141,7 +147,9 @@ pub(super) fn numbers(root: &Root, owner: &Owner, kept: (u32, u32)) -> Result<(u
 
 /// Returns whether a path names no place in a tree: nothing, the root itself, or something that climbs out of it.
 pub(super) fn is_unusable(path: &str) -> bool {
-    !Path::new(path).components().any(|part| matches!(part, Component::Normal(_)))
+    !Path::new(path)
+        .components()
+        .any(|part| matches!(part, Component::Normal(_)))
 }
 
 #[cfg(test)]
@@ -159,11 +167,20 @@ mod tests {
     }
 
     fn mode(dir: &tempfile::TempDir, path: &str) -> u32 {
-        std::fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o7777
+        std::fs::metadata(dir.path().join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777
     }
 
     fn write(root: &Root, path: &str, mode: u32, content: &[u8]) -> Result<()> {
-        let new = NewFile { path, mode, owner: &Owner::ROOT, parents: &Owner::ROOT };
+        let new = NewFile {
+            path,
+            mode,
+            owner: &Owner::ROOT,
+            parents: &Owner::ROOT,
+        };
         file(root, &new, content)
     }
 
@@ -185,7 +202,11 @@ mod tests {
     fn row_16_17_and_18_directories_are_made_or_changed() {
         let (dir, root) = root();
         std::fs::create_dir_all(dir.path().join("tmp/dir")).unwrap();
-        std::fs::set_permissions(dir.path().join("tmp"), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(
+            dir.path().join("tmp"),
+            std::fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
         directory(&root, "/tmp/dir", 0o740, &Owner::ROOT).unwrap();
         assert_eq!(mode(&dir, "tmp/dir"), 0o740);
         directory(&root, "/tmp/a/b/c", 0o740, &Owner::ROOT).unwrap();
@@ -212,10 +233,16 @@ mod tests {
     #[test]
     fn an_owner_by_name_is_one_of_the_image() {
         let (_dir, root) = root();
-        assert_eq!(numbers(&root, &Owner::Name("root".into()), (7, 7)).unwrap(), (0, 0));
+        assert_eq!(
+            numbers(&root, &Owner::Name("root".into()), (7, 7)).unwrap(),
+            (0, 0)
+        );
         let error = numbers(&root, &Owner::Name("nobody-here".into()), (0, 0)).unwrap_err();
         assert!(error.to_string().contains("nobody-here"));
-        let kept = Owner::Ids { uid: None, gid: Some(3) };
+        let kept = Owner::Ids {
+            uid: None,
+            gid: Some(3),
+        };
         assert_eq!(numbers(&root, &kept, (5, 6)).unwrap(), (5, 3));
     }
 }

@@ -17,10 +17,16 @@ const DEFAULT_SHELL: &str = "/bin/sh";
 const DEFAULT_HOME: &str = "/home";
 
 /// Makes every account of `users`, those whose number is given before those that get a free one, each by name.
-pub(super) fn apply(root: &Root, users: &BTreeMap<String, UserAccount>, moment: Moment) -> Result<()> {
+pub(super) fn apply(
+    root: &Root,
+    users: &BTreeMap<String, UserAccount>,
+    moment: Moment,
+) -> Result<()> {
     for path in ["/etc/passwd", "/etc/shadow", "/etc/group"] {
         if !root.exists(path)? {
-            return Err(Error::user(format!("the image has no {path}, which accounts need")));
+            return Err(Error::user(format!(
+                "the image has no {path}, which accounts need"
+            )));
         }
     }
     let defaults = Defaults::read(root)?;
@@ -38,7 +44,13 @@ pub(super) fn apply(root: &Root, users: &BTreeMap<String, UserAccount>, moment: 
     Ok(())
 }
 
-fn one(root: &Root, name: &str, account: &UserAccount, defaults: &Defaults, moment: Moment) -> Result<()> {
+fn one(
+    root: &Root,
+    name: &str,
+    account: &UserAccount,
+    defaults: &Defaults,
+    moment: Moment,
+) -> Result<()> {
     let password = match (&account.password, account.lock_password) {
         (_, true) => "!".to_owned(),
         (Some(password), false) => moment.hashed(name, password.reveal())?,
@@ -53,7 +65,11 @@ fn one(root: &Root, name: &str, account: &UserAccount, defaults: &Defaults, mome
     let home = defaults.home_of(name, account);
     let gid = primary_group(root, name, account, &home)?;
     let uid = user_id(root, account, &home)?;
-    let shell = if account.shell.is_empty() { &defaults.shell } else { &account.shell };
+    let shell = if account.shell.is_empty() {
+        &defaults.shell
+    } else {
+        &account.shell
+    };
     let mut passwd = Table::open(root, "/etc/passwd")?;
     passwd.set(&[
         name.to_owned(),
@@ -81,7 +97,9 @@ fn one(root: &Root, name: &str, account: &UserAccount, defaults: &Defaults, mome
 }
 
 fn home_parent(home: &str) -> &std::path::Path {
-    std::path::Path::new(home).parent().unwrap_or(std::path::Path::new("/"))
+    std::path::Path::new(home)
+        .parent()
+        .unwrap_or(std::path::Path::new("/"))
 }
 
 /// Writes the password into shadow; what is known of its ageing stays.
@@ -105,8 +123,10 @@ fn primary_group(root: &Root, name: &str, account: &UserAccount, home: &str) -> 
     let mut fields = match groups.fields(group) {
         Some(fields) => fields,
         None if !account.primary_group.is_empty() => {
-            return Err(Error::user(format!("the image has no group `{group}` to be its primary one"))
-                .hint("make it with `ensure_entities` in an earlier step"));
+            return Err(Error::user(format!(
+                "the image has no group `{group}` to be its primary one"
+            ))
+            .hint("make it with `ensure_entities` in an earlier step"));
         }
         None => {
             // A home that is there already keeps its owner.
@@ -115,11 +135,18 @@ fn primary_group(root: &Root, name: &str, account: &UserAccount, home: &str) -> 
                 Some(gid) if !groups.has_id(gid) => gid,
                 _ => groups.free_id()?,
             };
-            vec![group.to_owned(), "x".to_owned(), gid.to_string(), String::new()]
+            vec![
+                group.to_owned(),
+                "x".to_owned(),
+                gid.to_string(),
+                String::new(),
+            ]
         }
     };
     accounts::add_member(&mut fields, name);
-    let gid = fields[2].parse().map_err(|_| Error::user(format!("the line of {group} in /etc/group is damaged")))?;
+    let gid = fields[2]
+        .parse()
+        .map_err(|_| Error::user(format!("the line of {group} in /etc/group is damaged")))?;
     groups.set(&fields);
     groups.save(root)?;
     Ok(gid)
@@ -143,14 +170,20 @@ struct Defaults {
 
 impl Defaults {
     fn read(root: &Root) -> Result<Self> {
-        let text = root.read_to_string_opt("/etc/default/useradd")?.unwrap_or_default();
-        let values = dotenv::parse(&text)
-            .map_err(|error| Error::from_source(&error).context("reading /etc/default/useradd of the image"))?;
+        let text = root
+            .read_to_string_opt("/etc/default/useradd")?
+            .unwrap_or_default();
+        let values = dotenv::parse(&text).map_err(|error| {
+            Error::from_source(&error).context("reading /etc/default/useradd of the image")
+        })?;
         let get = |key: &str, default: &str| match values.get(key).map(String::as_str) {
             None | Some("") => default.to_owned(),
             Some(value) => value.to_owned(),
         };
-        Ok(Self { home: get("HOME", DEFAULT_HOME), shell: get("SHELL", DEFAULT_SHELL) })
+        Ok(Self {
+            home: get("HOME", DEFAULT_HOME),
+            shell: get("SHELL", DEFAULT_SHELL),
+        })
     }
 
     fn home_of(&self, name: &str, account: &UserAccount) -> String {
@@ -166,13 +199,18 @@ mod tests {
     use super::*;
     use crate::step::Secret;
 
-    const MOMENT: Moment = Moment { created: 20_000 * 86_400 };
+    const MOMENT: Moment = Moment {
+        created: 20_000 * 86_400,
+    };
 
     fn root() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
-        write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nlast:x:999:999::/:/bin/false\n");
+        write(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/bash\nlast:x:999:999::/:/bin/false\n",
+        );
         write("etc/shadow", "root:*:19000::::::\n");
         write("etc/group", "root:x:0:\nlast:x:999:\n");
         let root = Root::open(dir.path()).unwrap();
@@ -180,23 +218,36 @@ mod tests {
     }
 
     fn make(root: &Root, users: &[(&str, UserAccount)]) {
-        let users = users.iter().map(|(name, account)| ((*name).to_owned(), account.clone())).collect();
+        let users = users
+            .iter()
+            .map(|(name, account)| ((*name).to_owned(), account.clone()))
+            .collect();
         apply(root, &users, MOMENT).unwrap_or_else(|error| panic!("{}", error.render_text()));
     }
 
     fn with_password(password: &str) -> UserAccount {
-        UserAccount { password: Some(Secret::new(password)), ..UserAccount::default() }
+        UserAccount {
+            password: Some(Secret::new(password)),
+            ..UserAccount::default()
+        }
     }
 
     fn line(root: &Root, path: &str, name: &str) -> String {
-        Table::open(root, path).unwrap().fields(name).map(|fields| fields.join(":")).unwrap_or_default()
+        Table::open(root, path)
+            .unwrap()
+            .fields(name)
+            .map(|fields| fields.join(":"))
+            .unwrap_or_default()
     }
 
     #[test]
     fn row_51_a_new_user_gets_the_usual_things() {
         let (dir, root) = root();
         make(&root, &[("foo", with_password("$hash"))]);
-        assert_eq!(line(&root, "/etc/passwd", "foo"), "foo:x:1000:1000:Created by entities:/home/foo:/bin/sh");
+        assert_eq!(
+            line(&root, "/etc/passwd", "foo"),
+            "foo:x:1000:1000:Created by entities:/home/foo:/bin/sh"
+        );
         assert_eq!(line(&root, "/etc/group", "foo"), "foo:x:1000:foo");
         assert_eq!(line(&root, "/etc/shadow", "foo"), "foo:$hash:20000::::::");
         assert!(dir.path().join("home/foo").is_dir());
@@ -213,7 +264,10 @@ mod tests {
             ..with_password("ignored")
         };
         make(&root, &[("foo", account)]);
-        assert_eq!(line(&root, "/etc/passwd", "foo"), "foo:x:5000:1000:Created by entities:/srv/foo:/bin/bash");
+        assert_eq!(
+            line(&root, "/etc/passwd", "foo"),
+            "foo:x:5000:1000:Created by entities:/srv/foo:/bin/bash"
+        );
         assert!(line(&root, "/etc/shadow", "foo").starts_with("foo:!:"));
         assert!(dir.path().join("srv/foo").is_dir());
     }
@@ -221,12 +275,17 @@ mod tests {
     #[test]
     fn row_53_and_54_numbers_are_given_by_name_and_stay() {
         let (_dir, root) = root();
-        let users: Vec<_> = ["foo", "bar", "x", "a"].map(|name| (name, with_password("$h"))).into();
+        let users: Vec<_> = ["foo", "bar", "x", "a"]
+            .map(|name| (name, with_password("$h")))
+            .into();
         for _ in 0..5 {
             make(&root, &users);
         }
         for (name, uid) in [("a", 1000), ("bar", 1001), ("foo", 1002), ("x", 1003)] {
-            assert!(line(&root, "/etc/passwd", name).starts_with(&format!("{name}:x:{uid}:{uid}:")), "{name}");
+            assert!(
+                line(&root, "/etc/passwd", name).starts_with(&format!("{name}:x:{uid}:{uid}:")),
+                "{name}"
+            );
         }
     }
 
@@ -234,29 +293,52 @@ mod tests {
     fn row_55_a_known_user_keeps_its_number() {
         let (_dir, root) = root();
         make(&root, &[("foo", with_password("$h"))]);
-        make(&root, &[("a", with_password("$h")), ("b", with_password("$h")), ("foo", with_password("$h"))]);
+        make(
+            &root,
+            &[
+                ("a", with_password("$h")),
+                ("b", with_password("$h")),
+                ("foo", with_password("$h")),
+            ],
+        );
         for (name, uid) in [("foo", 1000), ("a", 1001), ("b", 1002)] {
-            assert!(line(&root, "/etc/passwd", name).starts_with(&format!("{name}:x:{uid}:")), "{name}");
+            assert!(
+                line(&root, "/etc/passwd", name).starts_with(&format!("{name}:x:{uid}:")),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn row_56_a_groups_members_grow() {
         let (_dir, root) = root();
-        let member = |group: &str| UserAccount { groups: vec![group.into(), "unknown".into()], ..with_password("$h") };
+        let member = |group: &str| UserAccount {
+            groups: vec![group.into(), "unknown".into()],
+            ..with_password("$h")
+        };
         make(&root, &[("admin", with_password("$h"))]);
         make(&root, &[("bar", member("admin"))]);
         make(&root, &[("baz", member("admin"))]);
-        assert_eq!(line(&root, "/etc/group", "admin"), "admin:x:1000:admin,bar,baz");
+        assert_eq!(
+            line(&root, "/etc/group", "admin"),
+            "admin:x:1000:admin,bar,baz"
+        );
         assert_eq!(line(&root, "/etc/group", "unknown"), "");
     }
 
     #[test]
     fn row_57_a_new_password_keeps_the_ageing() {
         let (dir, root) = root();
-        std::fs::write(dir.path().join("etc/shadow"), "last:old:10000:1:365:14:30:20000:\n").unwrap();
+        std::fs::write(
+            dir.path().join("etc/shadow"),
+            "last:old:10000:1:365:14:30:20000:\n",
+        )
+        .unwrap();
         make(&root, &[("last", with_password("$new"))]);
-        assert_eq!(line(&root, "/etc/shadow", "last"), "last:$new:20000:1:365:14:30:20000:");
+        assert_eq!(
+            line(&root, "/etc/shadow", "last"),
+            "last:$new:20000:1:365:14:30:20000:"
+        );
     }
 
     #[test]
@@ -266,7 +348,10 @@ mod tests {
         make(&one, &[("foo", with_password("kairos"))]);
         make(&other, &[("foo", with_password("kairos"))]);
         let shadow = line(&one, "/etc/shadow", "foo");
-        assert!(shadow.starts_with("foo:$6$") && !shadow.contains("kairos"), "{shadow}");
+        assert!(
+            shadow.starts_with("foo:$6$") && !shadow.contains("kairos"),
+            "{shadow}"
+        );
         assert_eq!(shadow, line(&other, "/etc/shadow", "foo"));
     }
 
@@ -278,8 +363,16 @@ mod tests {
             make(&root, &[("foo", with_password("$h"))]);
             assert!(line(&root, "/etc/passwd", "foo").starts_with("foo:x:4321:4322:"));
         }
-        let account = UserAccount { primary_group: "nope".into(), ..UserAccount::default() };
+        let account = UserAccount {
+            primary_group: "nope".into(),
+            ..UserAccount::default()
+        };
         let users = [("z".to_owned(), account)].into();
-        assert!(apply(&root, &users, MOMENT).unwrap_err().to_string().contains("nope"));
+        assert!(
+            apply(&root, &users, MOMENT)
+                .unwrap_err()
+                .to_string()
+                .contains("nope")
+        );
     }
 }
