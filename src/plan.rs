@@ -6,6 +6,8 @@ mod choices;
 #[cfg(test)]
 mod choices_tests;
 mod listing;
+#[cfg(test)]
+mod provider_tests;
 mod text;
 mod yip;
 
@@ -14,9 +16,10 @@ use serde::Serialize;
 use crate::distro::packages::{self, Chosen, Selection};
 use crate::distro::{self, Arch, Distro, Family};
 use crate::error::{Error, Kind, Result};
-use crate::framework::{self, FrameworkError, FrameworkSpec};
-use crate::kairos::release::ReleaseFacts;
+use crate::framework::{self, FrameworkError, FrameworkSpec, Variant};
+use crate::kairos::release::{ReleaseFacts, Software};
 use crate::kairos::version::Version;
+use crate::provider::{self, Installer, Provider};
 use crate::request::{Layers, Request};
 use crate::step::{self, Step, StepName};
 
@@ -69,8 +72,24 @@ pub struct Plan {
     pub framework: String,
     /// What is downloaded for them unless it is cached.
     pub downloads: Vec<String>,
+    /// The providers and where each comes from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<PlannedProvider>,
     /// The layers that the steps are gathered into.
     pub layers: Vec<LayerUnit>,
+}
+
+/// A provider that the image gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedProvider {
+    /// Its name.
+    pub name: String,
+    /// Its version; `None` where the plugin decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What is downloaded for it unless it is cached; `None` where a plugin installs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download: Option<String>,
 }
 
 /// Steps that share a layer.
@@ -106,12 +125,25 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
             .kind_is(Kind::Usage)
     })?;
 
+    let providers = request.providers()?;
+    let known = step::provider::known(&providers, runs(StepName::BUILD_PROVIDER));
     let mut all = step::install::steps(selection);
-    all.extend(step::init::steps(release_entries(facts, request, version)));
+    all.extend(step::provider::steps(&providers));
+    let entries = release_entries(facts, request, version, &known);
+    all.extend(step::init::steps(entries));
+    known.apply(&mut all);
     changed.apply(&mut all);
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&steps, request)?;
     let layers = group(&steps, request.layers);
+    let standard = steps
+        .iter()
+        .any(|step| step.name == StepName::PROVIDER_BINARIES);
+    let variant = if standard {
+        Variant::Standard
+    } else {
+        Variant::Core
+    };
     Ok(Plan {
         facts: facts.clone(),
         version: version.to_string(),
@@ -124,7 +156,8 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         selected_for: base,
         notes: changed.notes,
         framework: request.framework.clone(),
-        downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core),
+        downloads: framework::downloads(&spec, facts.arch, variant),
+        providers: planned(&providers, &runs, facts.arch)?,
         layers,
     })
 }
@@ -155,8 +188,38 @@ impl Plan {
     }
 }
 
+/// Says where each provider that this run installs comes from.
+fn planned(
+    providers: &[Provider],
+    runs: &dyn Fn(StepName) -> bool,
+    arch: Arch,
+) -> Result<Vec<PlannedProvider>> {
+    if !runs(StepName::BUILD_PROVIDER) {
+        return Ok(Vec::new());
+    }
+    let planned = |provider: &Provider| {
+        let (version, download) = match &provider.by {
+            Installer::Native {
+                distribution,
+                version,
+            } => {
+                let url = provider::url(distribution, version, arch)
+                    .map_err(|error| Error::from_source(&error).hints(error.hints()))?;
+                (Some(version.clone()), Some(url))
+            }
+            Installer::Plugin { version } => (version.clone(), None),
+        };
+        Ok(PlannedProvider {
+            name: provider.name.clone(),
+            version,
+            download,
+        })
+    };
+    providers.iter().map(planned).collect()
+}
+
 fn is_skipped(step: &Step, request: &Request) -> bool {
-    is_named(step.name.as_str(), request)
+    names_step(step.name, request)
         || is_named(step.phase.name(), request)
         || (request.kernel == "none" && NEED_A_KERNEL.contains(&step.name))
 }
@@ -171,6 +234,10 @@ fn is_named(name: &str, request: &Request) -> bool {
         .any(|skip| skip.trim().eq_ignore_ascii_case(name))
 }
 
+fn names_step(name: StepName, request: &Request) -> bool {
+    request.skip_steps.iter().any(|skip| name.is_named(skip))
+}
+
 /// Tells whether the request leaves a step out.
 fn is_left_out(name: StepName, request: &Request) -> bool {
     let phase = step::NAMES
@@ -180,7 +247,7 @@ fn is_left_out(name: StepName, request: &Request) -> bool {
     let phase_out = phase
         .is_some_and(|phase| !request.stage.includes(phase) || is_named(phase.name(), request));
     phase_out
-        || is_named(name.as_str(), request)
+        || names_step(name, request)
         || (request.kernel == "none" && NEED_A_KERNEL.contains(&name))
 }
 
@@ -233,19 +300,24 @@ fn release_entries(
     facts: &Facts,
     request: &Request,
     version: &Version,
+    known: &step::provider::Known,
 ) -> std::collections::BTreeMap<String, String> {
+    let software = known
+        .software
+        .as_ref()
+        .map(|(provider, version)| Software { provider, version });
     ReleaseFacts {
         distro: facts.distro.base.as_str(),
         distro_version: &facts.distro.version,
         family: facts.distro.family.as_str(),
         arch: facts.architecture(),
         model: &request.model,
-        standard: false,
+        standard: request.is_standard(),
         version,
         fips: request.fips,
         trusted_boot: request.trusted,
         tool_version: concat!("v", env!("CARGO_PKG_VERSION")),
-        software: None,
+        software,
     }
     .keys()
 }

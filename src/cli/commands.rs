@@ -13,6 +13,7 @@ use super::{
 };
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Result};
+use crate::framework::Variant;
 use crate::location::Location;
 use crate::progress::{Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
@@ -285,7 +286,7 @@ pub(super) fn steps_info() -> Result<i32> {
 }
 
 pub(super) fn framework_build(
-    framework: &str,
+    (framework, variant): (&str, Variant),
     output: &str,
     platform: Option<&str>,
     image: &ImageArgs,
@@ -300,7 +301,7 @@ pub(super) fn framework_build(
     }
     let platform = convert::parse_platform(platform)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
-    let built = convert::framework_image(framework, &platform, session.engine(&store))?;
+    let built = convert::framework_image(framework, &platform, variant, session.engine(&store))?;
     convert::write(
         &built,
         std::slice::from_ref(&destination),

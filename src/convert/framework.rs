@@ -13,18 +13,25 @@ use kfactory_layers::root::Root;
 use super::{BaseImage, Clock, Engine, base};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
-    self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Verified,
+    self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Variant,
+    Verified,
 };
 use crate::location::Location;
 use crate::progress::Reporter;
 
-/// Gets the binaries that `spec` names.
-pub(super) fn resolve(spec: &FrameworkSpec, arch: Arch, engine: Engine<'_>) -> Result<Framework> {
+/// Gets the binaries that `spec` names, for an image of `variant`.
+pub(super) fn resolve(
+    spec: &FrameworkSpec,
+    arch: Arch,
+    variant: Variant,
+    engine: Engine<'_>,
+) -> Result<Framework> {
     let images = Images { engine };
     let progress = |event: Event<'_>| show(engine.reporter, event);
     let context = FrameworkContext {
         images: Some(&images),
         progress: &progress,
+        variant,
         ..FrameworkContext::new(arch, engine.store.cache_dir("framework")?)
     };
     framework::resolve(spec, &context).map_err(|error| {
@@ -68,16 +75,21 @@ fn show(reporter: &Arc<Reporter>, event: Event<'_>) {
     }
 }
 
-/// Makes a one-layer image of the binaries that `spec` names, its blobs in the store.
+/// Makes a one-layer image of the binaries that `spec` names for an image of `variant`, its blobs in the store.
 ///
 /// # Errors
 ///
 /// The binaries cannot be had, or the store cannot be written.
-pub fn image(spec: &str, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
+pub fn image(
+    spec: &str,
+    platform: &Platform,
+    variant: Variant,
+    engine: Engine<'_>,
+) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
     let arch: Arch = platform.architecture.parse().map_err(super::usage)?;
-    let framework = resolve(&spec, arch, engine)?;
+    let framework = resolve(&spec, arch, variant, engine)?;
     let Engine { store, options, .. } = engine;
     let run = store.start_run()?;
     let tree = run.dir().join("framework");

@@ -19,14 +19,16 @@ use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 use serde_json::json;
 
+use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
 use super::{BaseImage, Clock, Engine, base};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
-use crate::framework::{self, Framework};
+use crate::framework::{self, Framework, Variant};
 use crate::plan::{Facts, LayerUnit, Plan};
+use crate::provider::{Configs, Provider};
 use crate::request::Request;
-use crate::step::{Action, Step};
+use crate::step::{Action, Step, StepName};
 use crate::store::{Run, StepRecord, boot_id, remove_tree};
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
@@ -50,6 +52,8 @@ pub(super) struct Builder<'a> {
     pub(super) clock: &'a Clock,
     pub(super) compression: Compression,
     pub(super) framework: &'a framework::FrameworkSpec,
+    pub(super) providers: &'a [Provider],
+    pub(super) configs: &'a Configs,
     pub(super) outputs: &'a Outputs<'a>,
 }
 
@@ -85,8 +89,19 @@ impl Builder<'_> {
         let framework = OnceLock::new();
         let resolve = || {
             framework
-                .get_or_init(|| self.resolve_framework(facts))
+                .get_or_init(|| self.resolve_framework(plan, facts))
                 .clone()
+        };
+        let programs = OnceLock::new();
+        let fetch = || {
+            programs
+                .get_or_init(|| super::programs::fetch(self.providers, facts.arch, self.engine))
+                .clone()
+        };
+        let inputs = Inputs {
+            framework: &resolve,
+            programs: &fetch,
+            configs: self.configs,
         };
         let needed = plan.steps.iter().any(uses_framework);
         std::thread::scope(|scope| {
@@ -99,12 +114,23 @@ impl Builder<'_> {
                     }
                 });
             }
+            if plan.steps.iter().any(uses_programs) {
+                scope.spawn(|| {
+                    if fetch().is_err() {
+                        self.engine.options.cancel.cancel();
+                    }
+                });
+            }
             // What stopped the run, where that was not the user.
-            let cause = |error: Error| match framework.get() {
-                Some(Err(cause)) if error.kind() == Kind::Interrupted => cause.clone(),
+            let cause = |error: Error| match (framework.get(), programs.get()) {
+                (Some(Err(cause)), _) | (_, Some(Err(cause)))
+                    if error.kind() == Kind::Interrupted =>
+                {
+                    cause.clone()
+                }
                 _ => error,
             };
-            let (cached, keys) = self.cached_prefix(plan, base, &resolve)?;
+            let (cached, keys) = self.cached_prefix(plan, base, &inputs)?;
             for layer in &cached {
                 self.engine.reporter.cached(&layer.name);
                 self.outputs.layer(&layer.info);
@@ -116,9 +142,17 @@ impl Builder<'_> {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
                 }
-                let env = self.environment(plan, facts, base, &resolve)?;
+                let env = self.environment(plan, facts, base, &inputs)?;
                 let lowers = self.stack_below(base, tree, &cached, &keys)?;
-                self.run_rest(scope, &env, plan, base, &cached, lowers, &mut pending)
+                self.run_rest(
+                    scope,
+                    (&env, &inputs),
+                    plan,
+                    base,
+                    &cached,
+                    lowers,
+                    &mut pending,
+                )
             } else {
                 Ok(())
             };
@@ -136,21 +170,21 @@ impl Builder<'_> {
     fn run_rest<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        env: &Environment<'_>,
+        (env, inputs): (&Environment<'_>, &Inputs<'_>),
         plan: &Plan,
         base: &BaseImage,
         cached: &[MadeLayer],
         mut lowers: Vec<PathBuf>,
         pending: &mut Vec<Pending<'scope>>,
     ) -> Result<()> {
-        let mut key = self.key_after(plan, base, cached.len(), env.framework)?;
+        let mut key = self.key_after(plan, base, cached.len(), inputs)?;
         let chain = cached.iter().fold(base_chain(base), |chain, layer| {
             extend(chain, layer.info.diff_id)
         });
         let (sender, mut below) = mpsc::channel();
         let _ = sender.send(chain);
         for (index, unit) in plan.layers.iter().enumerate().skip(cached.len()) {
-            key = self.key(&key, plan, unit, base, env.framework)?;
+            key = self.key(&key, plan, unit, base, inputs)?;
             let changes = self.run_unit(env, plan, unit, index, &lowers)?;
             let upper = self.engine.store.changes(&changes);
             let finished = Finished {
@@ -221,21 +255,16 @@ impl Builder<'_> {
         plan: &Plan,
         unit: &LayerUnit,
         base: &BaseImage,
-        framework: &ResolveFramework<'_>,
+        inputs: &Inputs<'_>,
     ) -> Result<Digest> {
         let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
-        let inputs = if steps.iter().any(|step| uses_framework(step)) {
-            identity(&framework()?)
-        } else {
-            String::new()
-        };
         let definition = json!({
             "format": CACHE_FORMAT,
             "tool": env!("CARGO_PKG_VERSION"),
             "parent": parent,
             "layer": unit.name,
             "steps": steps,
-            "inputs": inputs,
+            "inputs": inputs.identity(&steps)?,
             "env": base.image.env(),
             "network": self.request.network,
             "clamp": self.clock.clamp(),
@@ -249,12 +278,12 @@ impl Builder<'_> {
         plan: &Plan,
         base: &BaseImage,
         count: usize,
-        framework: &ResolveFramework<'_>,
+        inputs: &Inputs<'_>,
     ) -> Result<Digest> {
         plan.layers[..count]
             .iter()
             .try_fold(base_chain(base), |key, unit| {
-                self.key(&key, plan, unit, base, framework)
+                self.key(&key, plan, unit, base, inputs)
             })
     }
 
@@ -263,7 +292,7 @@ impl Builder<'_> {
         &self,
         plan: &Plan,
         base: &BaseImage,
-        framework: &ResolveFramework<'_>,
+        inputs: &Inputs<'_>,
     ) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
         let (mut layers, mut keys) = (Vec::new(), Vec::new());
         let mut chain = base_chain(base);
@@ -272,7 +301,7 @@ impl Builder<'_> {
             return Ok((layers, keys));
         }
         for unit in &plan.layers {
-            key = self.key(&key, plan, unit, base, framework)?;
+            key = self.key(&key, plan, unit, base, inputs)?;
             let record = self
                 .engine
                 .store
@@ -342,7 +371,7 @@ impl Builder<'_> {
         plan: &Plan,
         facts: &'e Facts,
         base: &BaseImage,
-        framework: &'e ResolveFramework<'e>,
+        inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
         let cache = format!(
             "packages/{}-{}-{}",
@@ -356,7 +385,9 @@ impl Builder<'_> {
             request: self.request,
             facts,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
-            framework,
+            framework: inputs.framework,
+            programs: inputs.programs,
+            configs: inputs.configs,
             package_cache: self.engine.store.cache_dir(&cache)?,
             scratch,
             clamp_mtime: self.clock.clamp(),
@@ -437,13 +468,19 @@ impl Builder<'_> {
         Ok(info)
     }
 
-    fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
-        super::framework::resolve(self.framework, facts.arch, self.engine)
+    fn resolve_framework(&self, plan: &Plan, facts: &Facts) -> Result<Framework> {
+        let variant = if plan
+            .steps
+            .iter()
+            .any(|it| it.name == StepName::PROVIDER_BINARIES)
+        {
+            Variant::Standard
+        } else {
+            Variant::Core
+        };
+        super::framework::resolve(self.framework, facts.arch, variant, self.engine)
     }
 }
-
-/// Returns the Kairos binaries, waiting for them if need be.
-type ResolveFramework<'a> = dyn Fn() -> Result<Framework> + Sync + 'a;
 
 impl Pending<'_> {
     fn wait(self) -> Result<MadeLayer> {
@@ -467,21 +504,6 @@ fn later_packages(plan: &Plan) -> Vec<String> {
         })
         .cloned()
         .collect()
-}
-
-/// Returns what names the binaries by content, wherever they came from.
-fn identity(framework: &Framework) -> String {
-    framework
-        .files
-        .iter()
-        .map(|file| format!("{}={}\n", file.target.display(), file.sha256))
-        .collect()
-}
-
-fn uses_framework(step: &Step) -> bool {
-    step.actions
-        .iter()
-        .any(|action| matches!(action, Action::Framework { .. }))
 }
 
 /// Returns the chain ID of the base; an image without layers is named by the digest of nothing.

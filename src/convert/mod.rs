@@ -11,9 +11,11 @@
 mod base;
 mod clock;
 mod framework;
+mod inputs;
 mod layers;
 mod outputs;
 mod preflight;
+mod programs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,6 +102,8 @@ pub fn convert(
     let platform = parse_platform(request.platform.as_deref())?;
     let framework_spec: crate::framework::FrameworkSpec =
         request.framework.parse().map_err(framework::usage)?;
+    let providers = request.providers()?;
+    let configs = crate::provider::read_configs(&providers)?;
     let clock = Clock::from_env()?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
@@ -146,6 +150,8 @@ pub fn convert(
         clock: &clock,
         compression,
         framework: &framework_spec,
+        providers: &providers,
+        configs: &configs,
         outputs: &outputs,
     }
     .build(&plan, &facts, &base, &tree)?;

@@ -59,7 +59,7 @@ fn packages(
     }
 }
 
-fn kairos_step(name: StepName, actions: Vec<Action>) -> Step {
+pub(super) fn kairos_step(name: StepName, actions: Vec<Action>) -> Step {
     Step {
         name,
         phase: Phase::Install,
@@ -89,7 +89,18 @@ fn cloud_configs() -> Step {
 }
 
 fn binaries() -> Step {
-    let place = |component: &Component| Action::Framework {
+    let core = COMPONENTS
+        .iter()
+        .filter(|component| !component.standard_only);
+    kairos_step(
+        StepName::KAIROS_BINARIES,
+        core.map(framework_action).collect(),
+    )
+}
+
+/// Returns the action that puts a program of the framework in its place.
+pub(super) fn framework_action(component: &Component) -> Action {
+    Action::Framework {
         name: component.name.into(),
         path: component.target.into(),
         required: component.required,
@@ -101,11 +112,7 @@ fn binaries() -> Step {
             ],
             _ => Vec::new(),
         },
-    };
-    let core = COMPONENTS
-        .iter()
-        .filter(|component| !component.standard_only);
-    kairos_step(StepName::KAIROS_BINARIES, core.map(place).collect())
+    }
 }
 
 impl From<StaticFile> for Action {

@@ -13,6 +13,7 @@ mod copy;
 mod deps;
 mod judges;
 mod plans;
+mod providers;
 mod refused;
 mod repeat;
 mod support;
