@@ -8,15 +8,17 @@
 //! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
+//! - [`yip`]: stage extensions, read from files and checked.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
-//! - [`store`]: what survives between runs.
+//! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
+pub mod changeset;
 pub mod choice;
 pub mod cli;
 pub mod convert;
@@ -36,3 +38,4 @@ pub mod secret;
 pub mod step;
 pub mod store;
 pub mod unpack;
+pub mod yip;

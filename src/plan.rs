@@ -5,25 +5,30 @@
 mod choices;
 #[cfg(test)]
 mod choices_tests;
+mod extensions;
+mod fips;
 mod listing;
+mod model;
 #[cfg(test)]
 mod provider_tests;
 mod text;
+mod trusted;
 mod yip;
 
 use serde::Serialize;
 
 use crate::distro::packages::{self, Chosen, Selection};
-use crate::distro::{self, Arch, Distro, Family};
+use crate::distro::{self, Arch, Distro, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::framework::{self, FrameworkError, FrameworkSpec, Variant};
 use crate::kairos::release::{ReleaseFacts, Software};
 use crate::kairos::version::Version;
 use crate::provider::{self, Installer, Provider};
 use crate::request::{Layers, Request};
-use crate::step::{self, Step, StepName};
+use crate::step::{self, Action, Step, StepName};
 
 pub use choices::LeftOut;
+pub(crate) use model::check_arch;
 
 /// What is known about the base before anything runs.
 #[derive(Debug, Clone, Serialize)]
@@ -77,6 +82,9 @@ pub struct Plan {
     pub providers: Vec<PlannedProvider>,
     /// The layers that the steps are gathered into.
     pub layers: Vec<LayerUnit>,
+    /// The files of stage extensions, in the order they are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
 }
 
 /// A provider that the image gets.
@@ -105,20 +113,23 @@ pub struct LayerUnit {
 ///
 /// # Errors
 ///
-/// A family that this version does not convert, or one for which no kernel package is known.
+/// A base for which no kernel package is known.
 pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan> {
-    if facts.distro.family != Family::Debian {
-        return Err(Error::user(format!(
-            "{} (family `{}`) is recognised, but this version of kfactory converts Debian and Ubuntu families only",
-            facts.distro.name, facts.distro.family
-        ))
-        .hint("convert a Debian or Ubuntu base"));
-    }
+    let policy = Policy::new(&facts.distro, facts.arch);
     let base = distro::Facts::new(&facts.distro, facts.arch, request.model()?, request.trusted);
     let runs = |name| !is_left_out(name, request);
-    let changed = choices::change(packages::select(&base), &base, request, &runs)?;
+    model::check(&base, request)?;
+    let mut selection = packages::select(&base);
+    model::select(&mut selection, &base);
+    if request.fips {
+        fips::check(&base, request)?;
+        fips::select(&mut selection, &base);
+    }
+    let mut changed = choices::change(selection, &base, request, &runs)?;
     let selection = &changed.selection;
-    refuse_missing_kernel(facts, request, selection)?;
+    if policy.has_packages {
+        refuse_missing_kernel(facts, request, selection)?;
+    }
     let spec: FrameworkSpec = request.framework.parse().map_err(|error: FrameworkError| {
         Error::from_source(&error)
             .hints(error.hints())
@@ -127,23 +138,23 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
 
     let providers = request.providers()?;
     let known = step::provider::known(&providers, runs(StepName::BUILD_PROVIDER));
-    let mut all = step::install::steps(selection);
+    let mut all = step::install::steps(&policy, selection);
     all.extend(step::provider::steps(&providers));
     let entries = release_entries(facts, request, version, &known);
-    all.extend(step::init::steps(entries));
+    all.extend(step::init::steps(&policy, entries));
     known.apply(&mut all);
     changed.apply(&mut all);
+    model::apply(&mut all, &base, request, &mut changed.notes);
+    if request.fips {
+        fips::apply(&mut all, &base, &mut changed.notes);
+    }
+    if request.trusted {
+        trusted::apply(&mut all, &base);
+    }
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&steps, request)?;
     let layers = group(&steps, request.layers);
-    let standard = steps
-        .iter()
-        .any(|step| step.name == StepName::PROVIDER_BINARIES);
-    let variant = if standard {
-        Variant::Standard
-    } else {
-        Variant::Core
-    };
+    let variant = framework_variant(&steps);
     Ok(Plan {
         facts: facts.clone(),
         version: version.to_string(),
@@ -156,9 +167,10 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         selected_for: base,
         notes: changed.notes,
         framework: request.framework.clone(),
-        downloads: framework::downloads(&spec, facts.arch, variant),
+        downloads: framework::downloads(&spec, facts.arch, variant, request.fips),
         providers: planned(&providers, &runs, facts.arch)?,
         layers,
+        extensions: Vec::new(),
     })
 }
 
@@ -185,6 +197,16 @@ impl Plan {
     /// An internal error if the value cannot be written as YAML.
     pub fn to_yip(&self) -> Result<String> {
         yip::render(self)
+    }
+}
+
+/// Returns the variant whose binaries `steps` install.
+pub(crate) fn framework_variant(steps: &[Step]) -> Variant {
+    let standard = |step: &Step| step.name == StepName::PROVIDER_BINARIES;
+    if steps.iter().any(standard) {
+        Variant::Standard
+    } else {
+        Variant::Core
     }
 }
 
@@ -251,6 +273,27 @@ fn is_left_out(name: StepName, request: &Request) -> bool {
         || (request.kernel == "none" && NEED_A_KERNEL.contains(&name))
 }
 
+fn step_mut(steps: &mut [Step], name: StepName) -> Option<&mut Step> {
+    steps.iter_mut().find(|step| step.name == name)
+}
+
+/// Has `component` of the distribution's sources enabled before the first packages are installed.
+fn enable_component(steps: &mut [Step], component: &str) {
+    let enable = Action::AptComponent {
+        component: component.into(),
+    };
+    let installs = |step: &&mut Step| {
+        let packages = |action: &Action| matches!(action, Action::Packages { .. });
+        step.actions.iter().any(packages)
+    };
+    // Both: one of the two may be left out.
+    for step in steps.iter_mut().filter(installs) {
+        if !step.actions.contains(&enable) {
+            step.actions.insert(0, enable.clone());
+        }
+    }
+}
+
 fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
     let (run, left_out): (Vec<Step>, Vec<Step>) = all
         .into_iter()
@@ -285,7 +328,10 @@ fn refuse_unused_secrets(steps: &[Step], request: &Request) -> Result<()> {
 fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection) -> Result<()> {
     let skipped = is_left_out(StepName::INSTALL_KERNEL, request) || !request.kernel.is_empty();
     let kernel = |chosen: &Chosen| !distro::kinds::is_firmware(&chosen.name);
-    if !selection.kernel.iter().any(kernel) && !skipped {
+    // A board may have it among its base packages.
+    let in_base = |chosen: &Chosen| distro::kinds::is_kernel(&chosen.name);
+    let found = selection.kernel.iter().any(kernel) || selection.base.iter().any(in_base);
+    if !found && !skipped {
         return Err(Error::user(format!(
             "no kernel package is known for {} on {}",
             facts.distro.name,
@@ -294,6 +340,18 @@ fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection
         .hint("`--kernel PACKAGE` names one; or install it into the base image and pass `--skip-step installKernel`"));
     }
     Ok(())
+}
+
+/// Returns the name and the release that the image is known by.
+///
+/// A derivative goes by what it is made from, in the numbers of that: the tools that write boot media look for `ubuntu`, whose
+/// signed boot loader Mint and Pop!_OS have. CentOS Stream has a name of its own in Kairos.
+fn flavor(distro: &Distro) -> (&str, &str) {
+    match &distro.base_version {
+        _ if distro.id == "centos" => (&distro.id, &distro.version),
+        Some(version) if distro.is_derivative() => (distro.base.as_str(), version),
+        _ => (distro.base.as_str(), &distro.version),
+    }
 }
 
 fn release_entries(
@@ -306,9 +364,10 @@ fn release_entries(
         .software
         .as_ref()
         .map(|(provider, version)| Software { provider, version });
+    let (distro, distro_version) = flavor(&facts.distro);
     ReleaseFacts {
-        distro: facts.distro.base.as_str(),
-        distro_version: &facts.distro.version,
+        distro,
+        distro_version,
         family: facts.distro.family.as_str(),
         arch: facts.architecture(),
         model: &request.model,
@@ -327,7 +386,7 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
     for (index, step) in steps.iter().enumerate() {
         let name = match layers {
             Layers::Group => step.group.name(),
-            Layers::Step => step.name.as_str(),
+            Layers::Step => step.label(),
             Layers::Phase => step.phase.name(),
             Layers::One => "kairos",
         };
@@ -340,4 +399,29 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
         }
     }
     units
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distro::OsRelease;
+
+    #[test]
+    fn derivatives_go_by_what_they_are_made_from_and_centos_by_its_own_name() {
+        for (text, expected) in [
+            ("ID=debian\nVERSION_ID=12", ("debian", "12")),
+            (
+                "ID=linuxmint\nID_LIKE=ubuntu\nVERSION_ID=22\nUBUNTU_CODENAME=noble",
+                ("ubuntu", "24.04"),
+            ),
+            (
+                "ID=centos\nID_LIKE='rhel fedora'\nVERSION_ID=9",
+                ("centos", "9"),
+            ),
+            ("ID=debian\nVERSION_CODENAME=forky", ("debian", "forky")),
+        ] {
+            let distro = Distro::detect(&OsRelease::parse(text)).expect(text);
+            assert_eq!(flavor(&distro), expected, "{text}");
+        }
+    }
 }

@@ -115,10 +115,10 @@ pub struct Request {
     /// The most seconds a provider plugin may take; `None`: [`PLUGIN_SECS`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_timeout: Option<u64>,
-    /// Trusted Boot; refused in this version.
+    /// Whether the image is for Trusted Boot.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
-    /// FIPS builds; refused in this version.
+    /// Whether the image is to run in FIPS mode.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fips: bool,
     /// Packages to install beside those that the rules choose.
@@ -133,6 +133,9 @@ pub struct Request {
     /// Firmware for devices: `all`, `none` or vendors; empty: what the rules choose.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub firmware: String,
+    /// The release of NVIDIA's Jetson repositories; `None`: the newest that is known to work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l4t: Option<String>,
     /// Secrets that steps may read, as `id=NAME,src=FILE`; their values are nowhere in the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
@@ -244,6 +247,7 @@ impl Request {
         }
         self.check_providers()?;
         self.check_choices()?;
+        self.check_board()?;
         self.check_secrets()?;
         Ok(CheckedRequest {
             version: self.resolve_version(&destinations)?,
@@ -334,6 +338,25 @@ impl Request {
         Ok(())
     }
 
+    /// Refuses a board whose architecture is not the one that is asked for: known before anything is pulled.
+    fn check_board(&self) -> Result<()> {
+        let model = self.model()?;
+        if let Some(release) = &self.l4t
+            && (release.is_empty() || !release.chars().all(|c| c.is_ascii_digit() || c == '.'))
+        {
+            return Err(
+                Error::usage(format!("`--l4t {release}`: that is no release"))
+                    .hint("write it as `36.4`"),
+            );
+        }
+        let platform = match &self.platform {
+            Some(text) => kfactory_layers::platform::Platform::parse(text)
+                .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))?,
+            None => kfactory_layers::platform::Platform::host(),
+        };
+        crate::plan::check_arch(model, &platform.architecture)
+    }
+
     /// Reads every secret once: a missing file is better found now than after minutes of installing.
     fn check_secrets(&self) -> Result<()> {
         let mut seen = Vec::new();
@@ -356,14 +379,8 @@ impl Request {
             Err(Error::usage(format!(
                 "{what} is not available in this version of kfactory"
             ))
-            .hint("this version converts Debian and Ubuntu bases to the generic model"))
+            .hint("`kfactory plan` without it shows what this version does"))
         };
-        if self.model()? != Model::Generic {
-            return refuse(format!("model `{}`", self.model));
-        }
-        if self.trusted {
-            return refuse("Trusted Boot (`--trusted`)".into());
-        }
         if self.fips {
             return refuse("FIPS (`--fips`)".into());
         }
@@ -387,7 +404,9 @@ impl Request {
             return Ok(version);
         }
         let why = match tags.first() {
-            Some(tag) => format!("tag `{tag}` of the destination is not a semantic version"),
+            Some(tag) => format!(
+                "tag `{tag}` of the destination is no version: that is `v1`, `v1.2.3` or `1.2.3`"
+            ),
             None => "the destination has no tag to take it from".to_owned(),
         };
         Err(Error::usage("the produced system needs a version")
@@ -445,24 +464,10 @@ mod tests {
         for (request, word) in [
             (
                 Request {
-                    trusted: true,
-                    ..base.clone()
-                },
-                "--trusted",
-            ),
-            (
-                Request {
                     fips: true,
                     ..base.clone()
                 },
                 "--fips",
-            ),
-            (
-                Request {
-                    model: "rpi4".into(),
-                    ..base.clone()
-                },
-                "rpi4",
             ),
             (
                 Request {

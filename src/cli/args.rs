@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::providers;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::progress::{Mode, Reporter};
 use crate::provider::ProviderSource;
-use crate::registry::{Credentials, Registry, RegistryOptions};
+use crate::registry::{Credentials, Registry, RegistryOptions, check_registry};
 use crate::request::{Layers, Network, Request, Stage};
 use crate::store::Store;
 
@@ -72,9 +72,12 @@ impl ImageArgs {
             std::fs::File::open(file)
                 .context(|| format!("cannot read the credentials in `{}`", file.display()))?;
         }
+        let insecure = self.insecure_registry.iter();
         Registry::new(RegistryOptions {
             tls_verify: self.tls_verify,
-            insecure_registries: self.insecure_registry.clone(),
+            insecure_registries: insecure
+                .map(|text| bare_registry(text))
+                .collect::<Result<_>>()?,
             authfile: self.authfile.clone(),
             creds: self.credentials(locations)?,
             ca_files: self.registry_ca.clone(),
@@ -108,6 +111,20 @@ impl ImageArgs {
     }
 }
 
+/// Reads `--insecure-registry`: a host with an optional port and nothing else.
+fn bare_registry(text: &str) -> Result<String> {
+    check_registry(text).map_err(|error| {
+        let refused = Error::from_source(&error)
+            .context(format!("cannot use `--insecure-registry {text}`"))
+            .kind_is(Kind::Usage);
+        let host = text.split_once("://").map_or(text, |(_, rest)| rest);
+        match check_registry(host.split('/').next().unwrap_or(host)) {
+            Ok(host) => refused.hint(format!("`--insecure-registry {host}`")),
+            Err(_) => refused.hint("`--insecure-registry registry.example:5000`"),
+        }
+    })
+}
+
 /// The request, option by option; what is left out comes from the recipe, then from the defaults.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RequestArgs {
@@ -121,10 +138,10 @@ pub(super) struct RequestArgs {
     /// Print the request as a recipe and stop
     #[arg(long)]
     pub(super) print_recipe: bool,
-    /// The version of the produced system [default: the destination's tag, where it is a semantic version]
+    /// The version of the produced system [default: the destination's tag, where it is `v1`, `v1.2.3` or `1.2.3`]
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub(super) version: Option<String>,
-    /// The board
+    /// The board: generic, rpi3, rpi4, nvidia-jetson-agx-orin, nvidia-jetson-orin-nx, nvidia-jetson-thor, nvidia-dgx-spark [default: generic]
     #[arg(short, long)]
     pub(super) model: Option<String>,
     /// Which phases run
@@ -180,10 +197,10 @@ pub(super) struct RequestArgs {
     /// The most seconds that a provider plugin may take [default: 1800]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Providers")]
     pub(super) provider_timeout: Option<u64>,
-    /// Trusted Boot (not available in this version)
+    /// Make the image for Trusted Boot: one signed EFI image (UKI) is to hold it, so it gets neither boot loader nor initrd
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) trusted: Option<bool>,
-    /// FIPS builds (not available in this version)
+    /// Make the image for FIPS mode: FIPS builds of the Kairos binaries, certified modules, and a proof at the end
     #[arg(long)]
     pub(super) fips: bool,
     /// A package to install beside those that the rules choose; may be given several times
@@ -208,6 +225,9 @@ pub(super) struct RequestArgs {
     /// Firmware for devices: `all`, `none`, or that of some vendors (`amd,intel,...`; a wrong one is answered with the known ones)
     #[arg(long, value_name = "FIRMWARE", help_heading = "Packages")]
     pub(super) firmware: Option<String>,
+    /// The release of NVIDIA's Jetson repositories [default: 36.4 for Orin, 39.2.1 for Thor]
+    #[arg(long, value_name = "RELEASE", help_heading = "Packages")]
+    pub(super) l4t: Option<String>,
     /// A value that steps may read and no layer holds: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be given several times.
     /// Names: `ubuntu-pro-token`
     #[arg(long, value_name = "SECRET")]
@@ -259,6 +279,7 @@ impl RequestArgs {
         request.fips |= self.fips;
         for (slot, value) in [
             (&mut request.version, &self.version),
+            (&mut request.l4t, &self.l4t),
             (&mut request.platform, &self.platform),
         ] {
             if value.is_some() {
@@ -287,5 +308,31 @@ impl RequestArgs {
         }
         request.provider_timeout = self.provider_timeout.or(request.provider_timeout);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_insecure_registry_is_a_host_and_any_other_form_is_refused_with_the_right_one() {
+        assert_eq!(bare_registry("Localhost:5000").unwrap(), "localhost:5000");
+        for (text, hint) in [
+            (
+                "http://127.0.0.1:5000/me",
+                "`--insecure-registry 127.0.0.1:5000`",
+            ),
+            ("r.example/x", "`--insecure-registry r.example`"),
+            ("", "registry.example:5000"),
+        ] {
+            let error = bare_registry(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage);
+            assert!(
+                error.render_text().contains(hint),
+                "{}",
+                error.render_text()
+            );
+        }
     }
 }

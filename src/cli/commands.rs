@@ -13,7 +13,6 @@ use super::{
 };
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Result};
-use crate::framework::Variant;
 use crate::location::Location;
 use crate::progress::{Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
@@ -286,9 +285,10 @@ pub(super) fn steps_info() -> Result<i32> {
 }
 
 pub(super) fn framework_build(
-    (framework, variant): (&str, Variant),
+    framework: &str,
     output: &str,
     platform: Option<&str>,
+    builds: convert::Builds,
     image: &ImageArgs,
     progress: &ProgressArgs,
 ) -> Result<i32> {
@@ -301,7 +301,7 @@ pub(super) fn framework_build(
     }
     let platform = convert::parse_platform(platform)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
-    let built = convert::framework_image(framework, &platform, variant, session.engine(&store))?;
+    let built = convert::framework_image(framework, &platform, builds, session.engine(&store))?;
     convert::write(
         &built,
         std::slice::from_ref(&destination),

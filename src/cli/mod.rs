@@ -185,6 +185,9 @@ enum FrameworkCommand {
         /// The platform to build for [default: this machine's]
         #[arg(long)]
         platform: Option<String>,
+        /// Take FIPS builds of those that have one
+        #[arg(long)]
+        fips: bool,
         #[command(flatten)]
         image: ImageArgs,
         #[command(flatten)]
@@ -277,16 +280,17 @@ fn run(command: Command) -> Result<i32> {
                     variant,
                     output,
                     platform,
+                    fips,
                     image,
                     progress,
                 },
-        } => commands::framework_build(
-            (&framework, variant),
-            &output,
-            platform.as_deref(),
-            &image,
-            &progress,
-        ),
+        } => {
+            let (platform, wanted) = (
+                platform.as_deref(),
+                crate::convert::Builds { variant, fips },
+            );
+            commands::framework_build(&framework, &output, platform, wanted, &image, &progress)
+        }
         Command::Store {
             command: StoreCommand::Ls { store },
         } => store::ls(&store),

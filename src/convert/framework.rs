@@ -10,7 +10,7 @@ use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 
-use super::{BaseImage, Clock, Engine, base};
+use super::{BaseImage, Clock, Engine, base, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
     self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Variant,
@@ -19,11 +19,20 @@ use crate::framework::{
 use crate::location::Location;
 use crate::progress::Reporter;
 
-/// Gets the binaries that `spec` names, for an image of `variant`.
+/// Which builds of the binaries an image needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Builds {
+    /// The variant of the image.
+    pub variant: Variant,
+    /// Whether FIPS builds are wanted.
+    pub fips: bool,
+}
+
+/// Gets the binaries that `spec` names.
 pub(super) fn resolve(
     spec: &FrameworkSpec,
     arch: Arch,
-    variant: Variant,
+    builds: Builds,
     engine: Engine<'_>,
 ) -> Result<Framework> {
     let images = Images { engine };
@@ -31,7 +40,8 @@ pub(super) fn resolve(
     let context = FrameworkContext {
         images: Some(&images),
         progress: &progress,
-        variant,
+        variant: builds.variant,
+        fips: builds.fips,
         ..FrameworkContext::new(arch, engine.store.cache_dir("framework")?)
     };
     framework::resolve(spec, &context).map_err(|error| {
@@ -83,13 +93,13 @@ fn show(reporter: &Arc<Reporter>, event: Event<'_>) {
 pub fn image(
     spec: &str,
     platform: &Platform,
-    variant: Variant,
+    builds: Builds,
     engine: Engine<'_>,
 ) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
     let arch: Arch = platform.architecture.parse().map_err(super::usage)?;
-    let framework = resolve(&spec, arch, variant, engine)?;
+    let framework = resolve(&spec, arch, builds, engine)?;
     let Engine { store, options, .. } = engine;
     let run = store.start_run()?;
     let tree = run.dir().join("framework");
@@ -138,6 +148,6 @@ impl UnpackImage for Images<'_> {
         let run = self.engine.store.start_run()?;
         let image = base::open(&location, &platform, self.engine, &run)?;
         // The tree stays in the store, named by its content.
-        Ok(base::unpack(&image, self.engine, &run)?)
+        Ok(tree::unpack(&image, self.engine, &run)?)
     }
 }

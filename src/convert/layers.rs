@@ -9,30 +9,27 @@ use std::sync::{OnceLock, mpsc};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
-use kfactory_layers::chain::{chain_id, extend};
+use kfactory_layers::chain::extend;
 use kfactory_layers::compress::Compression;
 use kfactory_layers::diff::{CaptureOptions, capture_upper};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::layer::{LayerInfo, LayerWriter};
-use kfactory_layers::manifest::Descriptor;
 use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
-use serde_json::json;
 
+use super::cache::base_chain;
+use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Engine, base};
+use super::{BaseImage, Clock, Engine};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
-use crate::framework::{self, Framework, Variant};
-use crate::plan::{Facts, LayerUnit, Plan};
+use crate::framework::{self, Framework};
+use crate::plan::{Facts, LayerUnit, Plan, framework_variant};
 use crate::provider::{Configs, Provider};
 use crate::request::Request;
-use crate::step::{Action, Step, StepName};
+use crate::step::Action;
 use crate::store::{Run, StepRecord, boot_id, remove_tree};
-
-/// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 2;
 
 /// A layer of the result.
 #[derive(Debug, Clone)]
@@ -248,124 +245,6 @@ impl Builder<'_> {
         Ok(made)
     }
 
-    /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
-    fn key(
-        &self,
-        parent: &Digest,
-        plan: &Plan,
-        unit: &LayerUnit,
-        base: &BaseImage,
-        inputs: &Inputs<'_>,
-    ) -> Result<Digest> {
-        let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
-        let definition = json!({
-            "format": CACHE_FORMAT,
-            "tool": env!("CARGO_PKG_VERSION"),
-            "parent": parent,
-            "layer": unit.name,
-            "steps": steps,
-            "inputs": inputs.identity(&steps)?,
-            "env": base.image.env(),
-            "network": self.request.network,
-            "clamp": self.clock.clamp(),
-        });
-        Ok(Digest::of(definition.to_string().as_bytes()))
-    }
-
-    /// Returns the key of the layer below layer `count`: the base's chain ID, carried through the first `count` layers.
-    fn key_after(
-        &self,
-        plan: &Plan,
-        base: &BaseImage,
-        count: usize,
-        inputs: &Inputs<'_>,
-    ) -> Result<Digest> {
-        plan.layers[..count]
-            .iter()
-            .try_fold(base_chain(base), |key, unit| {
-                self.key(&key, plan, unit, base, inputs)
-            })
-    }
-
-    /// Returns the layers, from the bottom, that the cache holds in the wanted compression, and their keys.
-    fn cached_prefix(
-        &self,
-        plan: &Plan,
-        base: &BaseImage,
-        inputs: &Inputs<'_>,
-    ) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
-        let (mut layers, mut keys) = (Vec::new(), Vec::new());
-        let mut chain = base_chain(base);
-        let mut key = chain;
-        if self.engine.options.no_cache {
-            return Ok((layers, keys));
-        }
-        for unit in &plan.layers {
-            key = self.key(&key, plan, unit, base, inputs)?;
-            let record = self
-                .engine
-                .store
-                .step(&key)
-                .filter(|record| record.parent == chain);
-            let Some((record, info)) = record.and_then(|record| {
-                let info = record.blobs.get(&self.compression.to_string())?.clone();
-                Some((record, info))
-            }) else {
-                break;
-            };
-            chain = extend(chain, info.diff_id);
-            layers.push(MadeLayer {
-                name: unit.name.clone(),
-                info,
-                created: record.created,
-                cached: true,
-            });
-            keys.push(key);
-        }
-        Ok((layers, keys))
-    }
-
-    /// Returns the directories below the first layer that has to run.
-    fn stack_below(
-        &self,
-        base: &BaseImage,
-        tree: &Path,
-        cached: &[MadeLayer],
-        keys: &[Digest],
-    ) -> Result<Vec<PathBuf>> {
-        let mut lowers = vec![tree.to_owned()];
-        for key in keys {
-            let changes = self
-                .engine
-                .store
-                .step(key)
-                .and_then(|record| self.engine.store.trusted_changes(&record));
-            match changes {
-                Some(changes) => lowers.insert(0, changes),
-                None => return self.rebuilt_stack(base, cached),
-            }
-        }
-        Ok(lowers)
-    }
-
-    /// Makes one flattened tree of the base and the cached layers, from their blobs.
-    fn rebuilt_stack(&self, base: &BaseImage, cached: &[MadeLayer]) -> Result<Vec<PathBuf>> {
-        let mut layers: Vec<(Descriptor, Digest)> = base
-            .image
-            .layers()
-            .iter()
-            .cloned()
-            .zip(base.image.diff_ids().iter().copied())
-            .collect();
-        layers.extend(
-            cached
-                .iter()
-                .map(|layer| (layer.info.descriptor(), layer.info.diff_id)),
-        );
-        let tree = base::flatten(&layers, self.engine, self.run)?;
-        Ok(vec![tree])
-    }
-
     fn environment<'e>(
         &'e self,
         plan: &Plan,
@@ -439,6 +318,7 @@ impl Builder<'_> {
         let target = Target {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
             path: &mounted,
+            lowers,
         };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
@@ -469,16 +349,11 @@ impl Builder<'_> {
     }
 
     fn resolve_framework(&self, plan: &Plan, facts: &Facts) -> Result<Framework> {
-        let variant = if plan
-            .steps
-            .iter()
-            .any(|it| it.name == StepName::PROVIDER_BINARIES)
-        {
-            Variant::Standard
-        } else {
-            Variant::Core
+        let builds = Builds {
+            variant: framework_variant(&plan.steps),
+            fips: self.request.fips,
         };
-        super::framework::resolve(self.framework, facts.arch, variant, self.engine)
+        super::framework::resolve(self.framework, facts.arch, builds, self.engine)
     }
 }
 
@@ -495,20 +370,16 @@ impl Pending<'_> {
 
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.
 fn later_packages(plan: &Plan) -> Vec<String> {
-    plan.steps
-        .iter()
-        .flat_map(|step| &step.actions)
+    let actions = plan.steps.iter().flat_map(|step| &step.actions);
+    actions
+        // Nobody can look up what comes from repositories that are yet to be added.
+        .take_while(|action| !matches!(action, Action::ListsChanged))
         .flat_map(|action| match action {
             Action::Packages { install, .. } => install.as_slice(),
             _ => &[],
         })
         .cloned()
         .collect()
-}
-
-/// Returns the chain ID of the base; an image without layers is named by the digest of nothing.
-fn base_chain(base: &BaseImage) -> Digest {
-    chain_id(base.image.diff_ids()).unwrap_or_else(|| Digest::of(b""))
 }
 
 /// Gives the upper directory the mode, owner and time of the directory it covers: overlayfs shows the upper one's.

@@ -4,19 +4,25 @@
 
 mod apt;
 mod apt_sources;
+mod aside;
 mod cpio;
 mod download;
 mod files;
+mod fips;
 mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
+mod keys;
 mod kubernetes;
+mod nvdimm;
+mod packages;
 mod plugins;
 mod run;
 mod services;
 mod ssh;
 mod tidy;
+mod uki;
 
 pub use apt::Session as PackageSession;
 pub use tidy::{normalize, prune};
@@ -141,6 +147,8 @@ pub struct Target<'a> {
     pub root: Root,
     /// The same tree's path, for the sandbox.
     pub path: &'a Path,
+    /// What the tree stood on when its layer began, topmost first.
+    pub lowers: &'a [PathBuf],
 }
 
 /// How a command runs.
@@ -257,7 +265,27 @@ fn run_action(
         Action::Truncate { path } => files::truncate(root, path),
         Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
         Action::Release { entries } => files::release(root, entries),
-        Action::Packages { upgrade, install } => apt::install(env, target, step, *upgrade, install),
+        Action::Packages { upgrade, install } => {
+            packages::install(env, target, step, *upgrade, install)
+        }
+        Action::Prerequisites {
+            install,
+            url,
+            replace,
+        } => packages::prerequisites(env, target, step, install, url.as_deref(), *replace),
+        Action::ImportKeys => packages::import_keys(env, target, step),
+        Action::EnableRepository { id } => packages::enable_repository(root, id),
+        Action::RemovePackages { names } => packages::remove(env, target, step, names),
+        Action::Move { from, to } => files::rename(root, from, to),
+        Action::ListsChanged => {
+            env.packages.sources_changed();
+            Ok(())
+        }
+        Action::RepositoryKey { url, path } => keys::fetch(env, root, url, path),
+        Action::Require { path, remedy } => files::require(root, path, remedy),
+        Action::NvdimmModules => nvdimm::install(env, target, step),
+        Action::MeasureUki => uki::measure(env, root),
+        Action::ProveFips => fips::prove(env, root),
         Action::AptComponent { component } => apt_sources::enable(env, root, component),
         Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
         Action::Run {
@@ -306,14 +334,27 @@ fn run_action(
         Action::ProviderInfo { providers } => plugins::info(env, target, step, providers),
         Action::LinkKernel => kernel::link(env, root),
         Action::InitramfsConfig => initrd::configure(env, root),
-        Action::Initrd => initrd::build(env, target, step),
+        Action::Initrd { tool } => initrd::build(env, target, step, *tool),
         Action::Services {
+            unmask,
             enable,
+            optional,
             disable,
             mask,
-        } => services::apply(env, target, step, enable, disable, mask),
+        } => {
+            let units = services::Units {
+                unmask,
+                enable,
+                optional,
+                disable,
+                mask,
+            };
+            services::apply(env, target, step, &units)
+        }
+        Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
-        Action::CleanPackageCache => files::remove_all(root, &apt::cleanup_paths()),
+        Action::CleanPackageCache { paths } => packages::clean(root, paths),
+        Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
     }
 }
 

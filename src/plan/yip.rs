@@ -6,26 +6,29 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use crate::distro::Family;
+use crate::distro::policy::InitramfsTool;
 use crate::error::{Error, Result};
 use crate::kairos::StaticFile;
 use crate::kairos::dracut::{DracutFacts, dracut_files};
 use crate::kairos::files::ssh_hardening;
 use crate::provider::bus::{Event, Payload};
 use crate::provider::{self, Distribution, Manager};
-use crate::step::{Action, Phase, Step};
+use crate::step::{Action, Hook, Phase, Step};
 
-/// Renders the plan as one yip document with the stages `install` and `init`.
+/// Renders the plan as one yip document: the stages `install` and `init`, and those that extensions add steps to.
+///
+/// Steps of extensions are printed as they were written, in the stage they were written for.
 pub(super) fn render(plan: &Plan) -> Result<String> {
     let mut stages = serde_json::Map::new();
-    for phase in [Phase::Install, Phase::Init] {
+    for hook in Hook::ALL {
         let steps: Vec<Value> = plan
             .steps
             .iter()
-            .filter(|step| step.phase == phase)
+            .filter(|step| stage_of(step) == hook)
             .flat_map(|step| yip_steps(plan, step))
             .collect();
         if !steps.is_empty() {
-            stages.insert(phase.name().into(), Value::Array(steps));
+            stages.insert(hook.name().into(), Value::Array(steps));
         }
     }
     let document = json!({ "name": "Kairos conversion", "stages": stages });
@@ -33,8 +36,19 @@ pub(super) fn render(plan: &Plan) -> Result<String> {
         .map_err(|error| Error::internal(format!("writing yip YAML: {error}")))
 }
 
+fn stage_of(step: &Step) -> Hook {
+    match (&step.extension, step.phase) {
+        (Some(extension), _) => extension.stage,
+        (None, Phase::Install) => Hook::Install,
+        (None, Phase::Init) => Hook::Init,
+    }
+}
+
 /// One yip step per action: yip runs the parts of one step in an order of its own, so actions must not share a step.
 fn yip_steps(plan: &Plan, step: &Step) -> Vec<Value> {
+    if let Some(extension) = &step.extension {
+        return vec![extension.yip.clone()];
+    }
     step.actions
         .iter()
         .map(|action| with_name(step, yip_action(plan, action)))
@@ -103,9 +117,41 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         Action::Packages { upgrade, install } => {
             json!({ "packages": { "refresh": upgrade, "upgrade": upgrade, "install": install } })
         }
+        Action::Prerequisites { install, url, .. } => match url {
+            Some(url) => commands(&[format!(
+                "dnf install -y {} || dnf install -y {url}",
+                install.join(" ")
+            )]),
+            None => json!({ "packages": { "install": install } }),
+        },
+        Action::ImportKeys => commands(&["zypper -n --gpg-auto-import-keys refresh".into()]),
+        Action::EnableRepository { id } => commands(&[format!("dnf config-manager --enable {id}")]),
+        Action::RemovePackages { names } => json!({ "packages": { "remove": names } }),
+        Action::Move { from, to } => {
+            let mut body = commands(&[format!("mv {from} {to}")]);
+            body["if"] = Value::String(format!("[ -e {from} ]"));
+            body
+        }
         Action::AptComponent { component } => commands(&[format!(
             "sed -i '/^\\(Components:\\|deb \\).* main/{{/{component}/!s/$/ {component}/}}' /etc/apt/sources.list.d/* /etc/apt/sources.list"
         )]),
+        // yip installs from lists that it refreshes itself.
+        Action::ListsChanged => commands(&["apt-get -y update".into()]),
+        Action::RepositoryKey { url, path } => commands(&[format!(
+            "curl -fsSL {url} | gpg --dearmor --yes -o {path}"
+        )]),
+        Action::Require { path, remedy } => commands(&[format!(
+            "[ -e {path} ] || {{ echo {} >&2; exit 1; }}",
+            shell_word(remedy)
+        )]),
+        Action::NvdimmModules => commands(&[
+            "K=$(ls /lib/modules | sort -V | tail -n 1); cd /tmp && apt-get download linux-modules-extra-$K && dpkg-deb -x linux-modules-extra-*.deb x \
+             && mkdir -p /usr/lib/modules/$K/kernel/drivers/nvdimm \
+             && cp -a x/lib/modules/$K/kernel/drivers/nvdimm/. /usr/lib/modules/$K/kernel/drivers/nvdimm/ && depmod -a $K"
+                .into(),
+        ]),
+        Action::MeasureUki => commands(&["du -sm --exclude=/boot --exclude=/proc --exclude=/sys /".into()]),
+        Action::ProveFips => commands(&["ls /boot/.vmlinuz.hmac && lsinitrd /boot/initrd | grep -q fips".into()]),
         Action::KeepFirmware { patterns } => {
             let kept: Vec<String> = patterns
                 .iter()
@@ -154,25 +200,54 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
                 .into(),
         ]),
         Action::InitramfsConfig => json!({ "files": initramfs_files(plan) }),
-        Action::Initrd => commands(&[
-            "rm -f /boot/initrd* /boot/initramfs*".into(),
-            "depmod -a \"$(ls /lib/modules | sort -V | tail -n 1)\"".into(),
-            "dracut -f /boot/initrd \"$(ls /lib/modules | sort -V | tail -n 1)\"".into(),
-        ]),
+        Action::Initrd { tool } => {
+            let output = match tool {
+                InitramfsTool::Dracut => "-f",
+                InitramfsTool::Mkinitfs => "-o",
+            };
+            let kernel = "\"$(ls /lib/modules | sort -V | tail -n 1)\"";
+            commands(&[
+                "rm -f /boot/initrd* /boot/initramfs*".into(),
+                format!("depmod -a {kernel}"),
+                format!("{} {output} /boot/initrd {kernel}", tool.as_str()),
+            ])
+        }
         Action::Services {
+            unmask,
             enable,
+            optional,
             disable,
             mask,
         } => {
-            json!({ "systemctl": { "enable": enable, "disable": disable, "mask": mask } })
+            // The engine's own list has no word for these two.
+            let mut lines: Vec<String> = Vec::new();
+            if !unmask.is_empty() {
+                lines.push(format!("systemctl unmask {}", unmask.join(" ")));
+            }
+            lines.extend(
+                optional
+                    .iter()
+                    .map(|unit| format!("systemctl enable {unit} || true")),
+            );
+            let mut body =
+                json!({ "systemctl": { "enable": enable, "disable": disable, "mask": mask } });
+            if !lines.is_empty() {
+                body["commands"] = json!(lines);
+            }
+            body
+        }
+        Action::Runlevel { level, services } => {
+            let add = services
+                .iter()
+                .map(|service| format!("rc-update add {service} {level}"));
+            commands(&add.collect::<Vec<_>>())
         }
         Action::SshHardening => {
             json!({ "if": "[ -d /etc/ssh ]", "files": [yip_file(&ssh_hardening(false))] })
         }
-        Action::CleanPackageCache => commands(&[
-            "apt-get clean".into(),
-            "rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/*".into(),
-        ]),
+        Action::CleanPackageCache { paths } => commands(&[format!("rm -rf {}", paths.join(" "))]),
+        // Only extensions have these, and their steps are printed whole.
+        Action::Plugin(plugin) => json!({ "name": plugin.describe() }),
     }
 }
 
@@ -219,9 +294,9 @@ fn initramfs_files(plan: &Plan) -> Vec<Value> {
     let facts = DracutFacts {
         distro: distro.base.as_str(),
         family: distro.family.as_str(),
-        version: &distro.version,
+        version: distro.base_version.as_deref().unwrap_or_default(),
         model: "generic",
-        has_network_manager: false,
+        has_network_manager: distro.family == Family::Redhat,
         has_networkd: true,
         has_resolved: true,
         fips: false,

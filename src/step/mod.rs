@@ -4,14 +4,20 @@
 //! from facts and a request without touching a disk, so they can be printed, hashed and compared with golden files.
 //! What depends on the state of the tree (which kernel is installed?) is an action that finds out when it runs.
 
+mod extension;
 pub mod init;
 pub mod install;
 mod names;
+mod plugin;
 pub mod provider;
 
+pub use extension::{Condition, Extension, Hook, Source};
 pub use names::{NAMES, StepName, check_skip_name};
+pub use plugin::{Content, GitAuth, Owner, Plugin, Secret, Unit, UserAccount};
 
 use serde::{Deserialize, Serialize};
+
+use crate::distro::policy::InitramfsTool;
 
 /// Which half of the conversion a step belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,6 +53,8 @@ pub enum Group {
     Provider,
     /// Everything of the init phase.
     Init,
+    /// Steps of stage extensions, wherever they stand.
+    Extensions,
 }
 
 impl Group {
@@ -58,6 +66,7 @@ impl Group {
             Group::Kairos => "kairos",
             Group::Provider => "provider",
             Group::Init => "init",
+            Group::Extensions => "extensions",
         }
     }
 }
@@ -73,6 +82,29 @@ pub struct Step {
     pub group: Group,
     /// What it does, in order.
     pub actions: Vec<Action>,
+    /// Where it comes from and what it depends on; `None` for a step of our own.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Box<Extension>>,
+}
+
+impl Step {
+    /// Makes a step of our own.
+    pub fn new(name: StepName, phase: Phase, group: Group, actions: Vec<Action>) -> Self {
+        Self {
+            name,
+            phase,
+            group,
+            actions,
+            extension: None,
+        }
+    }
+
+    /// Returns the name that people see: that of the extension's step where it comes from one.
+    pub fn label(&self) -> &str {
+        self.extension
+            .as_ref()
+            .map_or(self.name.as_str(), |extension| &extension.label)
+    }
 }
 
 /// One thing a step does.
@@ -139,11 +171,63 @@ pub enum Action {
         /// Names, sorted and unique.
         install: Vec<String>,
     },
+    /// Installs packages before all others and apart from them: they bring the repositories the others come from.
+    Prerequisites {
+        /// Names, sorted and unique.
+        install: Vec<String>,
+        /// The address of the one package where no repository has it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+        /// Whether packages of the base that conflict may be replaced.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        replace: bool,
+    },
+    /// Refreshes the repositories and trusts the keys they state.
+    ImportKeys,
+    /// Enables a repository that the base knows and leaves off.
+    EnableRepository {
+        /// Its section in `/etc/yum.repos.d`.
+        id: String,
+    },
+    /// Removes packages where they are installed.
+    RemovePackages {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Moves a file over another one, if it exists.
+    Move {
+        /// The file.
+        from: String,
+        /// Its new path.
+        to: String,
+    },
     /// Enables a component of the distribution's own apt sources, where it is not enabled yet.
     AptComponent {
         /// The component: `non-free-firmware`.
         component: String,
     },
+    /// Says that there are other repositories now: the lists are brought up to date before the next packages.
+    ListsChanged,
+    /// Fetches the key that a repository is signed with and writes it without its armour.
+    RepositoryKey {
+        /// Where it is, an https address.
+        url: String,
+        /// The keyring to write.
+        path: String,
+    },
+    /// Stops unless the path exists.
+    Require {
+        /// What has to be there.
+        path: String,
+        /// How it gets there.
+        remedy: String,
+    },
+    /// Takes the drivers for memory that outlives a boot out of Ubuntu's package of extra modules, and nothing else of it.
+    NvdimmModules,
+    /// Says how large the image is as a signed EFI image, and what that is compared with.
+    MeasureUki,
+    /// Checks that kernel, initrd and Kairos binaries are what FIPS mode needs.
+    ProveFips,
     /// Removes all firmware for devices but what matches.
     KeepFirmware {
         /// Patterns relative to `/usr/lib/firmware`, for names at its top.
@@ -207,14 +291,23 @@ pub enum Action {
     /// Chooses the kernel and makes `/boot/vmlinuz` name it.
     LinkKernel,
     /// Builds `/boot/initrd` for the chosen kernel.
-    Initrd,
+    Initrd {
+        /// What gathers its files.
+        tool: InitramfsTool,
+    },
     /// Writes the initramfs configuration that fits what is installed by now.
     InitramfsConfig,
-    /// Enables, disables or masks units that exist; a missing unit is a warning.
+    /// Unmasks, enables, disables and masks units, in this order.
     Services {
-        /// Units to enable.
+        /// Units that container images mask.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unmask: Vec<String>,
+        /// Units to enable; a missing one is a warning.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         enable: Vec<String>,
+        /// Units to enable where they are installed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        optional: Vec<String>,
         /// Units to disable.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         disable: Vec<String>,
@@ -222,10 +315,22 @@ pub enum Action {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         mask: Vec<String>,
     },
+    /// Adds OpenRC services to a run level; a missing one is a warning.
+    Runlevel {
+        /// The run level.
+        level: String,
+        /// The services.
+        services: Vec<String>,
+    },
     /// Writes the sshd hardening file if the installed OpenSSH understands it, and drops weak moduli.
     SshHardening,
-    /// Clears the package manager's caches.
-    CleanPackageCache,
+    /// Clears package managers' caches and temporary files.
+    CleanPackageCache {
+        /// Absolute patterns, as for [`Action::Remove`].
+        paths: Vec<String>,
+    },
+    /// One piece of work of a stage extension's step.
+    Plugin(Plugin),
 }
 
 impl Action {
@@ -282,9 +387,37 @@ impl Action {
                 let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
                 format!("{upgrade}install {} packages", install.len())
             }
+            Action::Prerequisites {
+                install,
+                url,
+                replace,
+            } => {
+                let mut line = format!("install first {}", install.join(" "));
+                if let Some(url) = url {
+                    line.push_str(&format!(", where no repository has it from {url}"));
+                }
+                if *replace {
+                    line.push_str(", replacing what conflicts");
+                }
+                line
+            }
+            Action::ImportKeys => "refresh the repositories and trust the keys they state".into(),
+            Action::EnableRepository { id } => format!("enable the repository {id}"),
+            Action::RemovePackages { names } => {
+                format!("remove {}, where installed", names.join(" "))
+            }
+            Action::Move { from, to } => format!("move {from} to {to}, if it exists"),
             Action::AptComponent { component } => {
                 format!("enable component {component} in the apt sources")
             }
+            Action::ListsChanged => "bring the package lists up to date before the next packages".into(),
+            Action::RepositoryKey { url, path } => format!("fetch the key {url} as {path}"),
+            Action::Require { path, .. } => format!("require {path}"),
+            Action::NvdimmModules => {
+                "install the nvdimm drivers out of linux-modules-extra of the chosen kernel, if there is such a package".into()
+            }
+            Action::MeasureUki => "measure kernel and root filesystem against the limits of a UKI".into(),
+            Action::ProveFips => "prove that kernel, initrd and Kairos binaries are FIPS builds".into(),
             Action::KeepFirmware { patterns } if patterns.is_empty() => {
                 "remove all firmware for devices".into()
             }
@@ -359,27 +492,46 @@ impl Action {
             Action::LinkKernel => {
                 "choose the highest kernel version and link /boot/vmlinuz to it".into()
             }
-            Action::Initrd => "depmod, dracut, compress and write /boot/initrd".into(),
+            Action::Initrd { tool } => {
+                format!("depmod, {}, compress and write /boot/initrd", tool.as_str())
+            }
             Action::InitramfsConfig => {
                 "write dracut configuration and the immucore module for what is installed".into()
             }
             Action::Services {
+                unmask,
                 enable,
+                optional,
                 disable,
                 mask,
             } => {
                 let mut parts = Vec::new();
-                for (verb, units) in [("enable", enable), ("disable", disable), ("mask", mask)] {
+                for (verb, units) in [
+                    ("unmask", unmask),
+                    ("enable", enable),
+                    ("enable where installed", optional),
+                    ("disable", disable),
+                    ("mask", mask),
+                ] {
                     if !units.is_empty() {
                         parts.push(format!("{verb} {}", units.join(" ")));
                     }
                 }
                 parts.join("; ")
             }
+            Action::Runlevel { level, services } => {
+                format!("add to run level {level}: {}", services.join(" "))
+            }
             Action::SshHardening => {
                 "harden sshd (OpenSSH 8.5 or newer) and drop moduli below 2047 bits".into()
             }
-            Action::CleanPackageCache => "clear package caches, /tmp and /var/tmp".into(),
+            Action::CleanPackageCache { paths } => {
+                format!(
+                    "clear package caches and temporary files: {}",
+                    paths.join(" ")
+                )
+            }
+            Action::Plugin(plugin) => plugin.describe(),
         }
     }
 }

@@ -10,13 +10,14 @@ pub fn steps(providers: &[Provider]) -> Vec<Step> {
     if providers.is_empty() {
         return Vec::new();
     }
-    let build = Step {
-        name: StepName::BUILD_PROVIDER,
-        phase: Phase::Install,
-        // A layer of its own: another version of Kubernetes leaves all layers below as they are.
-        group: Group::Provider,
-        actions: providers.iter().map(install).collect(),
-    };
+    let actions = providers.iter().map(install).collect();
+    // A layer of its own: another version of Kubernetes leaves all layers below as they are.
+    let build = Step::new(
+        StepName::BUILD_PROVIDER,
+        Phase::Install,
+        Group::Provider,
+        actions,
+    );
     vec![binaries(), build]
 }
 

@@ -12,6 +12,7 @@ mod conversion;
 mod copy;
 mod deps;
 mod judges;
+mod options;
 mod plans;
 mod providers;
 mod refused;
