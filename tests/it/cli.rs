@@ -277,7 +277,7 @@ fn errors_are_json_objects_where_progress_is() {
 #[test]
 fn doctor_finds_what_a_conversion_needs() {
     let text = kfactory(&["doctor"]).run().stdout;
-    for word in ["bwrap", "overlayfs", "free in", "rung 1"] {
+    for word in ["bwrap", "overlayfs", "free in", "conversions can"] {
         assert!(
             text.to_lowercase().contains(word),
             "no {word:?} in:\n{text}"
