@@ -152,7 +152,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
         print(&request.to_yaml()?)?;
         return Ok(0);
     }
-    let session = Session::new(&args.image, &args.progress, args.no_cache, &[&request.base])?;
+    let session = Session::new(&args.image, &args.progress, false, &[&request.base])?;
     let plan = make_plan(&checked, &session)?;
     print(&match args.output {
         PlanOutput::Text => plan.to_text(),

@@ -83,9 +83,6 @@ struct PlanArgs {
     /// How to print the plan
     #[arg(long, value_enum, default_value_t = PlanOutput::Text)]
     output: PlanOutput,
-    /// Taken as in `convert`; a plan runs nothing and so uses no cache
-    #[arg(long, hide = true)]
-    no_cache: bool,
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]

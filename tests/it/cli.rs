@@ -239,6 +239,20 @@ fn mistakes_on_the_command_line_are_usage_errors() {
             &["linux"],
         ),
         (
+            &["plan", "debian:12", "--no-cache"],
+            &["unexpected argument '--no-cache'"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1",
+                "--skip-step",
+                "initrrd",
+            ],
+            &["unknown step `initrrd`", "hint: did you mean `initrd`?"],
+        ),
+        (
             &["plan", "Debian:12", "--version", "v1.0.0"],
             &["cannot read `Debian:12`"],
         ),
