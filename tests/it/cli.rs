@@ -289,6 +289,22 @@ fn errors_are_json_objects_where_progress_is() {
 }
 
 #[test]
+fn looking_at_a_store_that_is_not_there_makes_none() {
+    let dir = world().user_dir("looks").join("none");
+    for command in ["ls", "gc"] {
+        let text = Kfactory::new(["store", command])
+            .store(&dir)
+            .succeed()
+            .stdout;
+        assert!(
+            text.starts_with("there is no store in "),
+            "{command}: {text}"
+        );
+        assert!(!dir.exists(), "{command}");
+    }
+}
+
+#[test]
 fn doctor_finds_what_a_conversion_needs() {
     let text = kfactory(&["doctor"]).run().stdout;
     for word in ["bwrap", "overlayfs", "free in", "conversions can"] {

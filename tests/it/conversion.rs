@@ -112,6 +112,7 @@ fn the_store_lists_what_a_conversion_left() {
         .store(&made.store)
         .succeed()
         .stdout;
+    assert!(text.starts_with("KIND   NAME  "), "{text}");
     for word in [
         made.digest.as_str(),
         IMAGE,
