@@ -8,6 +8,7 @@
 //! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
+//! - [`yip`]: stage extensions, read from files and checked.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
@@ -37,3 +38,4 @@ pub mod secret;
 pub mod step;
 pub mod store;
 pub mod unpack;
+pub mod yip;

@@ -8,15 +8,19 @@ mod aside;
 mod cpio;
 mod download;
 mod files;
+mod fips;
 mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
+mod keys;
+mod nvdimm;
 mod packages;
 mod run;
 mod services;
 mod ssh;
 mod tidy;
+mod uki;
 
 pub use apt::Session as PackageSession;
 pub use packages::Session as RepositorySession;
@@ -233,6 +237,15 @@ fn run_action(
         Action::EnableRepository { id } => packages::enable_repository(env, root, id),
         Action::RemovePackages { names } => packages::remove(env, target, step, names),
         Action::Move { from, to } => files::rename(root, from, to),
+        Action::ListsChanged => {
+            env.packages.sources_changed();
+            Ok(())
+        }
+        Action::RepositoryKey { url, path } => keys::fetch(env, root, url, path),
+        Action::Require { path, remedy } => files::require(root, path, remedy),
+        Action::NvdimmModules => nvdimm::install(env, target, step),
+        Action::MeasureUki => uki::measure(env, root),
+        Action::ProveFips => fips::prove(env, root),
         Action::AptComponent { component } => apt_sources::enable(env, root, component),
         Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
         Action::Run {
@@ -281,6 +294,7 @@ fn run_action(
         Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
         Action::CleanPackageCache { paths } => packages::clean(root, paths),
+        Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
     }
 }
 

@@ -66,6 +66,7 @@ names! {
     SSH_HARDENING "sshHardening" Some(Phase::Init), "sshd hardening";
     WORKAROUNDS "workarounds" Some(Phase::Init), "small fixes to what the distribution ships";
     CLEANUP "cleanup" Some(Phase::Init), "machine identity, host keys, caches, logs";
+    STAGE_EXTENSIONS "stageExtensions" None, "the steps of stage extensions, in every stage";
 }
 
 /// Checks one value of `--skip-step`; case does not matter.

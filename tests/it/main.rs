@@ -13,6 +13,7 @@ mod copy;
 mod deps;
 mod families;
 mod judges;
+mod options;
 mod plans;
 mod refused;
 mod repeat;
