@@ -62,14 +62,14 @@ pub(super) fn make(name: &str, files: &[(String, u32, String)]) -> Option<String
     let (root, digest, size) = shared_root()?;
     let dir = world().own_dir(&format!("families-bases/{name}"));
     let blobs = world().own_dir(&format!("families-bases/{name}/blobs/sha256"));
-    let place = blobs.join(digest.hex().to_string());
+    let place = blobs.join(digest.hex());
     if !place.exists() && fs::hard_link(root, &place).is_err() {
         fs::copy(root, &place).expect("room for a copy");
     }
     let layer = layer(name, files);
     let put = |bytes: &[u8]| {
         let digest = Digest::of(bytes);
-        fs::write(blobs.join(digest.hex().to_string()), bytes).expect("written");
+        fs::write(blobs.join(digest.hex()), bytes).expect("written");
         json!({ "digest": digest.to_string(), "size": bytes.len() })
     };
     let typed = |mut descriptor: serde_json::Value, media_type: &str| {
