@@ -180,6 +180,9 @@ enum FrameworkCommand {
         /// The platform to build for [default: this machine's]
         #[arg(long)]
         platform: Option<String>,
+        /// Take FIPS builds of those that have one
+        #[arg(long)]
+        fips: bool,
         #[command(flatten)]
         image: ImageArgs,
         #[command(flatten)]
@@ -270,10 +273,14 @@ fn run(command: Command) -> Result<i32> {
                     framework,
                     output,
                     platform,
+                    fips,
                     image,
                     progress,
                 },
-        } => commands::framework_build(&framework, &output, platform.as_deref(), &image, &progress),
+        } => {
+            let platform = platform.as_deref();
+            commands::framework_build(&framework, &output, platform, fips, &image, &progress)
+        }
         Command::Store {
             command: StoreCommand::Ls { store },
         } => store::ls(&store),

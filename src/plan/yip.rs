@@ -133,6 +133,23 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         Action::AptComponent { component } => commands(&[format!(
             "sed -i '/^\\(Components:\\|deb \\).* main/{{/{component}/!s/$/ {component}/}}' /etc/apt/sources.list.d/* /etc/apt/sources.list"
         )]),
+        // yip installs from lists that it refreshes itself.
+        Action::ListsChanged => commands(&["apt-get -y update".into()]),
+        Action::RepositoryKey { url, path } => commands(&[format!(
+            "curl -fsSL {url} | gpg --dearmor --yes -o {path}"
+        )]),
+        Action::Require { path, remedy } => commands(&[format!(
+            "[ -e {path} ] || {{ echo {} >&2; exit 1; }}",
+            shell_word(remedy)
+        )]),
+        Action::NvdimmModules => commands(&[
+            "K=$(ls /lib/modules | sort -V | tail -n 1); cd /tmp && apt-get download linux-modules-extra-$K && dpkg-deb -x linux-modules-extra-*.deb x \
+             && mkdir -p /usr/lib/modules/$K/kernel/drivers/nvdimm \
+             && cp -a x/lib/modules/$K/kernel/drivers/nvdimm/. /usr/lib/modules/$K/kernel/drivers/nvdimm/ && depmod -a $K"
+                .into(),
+        ]),
+        Action::MeasureUki => commands(&["du -sm --exclude=/boot --exclude=/proc --exclude=/sys /".into()]),
+        Action::ProveFips => commands(&["ls /boot/.vmlinuz.hmac && lsinitrd /boot/initrd | grep -q fips".into()]),
         Action::KeepFirmware { patterns } => {
             let kept: Vec<String> = patterns
                 .iter()

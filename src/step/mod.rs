@@ -202,6 +202,28 @@ pub enum Action {
         /// The component: `non-free-firmware`.
         component: String,
     },
+    /// Says that there are other repositories now: the lists are brought up to date before the next packages.
+    ListsChanged,
+    /// Fetches the key that a repository is signed with and writes it without its armour.
+    RepositoryKey {
+        /// Where it is, an https address.
+        url: String,
+        /// The keyring to write.
+        path: String,
+    },
+    /// Stops unless the path exists.
+    Require {
+        /// What has to be there.
+        path: String,
+        /// How it gets there.
+        remedy: String,
+    },
+    /// Takes the drivers for memory that outlives a boot out of Ubuntu's package of extra modules, and nothing else of it.
+    NvdimmModules,
+    /// Says how large the image is as a signed EFI image, and what that is compared with.
+    MeasureUki,
+    /// Checks that kernel, initrd and Kairos binaries are what FIPS mode needs.
+    ProveFips,
     /// Removes all firmware for devices but what matches.
     KeepFirmware {
         /// Patterns relative to `/usr/lib/firmware`, for names at its top.
@@ -358,6 +380,14 @@ impl Action {
             Action::AptComponent { component } => {
                 format!("enable component {component} in the apt sources")
             }
+            Action::ListsChanged => "bring the package lists up to date before the next packages".into(),
+            Action::RepositoryKey { url, path } => format!("fetch the key {url} as {path}"),
+            Action::Require { path, .. } => format!("require {path}"),
+            Action::NvdimmModules => {
+                "install the nvdimm drivers out of linux-modules-extra of the chosen kernel, if there is such a package".into()
+            }
+            Action::MeasureUki => "measure kernel and root filesystem against the limits of a UKI".into(),
+            Action::ProveFips => "prove that kernel, initrd and Kairos binaries are FIPS builds".into(),
             Action::KeepFirmware { patterns } if patterns.is_empty() => {
                 "remove all firmware for devices".into()
             }

@@ -135,11 +135,9 @@ fn a_recipe_with_a_mistake_is_refused_with_its_place() {
 #[test]
 fn what_this_version_cannot_do_is_refused_by_name() {
     let cases: &[(&[&str], &str)] = &[
-        (&["--trusted"], "--trusted"),
         (&["--fips"], "--fips"),
         (&["--provider", "k3s"], "k3s"),
         (&["--provider-k3s-version", "v1"], "--provider-k3s-version"),
-        (&["--model", "rpi4"], "rpi4"),
         (&["-x", "extensions"], "-x"),
     ];
     for (options, word) in cases {
