@@ -15,6 +15,7 @@ use crate::location::Location;
 use crate::provider::{self, Provider, ProviderOptions, ProviderSource};
 use crate::secret::Secret;
 use crate::step::{self, Phase};
+use crate::yaml;
 
 /// Which phases run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -182,9 +183,7 @@ impl Request {
     ///
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
-        let mut request: Request = serde_saphyr::from_str(text).map_err(|error| {
-            Error::usage(format!("cannot read recipe `{name}`")).context_below(error)
-        })?;
+        let mut request: Request = yaml::read(text, &format!("recipe `{name}`"))?;
         let defaults = Self::defaults();
         for (value, default) in [
             (&mut request.model, defaults.model),

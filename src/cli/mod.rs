@@ -85,9 +85,6 @@ struct PlanArgs {
     /// How to print the plan
     #[arg(long, value_enum, default_value_t = PlanOutput::Text)]
     output: PlanOutput,
-    /// Taken as in `convert`; a plan runs nothing and so uses no cache
-    #[arg(long, hide = true)]
-    no_cache: bool,
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
@@ -141,7 +138,10 @@ struct UnpackArgs {
     source: String,
     /// An empty or missing directory
     dir: PathBuf,
-    /// Write what could not be applied (owners, device nodes, privileged attributes) to this file, one JSON object a line
+    /// Write what the tree lacks of the image to this file, one JSON object a line
+    ///
+    /// Device nodes, privileged attributes and owners that this user may not set. Where files come to belong to
+    /// subordinate IDs, the true owner and mode of every file is in it, so that root can restore them anywhere.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// The platform to take from a multi-platform image [default: this machine's]

@@ -273,6 +273,7 @@ impl Builder<'_> {
             created: self.clock.created(),
             later_packages: later_packages(plan),
             packages: exec::PackageSession::default(),
+            repositories: exec::RepositorySession::default(),
             jobs: self.engine.options.jobs,
             reporter: self.engine.reporter,
             cancel: self.engine.options.cancel.clone(),

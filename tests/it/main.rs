@@ -11,6 +11,7 @@ mod contract;
 mod conversion;
 mod copy;
 mod deps;
+mod families;
 mod judges;
 mod options;
 mod plans;
