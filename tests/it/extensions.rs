@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::support::base::{shell_tar, small_tar};
-use crate::support::conversion::{BASE, convert, server_with_base};
+use crate::support::conversion::{BASE, server_with_base};
+use crate::support::framework::stand_ins;
 use crate::support::program::Ran;
 use crate::support::tree::Tree;
 use crate::support::user::is_root;
@@ -512,8 +513,13 @@ fn an_extension_of_several_stages_is_carried_out_on_a_real_debian() {
     fs::write(dir.join("10-site.yaml"), DEBIAN_EXTENSION).expect("ours");
     let dest = server.reference("me/extended:v1.0.0");
     let store = world().user_dir("extensions-debian");
-    let ran = convert(&server.reference(BASE), &dest, &store)
+    let programs = stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]);
+    let (base, framework) = (server.reference(BASE), format!("dir:{}", programs.display()));
+    let arguments = ["convert", &base, &dest, "--framework", &framework, "--progress", "plain"];
+    let ran = Kfactory::new(arguments)
         .args(["-x", &dir.display().to_string()])
+        .store(&store)
+        .dated()
         .succeed();
     assert!(
         ran.says("step `Not here` is passed over"),
