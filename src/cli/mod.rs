@@ -5,6 +5,7 @@ mod commands;
 mod doctor;
 mod examples;
 mod man;
+mod providers;
 mod store;
 
 use std::io::Write as _;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::framework::Variant;
 use crate::progress::{Mode, printable_text};
 use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
@@ -182,6 +184,9 @@ enum FrameworkCommand {
         /// Where the binaries come from: `release[:NAME=VERSION,...]`, `go[:NAME=VERSION,...]`, `dir:`, `tar:`, `oci:` or a reference
         #[arg(long, default_value = "release")]
         framework: String,
+        /// The images it is for: `standard` ones, with a `--provider`, need more binaries
+        #[arg(long, value_enum, default_value_t = Variant::Core)]
+        variant: Variant,
         /// Where to write: `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE` or a reference
         #[arg(short, long, value_name = "DEST")]
         output: String,
@@ -235,9 +240,10 @@ struct DoctorArgs {
 /// Runs the program and returns its exit code.
 pub fn main() -> i32 {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    if let Err(error) = args::refuse_provider_flags(&arguments) {
-        return report(&error, Mode::Plain);
-    }
+    let arguments = match providers::rewrite(arguments, &Cli::command()) {
+        Ok(arguments) => arguments,
+        Err(error) => return report(&error, Mode::Plain),
+    };
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -279,6 +285,7 @@ fn run(command: Command) -> Result<i32> {
             command:
                 FrameworkCommand::Build {
                     framework,
+                    variant,
                     output,
                     platform,
                     fips,
@@ -286,8 +293,11 @@ fn run(command: Command) -> Result<i32> {
                     progress,
                 },
         } => {
-            let platform = platform.as_deref();
-            commands::framework_build(&framework, &output, platform, fips, &image, &progress)
+            let (platform, wanted) = (
+                platform.as_deref(),
+                crate::convert::Builds { variant, fips },
+            );
+            commands::framework_build(&framework, &output, platform, wanted, &image, &progress)
         }
         Command::Store {
             command: StoreCommand::Ls { store },
