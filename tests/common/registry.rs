@@ -40,11 +40,6 @@ impl Drop for Server {
 impl Server {
     /// Starts a registry that keeps everything in `dir`, and waits until it listens.
     pub(crate) fn start(dir: tempfile::TempDir, config: &Config) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a free port")
-            .port();
-        let name = format!("127.0.0.1:{port}");
         if config.password {
             let users = format!("{USER}:{PASSWORD_HASH}\n");
             std::fs::write(dir.path().join("htpasswd"), users).expect("written");
@@ -52,6 +47,12 @@ impl Server {
         if config.tls {
             make_certificates(dir.path());
         }
+        // Last, so that nobody else takes the port meanwhile.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a free port")
+            .port();
+        let name = format!("127.0.0.1:{port}");
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config.text(&name, dir.path())).expect("written");
         let log = std::fs::File::create(dir.path().join("log")).expect("log");
@@ -62,16 +63,17 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("docker-registry starts");
-        let server = Self { name, dir, child };
+        let mut server = Self { name, dir, child };
         server.wait();
         server
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let end = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(&self.name).is_err() {
+            let lives = self.child.try_wait().is_ok_and(|ended| ended.is_none());
             assert!(
-                Instant::now() < end,
+                lives && Instant::now() < end,
                 "docker-registry does not listen on {}",
                 self.name
             );
