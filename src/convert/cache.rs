@@ -13,8 +13,9 @@ use super::{BaseImage, Engine, tree};
 use crate::changeset::Changeset;
 use crate::error::{Error, Kind, Result};
 use crate::framework::Framework;
+use crate::kernel_file::KernelFile;
 use crate::plan::{LayerUnit, Plan};
-use crate::step::Step;
+use crate::step::{Action, Step};
 use crate::store::StepRecord;
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
@@ -34,11 +35,16 @@ impl Builder<'_> {
         framework: &ResolveFramework<'_>,
     ) -> Result<Digest> {
         let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
-        let inputs = if steps.iter().any(|step| uses_framework(step)) {
+        let mut inputs = if steps.iter().any(|step| uses_framework(step)) {
             identity(&framework()?)
         } else {
             String::new()
         };
+        for action in steps.iter().flat_map(|step| &step.actions) {
+            if let Action::KernelFile { file } = action {
+                inputs += &KernelFile::open(file.as_ref())?.digest()?;
+            }
+        }
         let definition = json!({
             "format": CACHE_FORMAT,
             "tool": env!("CARGO_PKG_VERSION"),
@@ -48,6 +54,8 @@ impl Builder<'_> {
             "inputs": inputs,
             "env": base.image.env(),
             "network": self.request.network,
+            // What steps look at beside their own words.
+            "image": [&self.request.model, &self.request.trusted.to_string(), &self.request.fips.to_string()],
             "clamp": self.clock.clamp(),
         });
         Ok(Digest::of(definition.to_string().as_bytes()))
@@ -98,6 +106,7 @@ impl Builder<'_> {
                 info,
                 created: record.created,
                 cached: true,
+                findings: record.findings,
             });
             keys.push(key);
         }
