@@ -25,6 +25,7 @@ mod tidy;
 mod uki;
 
 pub use apt::Session as PackageSession;
+pub use packages::Session as RepositorySession;
 pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
@@ -74,6 +75,8 @@ pub struct Environment<'a> {
     pub packages: PackageSession,
     /// What steps found out since it was last [taken](Self::take_findings).
     pub findings: std::sync::Mutex<Vec<String>>,
+    /// What the package steps share where the manager is not apt.
+    pub repositories: RepositorySession,
     /// Cores to use for compression, transfers at a time.
     pub jobs: usize,
     /// Shows what happens.
@@ -235,7 +238,7 @@ fn run_action(
             replace,
         } => packages::prerequisites(env, target, step, install, url.as_deref(), *replace),
         Action::ImportKeys => packages::import_keys(env, target, step),
-        Action::EnableRepository { id } => packages::enable_repository(root, id),
+        Action::EnableRepository { id } => packages::enable_repository(env, root, id),
         Action::RemovePackages { names } => packages::remove(env, target, step, names),
         Action::Move { from, to } => files::rename(root, from, to),
         Action::ListsChanged => {
