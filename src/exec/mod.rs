@@ -26,6 +26,7 @@ mod uki;
 
 pub use apt::Session as PackageSession;
 pub use packages::Session as RepositorySession;
+pub use plugins::{Plugins, plugins_of};
 pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
