@@ -10,16 +10,20 @@
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`registry`], [`location`]: where images come from and go to.
+//! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
+//! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`store`]: what survives between runs.
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod convert;
+mod cpio;
 pub mod distro;
 pub mod error;
 pub mod exec;
 pub mod framework;
+mod initrd;
 pub mod inspect;
 pub mod kairos;
 pub mod location;
@@ -29,4 +33,6 @@ pub mod registry;
 pub mod request;
 pub mod step;
 pub mod store;
+pub mod tree;
 pub mod unpack;
+pub mod validate;

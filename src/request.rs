@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kairos::version::Version;
 use crate::location::Location;
 use crate::step::{self, Phase};
+use crate::validate::Scope;
 
 /// Which phases run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -91,6 +92,9 @@ pub struct Request {
     pub compression: String,
     /// The network for steps that ask for one.
     pub network: Network,
+    /// Rules that the result is not checked against before it is pushed; `all` for none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_validate: Vec<String>,
     /// Kubernetes providers; refused in this version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<String>,
@@ -206,12 +210,27 @@ impl Request {
         for step in &self.skip_steps {
             step::check_skip_name(step)?;
         }
+        self.check_rules()?;
         Ok(CheckedRequest {
             version: self.resolve_version(&destinations)?,
             base,
             destinations,
             request: self.clone(),
         })
+    }
+
+    /// Returns whether the result is pushed without being checked.
+    pub fn skips_validation(&self) -> bool {
+        self.no_validate.iter().any(|rule| rule == "all")
+    }
+
+    fn check_rules(&self) -> Result<()> {
+        let ignored = self.no_validate.iter().filter(|rule| *rule != "all");
+        Scope {
+            ignored: ignored.cloned().collect(),
+            ..Scope::default()
+        }
+        .check_ignored()
     }
 
     /// Returns the model.

@@ -147,6 +147,9 @@ pub(super) struct RequestArgs {
     /// The network for steps that ask for one [default: host]
     #[arg(long, value_enum)]
     pub(super) network: Option<Network>,
+    /// Push without checking the result first, or, with names, without these rules (`kfactory validate --rules` lists them)
+    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "all")]
+    pub(super) no_validate: Vec<String>,
     /// Kubernetes provider (not available in this version)
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub(super) provider: Vec<String>,
@@ -186,6 +189,7 @@ impl RequestArgs {
         set(&mut request.base, &self.base);
         set_list(&mut request.destinations, &self.dest);
         set_list(&mut request.skip_steps, &self.skip_step);
+        set_list(&mut request.no_validate, &self.no_validate);
         set_list(&mut request.providers, &self.provider);
         set_list(&mut request.stage_extensions, &self.stage_extensions);
         set(&mut request.model, &self.model);

@@ -19,6 +19,7 @@ use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 use serde_json::json;
 
+use super::check::Check;
 use super::outputs::Outputs;
 use super::{BaseImage, Clock, Engine, base};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -28,6 +29,7 @@ use crate::plan::{Facts, LayerUnit, Plan};
 use crate::request::Request;
 use crate::step::{Action, Step};
 use crate::store::{Run, StepRecord, boot_id, remove_tree};
+use crate::validate::Report;
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
 const CACHE_FORMAT: u32 = 2;
@@ -51,6 +53,7 @@ pub(super) struct Builder<'a> {
     pub(super) compression: Compression,
     pub(super) framework: &'a framework::FrameworkSpec,
     pub(super) outputs: &'a Outputs<'a>,
+    pub(super) check: Check<'a>,
 }
 
 /// A layer of a running build.
@@ -70,7 +73,7 @@ struct Finished {
 }
 
 impl Builder<'_> {
-    /// Makes every layer of `plan` on top of the base's `tree`.
+    /// Makes every layer of `plan` on top of the base's `tree`, and validates what they are together.
     ///
     /// # Errors
     ///
@@ -81,7 +84,7 @@ impl Builder<'_> {
         facts: &Facts,
         base: &BaseImage,
         tree: &Path,
-    ) -> Result<Vec<MadeLayer>> {
+    ) -> Result<(Vec<MadeLayer>, Option<Report>)> {
         let framework = OnceLock::new();
         let resolve = || {
             framework
@@ -111,7 +114,7 @@ impl Builder<'_> {
             }
             let mut pending: Vec<Pending<'_>> =
                 cached.iter().cloned().map(Pending::Ready).collect();
-            let outcome = if cached.len() < plan.layers.len() {
+            let checking = if cached.len() < plan.layers.len() {
                 if needed && self.framework.is_local() {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
@@ -119,16 +122,27 @@ impl Builder<'_> {
                 let env = self.environment(plan, facts, base, &resolve)?;
                 let lowers = self.stack_below(base, tree, &cached, &keys)?;
                 self.run_rest(scope, &env, plan, base, &cached, lowers, &mut pending)
+                    // The last layer is still being captured and uploaded.
+                    .map(|all| Some(scope.spawn(move || self.check.stack(&all))))
             } else {
-                Ok(())
+                Ok(None)
             };
             // Captures are waited for even when a step failed: what is whole goes into the cache.
             let made: Result<Vec<MadeLayer>> = pending.into_iter().map(Pending::wait).collect();
-            outcome.and(made).map_err(cause)
+            let checking = checking.map_err(&cause)?;
+            let made = made.map_err(&cause)?;
+            let report = match checking {
+                Some(job) => job
+                    .join()
+                    .map_err(|_| Error::internal("validating the result panicked"))??,
+                None => None,
+            };
+            let report = self.report(base, tree, &made, &keys, report)?;
+            Ok((made, report))
         })
     }
 
-    /// Runs the layers after the cached ones, each on top of all before it.
+    /// Runs the layers after the cached ones, each on top of all before it; returns the whole stack, topmost first.
     #[allow(
         clippy::too_many_arguments,
         reason = "called once; a struct would be made and taken apart again"
@@ -142,7 +156,7 @@ impl Builder<'_> {
         cached: &[MadeLayer],
         mut lowers: Vec<PathBuf>,
         pending: &mut Vec<Pending<'scope>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<PathBuf>> {
         let mut key = self.key_after(plan, base, cached.len(), env.framework)?;
         let chain = cached.iter().fold(base_chain(base), |chain, layer| {
             extend(chain, layer.info.diff_id)
@@ -165,7 +179,39 @@ impl Builder<'_> {
             pending.push(Pending::Capturing(job));
             lowers.insert(0, upper);
         }
-        Ok(())
+        Ok(lowers)
+    }
+
+    /// Returns the report about the finished layers: the `fresh` one, a remembered one, or one that is made now.
+    fn report(
+        &self,
+        base: &BaseImage,
+        tree: &Path,
+        made: &[MadeLayer],
+        keys: &[Digest],
+        fresh: Option<Report>,
+    ) -> Result<Option<Report>> {
+        if !self.check.is_wanted() {
+            return Ok(None);
+        }
+        let chain = made.iter().fold(base_chain(base), |chain, layer| {
+            extend(chain, layer.info.diff_id)
+        });
+        if fresh.is_none()
+            && let Some(report) = self.check.remembered(&chain)
+        {
+            return Ok(Some(report));
+        }
+        let report = match fresh {
+            Some(report) => Some(report),
+            None => self
+                .check
+                .stack(&self.stack_below(base, tree, made, keys)?)?,
+        };
+        if let Some(report) = &report {
+            self.check.remember(&chain, report)?;
+        }
+        Ok(report)
     }
 
     /// Captures a finished layer, hands it to the destinations and records it in the step cache.

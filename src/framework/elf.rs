@@ -7,7 +7,7 @@ pub(super) const HEAD_LEN: usize = 20;
 
 /// What the first bytes of a program say.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// An ELF program for a machine that we know.
     Elf(Arch),
     /// An ELF program for another machine, by its number.
@@ -19,7 +19,7 @@ pub(super) enum Kind {
 /// Reads the first bytes of a program.
 ///
 /// Spec: System V ABI, "ELF Header".
-pub(super) fn kind(head: &[u8]) -> Kind {
+pub(crate) fn kind(head: &[u8]) -> Kind {
     let Some(head) = head.first_chunk::<HEAD_LEN>() else {
         return Kind::Other;
     };
@@ -42,7 +42,7 @@ pub(super) fn kind(head: &[u8]) -> Kind {
 }
 
 #[cfg(test)]
-pub(super) fn head_for_tests(arch: Arch) -> Vec<u8> {
+pub(crate) fn head_for_tests(arch: Arch) -> Vec<u8> {
     let machine: u8 = match arch {
         Arch::Amd64 => 62,
         Arch::Arm64 => 183,

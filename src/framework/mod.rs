@@ -14,7 +14,7 @@
 mod archive;
 mod cache;
 mod component;
-mod elf;
+pub(crate) mod elf;
 mod error;
 mod gobuild;
 mod http;

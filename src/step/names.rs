@@ -14,6 +14,12 @@ impl StepName {
     pub fn as_str(self) -> &'static str {
         self.0
     }
+
+    /// Returns whether the step of this name belongs to the init phase.
+    pub fn is_of_init(self) -> bool {
+        let info = NAMES.iter().find(|info| info.name == self);
+        info.is_some_and(|info| info.phase == Some(Phase::Init))
+    }
 }
 
 impl Serialize for StepName {
