@@ -4,18 +4,23 @@
 //!
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
+//! - [`choice`]: what is asked for of packages, word by word.
+//! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
+//! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
-//! - [`store`]: what survives between runs.
+//! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see.
 #![forbid(unsafe_code)]
 
+pub mod changeset;
+pub mod choice;
 pub mod cli;
 pub mod convert;
 mod cpio;
@@ -29,8 +34,10 @@ pub mod kairos;
 pub mod location;
 pub mod plan;
 pub mod progress;
+pub mod provider;
 pub mod registry;
 pub mod request;
+pub mod secret;
 pub mod step;
 pub mod store;
 pub mod tree;

@@ -2,19 +2,25 @@
 //!
 //! Pure: nothing here touches a disk, a network or a clock, so the same input always gives the same plan.
 
+mod choices;
+#[cfg(test)]
+mod choices_tests;
+mod listing;
 mod text;
 mod yip;
 
 use serde::Serialize;
 
 use crate::distro::packages::{self, Chosen, Selection};
-use crate::distro::{self, Arch, Distro, Family};
+use crate::distro::{self, Arch, Distro, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::framework::{self, FrameworkError, FrameworkSpec};
 use crate::kairos::release::ReleaseFacts;
 use crate::kairos::version::Version;
 use crate::request::{Layers, Request};
-use crate::step::{self, Step};
+use crate::step::{self, Step, StepName};
+
+pub use choices::LeftOut;
 
 /// What is known about the base before anything runs.
 #[derive(Debug, Clone, Serialize)]
@@ -47,6 +53,18 @@ pub struct Plan {
     pub packages: Vec<Chosen>,
     /// The kernel packages and the rule that chose them.
     pub kernel: Vec<Chosen>,
+    /// What the choice of packages depends on.
+    #[serde(skip)]
+    pub selected_for: distro::Facts,
+    /// The packages that bring further repositories, installed first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repository: Vec<Chosen>,
+    /// Packages that a rule chose and the user did not want.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// What the user should know about the result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Where the Kairos binaries come from.
     pub framework: String,
     /// What is downloaded for them unless it is cached.
@@ -68,41 +86,44 @@ pub struct LayerUnit {
 ///
 /// # Errors
 ///
-/// A family that this version does not convert, or one for which no kernel package is known.
+/// A base for which no kernel package is known.
 pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan> {
-    if facts.distro.family != Family::Debian {
-        return Err(Error::user(format!(
-            "{} (family `{}`) is recognised, but this version of kfactory converts Debian and Ubuntu families only",
-            facts.distro.name, facts.distro.family
-        ))
-        .hint("convert a Debian or Ubuntu base"));
+    let policy = Policy::new(&facts.distro, facts.arch);
+    let base = distro::Facts::new(&facts.distro, facts.arch, request.model()?, request.trusted);
+    let runs = |name| !is_left_out(name, request);
+    let changed = choices::change(packages::select(&base), &base, request, &runs)?;
+    let selection = &changed.selection;
+    if policy.has_packages {
+        refuse_missing_kernel(facts, request, selection)?;
     }
-    let selection = packages::select(&distro::Facts::new(
-        &facts.distro,
-        facts.arch,
-        request.model()?,
-        request.trusted,
-    ));
-    refuse_missing_kernel(facts, request, &selection)?;
     let spec: FrameworkSpec = request.framework.parse().map_err(|error: FrameworkError| {
         Error::from_source(&error)
             .hints(error.hints())
             .kind_is(Kind::Usage)
     })?;
 
-    let mut all = step::install::steps(&selection);
-    all.extend(step::init::steps(release_entries(facts, request, version)));
+    let mut all = step::install::steps(&policy, selection);
+    all.extend(step::init::steps(
+        &policy,
+        release_entries(facts, request, version),
+    ));
+    changed.apply(&mut all);
     let (steps, skipped) = choose(all, request);
+    refuse_unused_secrets(&steps, request)?;
     let layers = group(&steps, request.layers);
     Ok(Plan {
         facts: facts.clone(),
         version: version.to_string(),
         steps,
         skipped,
-        packages: selection.base,
-        kernel: selection.kernel,
+        packages: changed.selection.base,
+        kernel: changed.selection.kernel,
+        repository: changed.selection.repository,
+        left_out: changed.left_out,
+        selected_for: base,
+        notes: changed.notes,
         framework: request.framework.clone(),
-        downloads: framework::downloads(&spec, facts.arch),
+        downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core),
         layers,
     })
 }
@@ -111,6 +132,16 @@ impl Plan {
     /// Returns the plan for people.
     pub fn to_text(&self) -> String {
         text::render(self)
+    }
+
+    /// Returns the packages alone, with the rule behind each, for people.
+    pub fn packages_text(&self) -> String {
+        listing::text(self)
+    }
+
+    /// Returns the packages alone as one JSON object.
+    pub fn packages_json(&self) -> serde_json::Value {
+        listing::json(self)
     }
 
     /// Returns the plan as yip YAML, stage by stage.
@@ -124,13 +155,32 @@ impl Plan {
 }
 
 fn is_skipped(step: &Step, request: &Request) -> bool {
-    let named = |name: &str| {
-        request
-            .skip_steps
-            .iter()
-            .any(|skip| skip.trim().eq_ignore_ascii_case(name))
-    };
-    named(step.name.as_str()) || named(step.phase.name())
+    is_named(step.name.as_str(), request)
+        || is_named(step.phase.name(), request)
+        || (request.kernel == "none" && NEED_A_KERNEL.contains(&step.name))
+}
+
+/// Steps that have nothing to work on in an image without a kernel.
+const NEED_A_KERNEL: [StepName; 2] = [StepName::KERNEL, StepName::INITRD];
+
+fn is_named(name: &str, request: &Request) -> bool {
+    request
+        .skip_steps
+        .iter()
+        .any(|skip| skip.trim().eq_ignore_ascii_case(name))
+}
+
+/// Tells whether the request leaves a step out.
+fn is_left_out(name: StepName, request: &Request) -> bool {
+    let phase = step::NAMES
+        .iter()
+        .find(|info| info.name == name)
+        .and_then(|info| info.phase);
+    let phase_out = phase
+        .is_some_and(|phase| !request.stage.includes(phase) || is_named(phase.name(), request));
+    phase_out
+        || is_named(name.as_str(), request)
+        || (request.kernel == "none" && NEED_A_KERNEL.contains(&name))
 }
 
 fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
@@ -144,20 +194,50 @@ fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
     )
 }
 
-fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection) -> Result<()> {
-    let skipped = request
-        .skip_steps
+/// A secret that no step reads would leave the user believing that something was unlocked.
+fn refuse_unused_secrets(steps: &[Step], request: &Request) -> Result<()> {
+    let read: Vec<&String> = steps
         .iter()
-        .any(|s| s.trim().eq_ignore_ascii_case("installKernel"));
-    if selection.kernel.is_empty() && !skipped {
+        .flat_map(|step| &step.actions)
+        .flat_map(step::Action::secrets)
+        .collect();
+    for text in &request.secrets {
+        let secret: crate::secret::Secret = text.parse()?;
+        if !read.contains(&&secret.id) {
+            return Err(Error::usage(format!(
+                "no step of this conversion reads the secret `{}`",
+                secret.id
+            ))
+            .hint("leave `--secret` out; `kfactory plan` shows which steps read one"));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection) -> Result<()> {
+    let skipped = is_left_out(StepName::INSTALL_KERNEL, request) || !request.kernel.is_empty();
+    let kernel = |chosen: &Chosen| !distro::kinds::is_firmware(&chosen.name);
+    if !selection.kernel.iter().any(kernel) && !skipped {
         return Err(Error::user(format!(
             "no kernel package is known for {} on {}",
             facts.distro.name,
             facts.architecture()
         ))
-        .hint("install a kernel into the base image and pass `--skip-step installKernel`"));
+        .hint("`--kernel PACKAGE` names one; or install it into the base image and pass `--skip-step installKernel`"));
     }
     Ok(())
+}
+
+/// Returns the name and the release that the image is known by.
+///
+/// A derivative goes by what it is made from, in the numbers of that: the tools that write boot media look for `ubuntu`, whose
+/// signed boot loader Mint and Pop!_OS have. CentOS Stream has a name of its own in Kairos.
+fn flavor(distro: &Distro) -> (&str, &str) {
+    match &distro.base_version {
+        _ if distro.id == "centos" => (&distro.id, &distro.version),
+        Some(version) if distro.is_derivative() => (distro.base.as_str(), version),
+        _ => (distro.base.as_str(), &distro.version),
+    }
 }
 
 fn release_entries(
@@ -165,9 +245,10 @@ fn release_entries(
     request: &Request,
     version: &Version,
 ) -> std::collections::BTreeMap<String, String> {
+    let (distro, distro_version) = flavor(&facts.distro);
     ReleaseFacts {
-        distro: facts.distro.base.as_str(),
-        distro_version: &facts.distro.version,
+        distro,
+        distro_version,
         family: facts.distro.family.as_str(),
         arch: facts.architecture(),
         model: &request.model,
@@ -199,4 +280,29 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
         }
     }
     units
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distro::OsRelease;
+
+    #[test]
+    fn derivatives_go_by_what_they_are_made_from_and_centos_by_its_own_name() {
+        for (text, expected) in [
+            ("ID=debian\nVERSION_ID=12", ("debian", "12")),
+            (
+                "ID=linuxmint\nID_LIKE=ubuntu\nVERSION_ID=22\nUBUNTU_CODENAME=noble",
+                ("ubuntu", "24.04"),
+            ),
+            (
+                "ID=centos\nID_LIKE='rhel fedora'\nVERSION_ID=9",
+                ("centos", "9"),
+            ),
+            ("ID=debian\nVERSION_CODENAME=forky", ("debian", "forky")),
+        ] {
+            let distro = Distro::detect(&OsRelease::parse(text)).expect(text);
+            assert_eq!(flavor(&distro), expected, "{text}");
+        }
+    }
 }

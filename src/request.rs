@@ -5,10 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::choice::{self, FirmwareChoice, KernelChoice};
 use crate::distro::Model;
 use crate::error::{Error, Kind, Result};
 use crate::kairos::version::Version;
 use crate::location::Location;
+use crate::secret::Secret;
 use crate::step::{self, Phase};
 use crate::validate::Scope;
 
@@ -104,6 +106,21 @@ pub struct Request {
     /// FIPS builds; refused in this version.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fips: bool,
+    /// Packages to install beside those that the rules choose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<String>,
+    /// Packages to leave out of those that the rules choose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
+    /// The kernel: `PACKAGE[=VERSION]`, `none` or a file; empty: the one that the rules choose.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kernel: String,
+    /// Firmware for devices: `all`, `none` or vendors; empty: what the rules choose.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub firmware: String,
+    /// Secrets that steps may read, as `id=NAME,src=FILE`; their values are nowhere in the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Stage extension directories; refused in this version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stage_extensions: Vec<String>,
@@ -211,6 +228,8 @@ impl Request {
             step::check_skip_name(step)?;
         }
         self.check_rules()?;
+        self.check_choices()?;
+        self.check_secrets()?;
         Ok(CheckedRequest {
             version: self.resolve_version(&destinations)?,
             base,
@@ -242,6 +261,55 @@ impl Request {
         self.model
             .parse()
             .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))
+    }
+
+    /// Returns the secret `id`, if it was given.
+    ///
+    /// # Errors
+    ///
+    /// A usage error for a malformed `--secret`.
+    pub fn secret(&self, id: &str) -> Result<Option<Secret>> {
+        for text in &self.secrets {
+            let secret: Secret = text.parse()?;
+            if secret.id == id {
+                return Ok(Some(secret));
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_choices(&self) -> Result<()> {
+        for (option, names) in [("--with", &self.with), ("--without", &self.without)] {
+            names
+                .iter()
+                .try_for_each(|name| choice::check_package(option, name))?;
+        }
+        self.firmware.parse::<FirmwareChoice>()?;
+        if let KernelChoice::File(path) = self.kernel.parse()? {
+            return Err(Error::usage(format!(
+                "a kernel from a file (`--kernel {}`) is not available in this version of kfactory",
+                path.display()
+            ))
+            .hint("`--kernel PACKAGE[=VERSION]` takes one from the distribution's repositories"));
+        }
+        Ok(())
+    }
+
+    /// Reads every secret once: a missing file is better found now than after minutes of installing.
+    fn check_secrets(&self) -> Result<()> {
+        let mut seen = Vec::new();
+        for text in &self.secrets {
+            let secret: Secret = text.parse()?;
+            secret.read()?;
+            if seen.contains(&secret.id) {
+                return Err(Error::usage(format!(
+                    "secret `{}` is given twice",
+                    secret.id
+                )));
+            }
+            seen.push(secret.id);
+        }
+        Ok(())
     }
 
     fn refuse_unimplemented(&self) -> Result<()> {
@@ -281,7 +349,9 @@ impl Request {
             return Ok(version);
         }
         let why = match tags.first() {
-            Some(tag) => format!("tag `{tag}` of the destination is not a semantic version"),
+            Some(tag) => format!(
+                "tag `{tag}` of the destination is no version: that is `v1`, `v1.2.3` or `1.2.3`"
+            ),
             None => "the destination has no tag to take it from".to_owned(),
         };
         Err(Error::usage("the produced system needs a version")

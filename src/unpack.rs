@@ -5,12 +5,10 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
-use kfactory_layers::compress::decoder;
-use kfactory_layers::digest::HashingReader;
 use kfactory_layers::image::Image;
 use kfactory_layers::root::Root;
-use kfactory_layers::source::verified;
 
+use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
 use crate::store::Store;
 
@@ -75,19 +73,10 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
                 layer.digest
             )
         };
-        let blob = File::open(store.blobs().path(&layer.digest)).context(doing)?;
-        let mut changeset = HashingReader::new(decoder(verified(blob, layer)).context(doing)?);
+        let mut changeset = Changeset::open(store, layer, *diff_id, None)
+            .map_err(|error| error.context(doing()))?;
         let applied = apply(&root, &mut changeset, &options).context(doing)?;
-        // What follows the archive's end counts too, or the digests would not be checked.
-        std::io::copy(&mut changeset, &mut std::io::sink()).context(doing)?;
-        let (_, found, _) = changeset.finish();
-        if found != *diff_id {
-            return Err(Error::user(format!(
-                "the config promises diff ID {diff_id}, the layer unpacks to {found}"
-            ))
-            .context(doing())
-            .hint("the image is damaged or was tampered with: pull it from another place"));
-        }
+        changeset.finish().map_err(|error| error.context(doing()))?;
         done.entries += applied.entries;
         done.bytes += applied.bytes;
         done.not_applied += applied.ledger.len();

@@ -32,5 +32,5 @@ pub use cancel::CancelToken;
 pub use launch::{LaunchError, Outcome, Status, Stream, run, run_with};
 pub use lines::printable;
 pub use overlay::{Mounted, OverlayMount};
-pub use spec::{Mount, Network, SandboxSpec, Stdin};
+pub use spec::{Mount, Network, SandboxSpec, Stdin, Stdout};
 pub use stage::{StageError, enter, in_stage};

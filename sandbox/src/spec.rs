@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One command in one root filesystem.
 ///
@@ -30,10 +31,15 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// What the command reads.
     pub stdin: Stdin,
+    /// What becomes of its standard output.
+    pub stdout: Stdout,
+    /// The longest it may take; then it is killed with all it started. `None`: as long as it likes.
+    pub time_limit: Option<Duration>,
 }
 
 impl SandboxSpec {
-    /// Returns the spec of `argv` in `root`: `/` as directory, no environment, no network, no further mounts, closed input.
+    /// Returns the spec of `argv` in `root`: `/` as directory, no environment, no network, no further mounts, closed input, output
+    /// as lines, no time limit.
     pub fn new(
         root: impl Into<PathBuf>,
         argv: impl IntoIterator<Item = impl Into<OsString>>,
@@ -47,6 +53,8 @@ impl SandboxSpec {
             mounts: Vec::new(),
             hostname: "localhost".to_owned(),
             stdin: Stdin::Closed,
+            stdout: Stdout::Lines,
+            time_limit: None,
         }
     }
 
@@ -101,6 +109,19 @@ pub enum Stdin {
     Closed,
     /// These bytes, then end of file.
     Bytes(Vec<u8>),
+}
+
+/// What becomes of a command's standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stdout {
+    /// It is passed on line by line, as standard error always is.
+    #[default]
+    Lines,
+    /// It is an answer: kept byte for byte in [`crate::launch::Outcome::stdout`] and passed on to nobody.
+    Captured {
+        /// The most bytes to keep; more is an error, so that memory stays bounded.
+        limit_bytes: usize,
+    },
 }
 
 impl fmt::Debug for Stdin {

@@ -134,6 +134,54 @@ fn input_is_what_was_given_or_nothing() {
 }
 
 #[test]
+fn captured_output_is_kept_byte_for_byte_and_passed_on_to_nobody() {
+    for caller in callers() {
+        let capture = |limit: &str, words: &str| {
+            Probe::new(&caller)
+                .arguments(["--capture", limit])
+                .script(words)
+                .run()
+        };
+        let report = capture("9", r"printf 'a\r\nb\rc\n'; echo said >&2");
+        assert_eq!(report.one("stdout"), r"a\r\nb\rc\n", "{report:#?}");
+        assert_eq!(report.all("out"), [""; 0]);
+        assert_eq!(report.all("err"), ["said"]);
+        assert_eq!(report.one("tail"), "1");
+        let report = capture("3", "echo 123; sleep 60");
+        assert!(
+            report.one("launch").contains("more than 3 bytes"),
+            "{report:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_command_that_takes_too_long_is_ended_with_what_it_started() {
+    for caller in callers() {
+        let mark = format!("time-limit-{}", std::process::id());
+        let start = Instant::now();
+        let report = Probe::new(&caller)
+            .arguments(["--time-limit-ms", "700"])
+            .script(&format!(
+                "echo waiting; sh -c 'sleep 60; : {mark}' & sleep 60"
+            ))
+            .run();
+        assert!(start.elapsed() < Duration::from_secs(20));
+        assert!(
+            report.one("launch").contains("ended after 0.7 seconds"),
+            "{report:#?}"
+        );
+        assert_eq!(report.out(), "waiting");
+        assert!(processes_with(&mark).is_empty());
+        let report = Probe::new(&caller)
+            .arguments(["--time-limit-ms", "60000"])
+            .script("true")
+            .run();
+        assert_eq!(report.one("exit"), "0");
+    }
+}
+
+#[test]
 fn the_environment_is_exactly_the_given_one() {
     for caller in callers() {
         let report = Probe::new(&caller)

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::progress::{Mode, Reporter};
-use crate::registry::{Credentials, Registry, RegistryOptions};
+use crate::registry::{Credentials, Registry, RegistryOptions, check_registry};
 use crate::request::{Layers, Network, Request, Stage};
 use crate::store::Store;
 
@@ -71,9 +71,12 @@ impl ImageArgs {
             std::fs::File::open(file)
                 .context(|| format!("cannot read the credentials in `{}`", file.display()))?;
         }
+        let insecure = self.insecure_registry.iter();
         Registry::new(RegistryOptions {
             tls_verify: self.tls_verify,
-            insecure_registries: self.insecure_registry.clone(),
+            insecure_registries: insecure
+                .map(|text| bare_registry(text))
+                .collect::<Result<_>>()?,
             authfile: self.authfile.clone(),
             creds: self.credentials(locations)?,
             ca_files: self.registry_ca.clone(),
@@ -107,6 +110,20 @@ impl ImageArgs {
     }
 }
 
+/// Reads `--insecure-registry`: a host with an optional port and nothing else.
+fn bare_registry(text: &str) -> Result<String> {
+    check_registry(text).map_err(|error| {
+        let refused = Error::from_source(&error)
+            .context(format!("cannot use `--insecure-registry {text}`"))
+            .kind_is(Kind::Usage);
+        let host = text.split_once("://").map_or(text, |(_, rest)| rest);
+        match check_registry(host.split('/').next().unwrap_or(host)) {
+            Ok(host) => refused.hint(format!("`--insecure-registry {host}`")),
+            Err(_) => refused.hint("`--insecure-registry registry.example:5000`"),
+        }
+    })
+}
+
 /// The request, option by option; what is left out comes from the recipe, then from the defaults.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RequestArgs {
@@ -120,7 +137,7 @@ pub(super) struct RequestArgs {
     /// Print the request as a recipe and stop
     #[arg(long)]
     pub(super) print_recipe: bool,
-    /// The version of the produced system [default: the destination's tag, where it is a semantic version]
+    /// The version of the produced system [default: the destination's tag, where it is `v1`, `v1.2.3` or `1.2.3`]
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub(super) version: Option<String>,
     /// The board
@@ -159,6 +176,32 @@ pub(super) struct RequestArgs {
     /// FIPS builds (not available in this version)
     #[arg(long)]
     pub(super) fips: bool,
+    /// A package to install beside those that the rules choose; may be given several times
+    #[arg(
+        long,
+        value_name = "PACKAGE",
+        value_delimiter = ',',
+        help_heading = "Packages"
+    )]
+    pub(super) with: Vec<String>,
+    /// A package to leave out of those that the rules choose; its services are left out with it; may be given several times
+    #[arg(
+        long,
+        value_name = "PACKAGE",
+        value_delimiter = ',',
+        help_heading = "Packages"
+    )]
+    pub(super) without: Vec<String>,
+    /// The kernel: `PACKAGE[=VERSION]`, or `none` for an image that boots only with a kernel from outside
+    #[arg(long, value_name = "KERNEL", help_heading = "Packages")]
+    pub(super) kernel: Option<String>,
+    /// Firmware for devices: `all`, `none`, or that of some vendors (`amd,intel,...`; a wrong one is answered with the known ones)
+    #[arg(long, value_name = "FIRMWARE", help_heading = "Packages")]
+    pub(super) firmware: Option<String>,
+    /// A value that steps may read and no layer holds: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be given several times.
+    /// Names: `ubuntu-pro-token`
+    #[arg(long, value_name = "SECRET")]
+    pub(super) secret: Vec<String>,
     /// Stage extension directory (not available in this version)
     #[arg(short = 'x', long, value_name = "DIR")]
     pub(super) stage_extensions: Vec<String>,
@@ -191,6 +234,11 @@ impl RequestArgs {
         set_list(&mut request.skip_steps, &self.skip_step);
         set_list(&mut request.no_validate, &self.no_validate);
         set_list(&mut request.providers, &self.provider);
+        set_list(&mut request.secrets, &self.secret);
+        set_list(&mut request.with, &self.with);
+        set_list(&mut request.without, &self.without);
+        set(&mut request.kernel, &self.kernel);
+        set(&mut request.firmware, &self.firmware);
         set_list(&mut request.stage_extensions, &self.stage_extensions);
         set(&mut request.model, &self.model);
         set(&mut request.stage, &self.stage);
@@ -237,6 +285,27 @@ pub(super) fn refuse_provider_flags(arguments: &[OsString]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_insecure_registry_is_a_host_and_any_other_form_is_refused_with_the_right_one() {
+        assert_eq!(bare_registry("Localhost:5000").unwrap(), "localhost:5000");
+        for (text, hint) in [
+            (
+                "http://127.0.0.1:5000/me",
+                "`--insecure-registry 127.0.0.1:5000`",
+            ),
+            ("r.example/x", "`--insecure-registry r.example`"),
+            ("", "registry.example:5000"),
+        ] {
+            let error = bare_registry(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage);
+            assert!(
+                error.render_text().contains(hint),
+                "{}",
+                error.render_text()
+            );
+        }
+    }
 
     #[test]
     fn dynamic_provider_options_are_refused_by_name() {

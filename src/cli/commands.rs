@@ -7,12 +7,15 @@ use kfactory_sandbox::CancelToken;
 use tokio::runtime::Runtime;
 
 use super::args::{ImageArgs, ProgressArgs};
-use super::{ConvertArgs, CopyArgs, InspectArgs, PlanArgs, PlanOutput, UnpackArgs, print};
+use super::{
+    ConvertArgs, CopyArgs, InspectArgs, PackagesArgs, PackagesOutput, PlanArgs, PlanOutput,
+    UnpackArgs, print,
+};
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Result};
 use crate::location::Location;
 use crate::progress::{Reporter, bytes_text};
-use crate::request::Request;
+use crate::request::{CheckedRequest, Request};
 use crate::step::NAMES;
 use crate::store::{Access, Store};
 use crate::{inspect as inspection, plan as planning, unpack as unpacking};
@@ -161,6 +164,18 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
         return Ok(0);
     }
     let session = Session::new(&args.image, &args.progress, args.no_cache, &[&request.base])?;
+    let plan = make_plan(&checked, &session)?;
+    print(&match args.output {
+        PlanOutput::Text => plan.to_text(),
+        PlanOutput::Json => format!("{}\n", serde_json::to_string_pretty(&plan)?),
+        PlanOutput::Yip => plan.to_yip()?,
+    })?;
+    Ok(0)
+}
+
+/// Reads the base's facts and makes the plan; nothing is run.
+fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Plan> {
+    let request = &checked.request;
     let platform = convert::parse_platform(request.platform.as_deref())?;
     let base = convert::parse_location(&request.base, &session.options.registry)?;
     let facts = inspection::facts(
@@ -170,11 +185,25 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
         &session.runtime,
         &session.reporter,
     )?;
-    let plan = planning::plan(&facts, &request, &checked.version)?;
+    planning::plan(&facts, request, &checked.version)
+}
+
+pub(super) fn packages(args: &PackagesArgs) -> Result<i32> {
+    let mut request = args.request.request()?;
+    // The version names the result and chooses no package.
+    request.version.get_or_insert_with(|| "v0.0.0".into());
+    let checked = request.validate()?;
+    if args.request.print_recipe {
+        print(&request.to_yaml()?)?;
+        return Ok(0);
+    }
+    let session = Session::new(&args.image, &args.progress, false, &[&request.base])?;
+    let plan = make_plan(&checked, &session)?;
     print(&match args.output {
-        PlanOutput::Text => plan.to_text(),
-        PlanOutput::Json => format!("{}\n", serde_json::to_string_pretty(&plan)?),
-        PlanOutput::Yip => plan.to_yip()?,
+        PackagesOutput::Text => plan.packages_text(),
+        PackagesOutput::Json => {
+            format!("{}\n", serde_json::to_string_pretty(&plan.packages_json())?)
+        }
     })?;
     Ok(0)
 }

@@ -29,6 +29,8 @@ enum Command {
     Convert(Box<ConvertArgs>),
     /// Show every step of a conversion without running any
     Plan(Box<PlanArgs>),
+    /// Show the packages a conversion installs, each with the rule that chose it
+    Packages(Box<PackagesArgs>),
     /// Copy an image from any place to any other
     Copy(CopyArgs),
     /// Unpack an image's root filesystem into a directory
@@ -91,6 +93,25 @@ struct PlanArgs {
     image: ImageArgs,
     #[command(flatten)]
     progress: ProgressArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct PackagesArgs {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = PackagesOutput::Text)]
+    output: PackagesOutput,
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PackagesOutput {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -241,6 +262,7 @@ fn run(command: Command) -> Result<i32> {
     match command {
         Command::Convert(args) => commands::convert(&args),
         Command::Plan(args) => commands::plan(&args),
+        Command::Packages(args) => commands::packages(&args),
         Command::Copy(args) => commands::copy(&args),
         Command::Unpack(args) => commands::unpack(&args),
         Command::Inspect(args) => commands::inspect(&args),
@@ -295,6 +317,7 @@ impl Command {
         match self {
             Command::Convert(args) => args.progress.progress,
             Command::Plan(args) => args.progress.progress,
+            Command::Packages(args) => args.progress.progress,
             Command::Copy(args) => args.progress.progress,
             Command::Unpack(args) => args.progress.progress,
             Command::Inspect(args) => args.progress.progress,

@@ -1,11 +1,10 @@
-//! The base image: opened, its blobs brought into the store, unpacked once, recognised.
+//! The base image: opened, its blobs brought into the store, recognised.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::Path;
 
-use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
 use kfactory_layers::archive::{DockerArchive, OciArchive};
-use kfactory_layers::chain::chain_id;
 use kfactory_layers::compress::{Compression, decoder};
 use kfactory_layers::diff::{CaptureOptions, Snapshot, capture_walk};
 use kfactory_layers::digest::Digest;
@@ -15,23 +14,19 @@ use kfactory_layers::layout::Layout;
 use kfactory_layers::manifest::{Descriptor, Document};
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
-use kfactory_layers::source::{ImageSource, verified};
+use kfactory_layers::source::ImageSource;
 
 use super::Engine;
 use super::outputs::short;
 use crate::distro::os_release::OsRelease;
 use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
+use crate::framework::elf;
 use crate::location::Location;
 use crate::plan::Facts;
-use crate::progress::Transfer;
 use crate::registry::Reference;
 use crate::store::{Run, Store};
 
-/// A layer that unpacks to more than this is taken for an attack.
-const MAX_TREE_BYTES: u64 = 64 << 30;
-/// The largest distribution images hold some 400 000 entries.
-const MAX_TREE_ENTRIES: u64 = 4_000_000;
 /// Configs and manifests are small; the largest seen are a few hundred KiB.
 const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
 
@@ -230,7 +225,6 @@ fn from_store(name: &str, store: &Store) -> Result<BaseImage> {
 
 /// Reads a config or manifest out of the store, checked against its digest.
 fn read_document(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
-    use std::io::Read as _;
     let doing = || format!("reading {digest} from the store");
     let mut bytes = Vec::new();
     store
@@ -291,120 +285,6 @@ fn finish_base_layer(
     })
 }
 
-/// Unpacks the base into one flattened tree, or finds the tree of an earlier run.
-pub(super) fn unpack(base: &BaseImage, engine: Engine<'_>, run: &Run) -> Result<PathBuf> {
-    let layers: Vec<(Descriptor, Digest)> = base
-        .image
-        .layers()
-        .iter()
-        .cloned()
-        .zip(base.image.diff_ids().iter().copied())
-        .collect();
-    flatten(&layers, engine, run)
-}
-
-/// Applies `layers` in order into one tree named by their chain ID; an empty list gives an empty tree.
-pub(super) fn flatten(
-    layers: &[(Descriptor, Digest)],
-    engine: Engine<'_>,
-    run: &Run,
-) -> Result<PathBuf> {
-    let Engine {
-        store,
-        options,
-        reporter,
-        ..
-    } = engine;
-    let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| *diff_id).collect();
-    let chain = chain_id(&diff_ids).unwrap_or_else(|| Digest::of(b""));
-    if let Some(tree) = store.trusted_tree(&chain) {
-        return Ok(tree);
-    }
-    let made = run.dir().join(format!("tree-{}", chain.hex()));
-    std::fs::create_dir(&made).context(|| format!("creating {}", made.display()))?;
-    let root = Root::open(&made).context(|| format!("opening {}", made.display()))?;
-    let total = layers.len();
-    for (index, (layer, diff_id)) in layers.iter().enumerate() {
-        if options.cancel.is_cancelled() {
-            return Err(Error::new(
-                crate::error::Kind::Interrupted,
-                "stopped by the user",
-            ));
-        }
-        let what = format!("layer {} of {total}", index + 1);
-        let transfer = reporter.transfer("unpack", &what, layer.size);
-        apply_layer(&root, layer, diff_id, store, &transfer).map_err(|error| {
-            error.context(format!(
-                "unpacking layer {} of {total} ({})",
-                index + 1,
-                layer.digest
-            ))
-        })?;
-    }
-    drop(root);
-    store.put_tree(&chain, &made)
-}
-
-/// Reads on and shows how far it has come.
-struct Shown<'a> {
-    inner: File,
-    transfer: &'a Transfer,
-}
-
-impl std::io::Read for Shown<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.transfer.advance(count as u64);
-        Ok(count)
-    }
-}
-
-fn apply_layer(
-    root: &Root,
-    layer: &Descriptor,
-    diff_id: &Digest,
-    store: &Store,
-    transfer: &Transfer,
-) -> Result<()> {
-    let path = store.blobs().path(&layer.digest);
-    let file = File::open(&path).context(|| format!("opening {}", path.display()))?;
-    let shown = Shown {
-        inner: file,
-        transfer,
-    };
-    let blob = decoder(verified(shown, layer))?;
-    let mut changeset = kfactory_layers::digest::HashingReader::new(blob);
-    let options = ApplyOptions {
-        max_bytes: MAX_TREE_BYTES,
-        max_entries: MAX_TREE_ENTRIES,
-        // Device nodes of the base stay in its own layers, which are never rewritten; the tree can do without.
-        ownership: Ownership::AsFarAsAllowed,
-        ..ApplyOptions::default()
-    };
-    let applied =
-        apply(root, &mut changeset, &options).map_err(|error| Error::from_source(&error))?;
-    if let Some(entry) = applied
-        .ledger
-        .iter()
-        .find(|entry| entry.dev.is_none() && entry.xattrs.is_empty())
-    {
-        return Err(Error::user(format!(
-            "{:?} belongs to {}:{}, which this user namespace does not map",
-            entry.path, entry.uid, entry.gid
-        ))
-        .hint("give the user a larger range in /etc/subuid and /etc/subgid"));
-    }
-    std::io::copy(&mut changeset, &mut std::io::sink())?;
-    let (_, found, _) = changeset.finish();
-    if found != *diff_id {
-        return Err(Error::user(format!(
-            "the config promises diff ID {diff_id}, the layer unpacks to {found}"
-        ))
-        .hint("the image is damaged or was tampered with: pull it from another place"));
-    }
-    Ok(())
-}
-
 /// Reads what the plan needs to know from a root filesystem for `platform` at `dir`.
 ///
 /// # Errors
@@ -424,7 +304,34 @@ pub(super) fn facts_of_tree(tree: &Path, image: &Image, base: &str) -> Result<Fa
             break;
         }
     }
+    check_machine(&root, image, base)?;
     facts_of(text.as_deref(), image, base)
+}
+
+/// Checks that the base's programs are for the architecture that the image claims.
+///
+/// Nothing says so of a bare root filesystem, and what it is wrongly taken for shows only when the first package is installed.
+fn check_machine(root: &Root, image: &Image, base: &str) -> Result<()> {
+    const SHELL: &str = "/bin/sh";
+    let mut head = Vec::new();
+    if let Some(shell) = root.open_file_opt(SHELL)? {
+        shell.take(elf::HEAD_LEN as u64).read_to_end(&mut head)?;
+    }
+    let claimed = image.platform();
+    let (found, right) = match elf::kind(&head) {
+        elf::Kind::Other => return Ok(()),
+        elf::Kind::Elf(arch) if arch.as_str() == claimed.architecture => return Ok(()),
+        elf::Kind::Elf(arch) => (arch.to_string(), Some(arch)),
+        elf::Kind::OtherElf(machine) => (format!("ELF machine {machine}"), None),
+    };
+    let error = Error::user(format!(
+        "{SHELL} is a program for {found}, not for {claimed}"
+    ))
+    .context(format!("cannot convert `{base}`"));
+    Err(match right {
+        Some(arch) => error.hint(format!("`--platform linux/{arch}` takes it for what it is")),
+        None => error.hint("Kairos images exist for amd64, arm64 and riscv64"),
+    })
 }
 
 /// Makes facts of the text of `/etc/os-release`; `None` means that the base has none.

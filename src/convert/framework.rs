@@ -10,7 +10,7 @@ use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 
-use super::{BaseImage, Clock, Engine, base};
+use super::{BaseImage, Clock, Engine, base, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
     self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Verified,
@@ -126,6 +126,6 @@ impl UnpackImage for Images<'_> {
         let run = self.engine.store.start_run()?;
         let image = base::open(&location, &platform, self.engine, &run)?;
         // The tree stays in the store, named by its content.
-        Ok(base::unpack(&image, self.engine, &run)?)
+        Ok(tree::unpack(&image, self.engine, &run)?)
     }
 }

@@ -9,19 +9,18 @@ use std::sync::{OnceLock, mpsc};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
-use kfactory_layers::chain::{chain_id, extend};
+use kfactory_layers::chain::extend;
 use kfactory_layers::compress::Compression;
 use kfactory_layers::diff::{CaptureOptions, capture_upper};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::layer::{LayerInfo, LayerWriter};
-use kfactory_layers::manifest::Descriptor;
 use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
-use serde_json::json;
 
+use super::cache::{ResolveFramework, base_chain};
 use super::check::Check;
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Engine, base};
+use super::{BaseImage, Clock, Engine};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
@@ -30,9 +29,6 @@ use crate::request::Request;
 use crate::step::{Action, Step};
 use crate::store::{Run, StepRecord, boot_id, remove_tree};
 use crate::validate::Report;
-
-/// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 2;
 
 /// A layer of the result.
 #[derive(Debug, Clone)]
@@ -260,129 +256,6 @@ impl Builder<'_> {
         Ok(made)
     }
 
-    /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
-    fn key(
-        &self,
-        parent: &Digest,
-        plan: &Plan,
-        unit: &LayerUnit,
-        base: &BaseImage,
-        framework: &ResolveFramework<'_>,
-    ) -> Result<Digest> {
-        let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
-        let inputs = if steps.iter().any(|step| uses_framework(step)) {
-            identity(&framework()?)
-        } else {
-            String::new()
-        };
-        let definition = json!({
-            "format": CACHE_FORMAT,
-            "tool": env!("CARGO_PKG_VERSION"),
-            "parent": parent,
-            "layer": unit.name,
-            "steps": steps,
-            "inputs": inputs,
-            "env": base.image.env(),
-            "network": self.request.network,
-            "clamp": self.clock.clamp(),
-        });
-        Ok(Digest::of(definition.to_string().as_bytes()))
-    }
-
-    /// Returns the key of the layer below layer `count`: the base's chain ID, carried through the first `count` layers.
-    fn key_after(
-        &self,
-        plan: &Plan,
-        base: &BaseImage,
-        count: usize,
-        framework: &ResolveFramework<'_>,
-    ) -> Result<Digest> {
-        plan.layers[..count]
-            .iter()
-            .try_fold(base_chain(base), |key, unit| {
-                self.key(&key, plan, unit, base, framework)
-            })
-    }
-
-    /// Returns the layers, from the bottom, that the cache holds in the wanted compression, and their keys.
-    fn cached_prefix(
-        &self,
-        plan: &Plan,
-        base: &BaseImage,
-        framework: &ResolveFramework<'_>,
-    ) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
-        let (mut layers, mut keys) = (Vec::new(), Vec::new());
-        let mut chain = base_chain(base);
-        let mut key = chain;
-        if self.engine.options.no_cache {
-            return Ok((layers, keys));
-        }
-        for unit in &plan.layers {
-            key = self.key(&key, plan, unit, base, framework)?;
-            let record = self
-                .engine
-                .store
-                .step(&key)
-                .filter(|record| record.parent == chain);
-            let Some((record, info)) = record.and_then(|record| {
-                let info = record.blobs.get(&self.compression.to_string())?.clone();
-                Some((record, info))
-            }) else {
-                break;
-            };
-            chain = extend(chain, info.diff_id);
-            layers.push(MadeLayer {
-                name: unit.name.clone(),
-                info,
-                created: record.created,
-                cached: true,
-            });
-            keys.push(key);
-        }
-        Ok((layers, keys))
-    }
-
-    /// Returns the directories below the first layer that has to run.
-    fn stack_below(
-        &self,
-        base: &BaseImage,
-        tree: &Path,
-        cached: &[MadeLayer],
-        keys: &[Digest],
-    ) -> Result<Vec<PathBuf>> {
-        let mut lowers = vec![tree.to_owned()];
-        for key in keys {
-            let changes = self
-                .engine
-                .store
-                .step(key)
-                .and_then(|record| self.engine.store.trusted_changes(&record));
-            match changes {
-                Some(changes) => lowers.insert(0, changes),
-                None => return self.rebuilt_stack(base, cached),
-            }
-        }
-        Ok(lowers)
-    }
-
-    /// Makes one flattened tree of the base and the cached layers, from their blobs.
-    fn rebuilt_stack(&self, base: &BaseImage, cached: &[MadeLayer]) -> Result<Vec<PathBuf>> {
-        let mut layers: Vec<(Descriptor, Digest)> = base
-            .image
-            .layers()
-            .iter()
-            .cloned()
-            .zip(base.image.diff_ids().iter().copied())
-            .collect();
-        layers.extend(
-            cached
-                .iter()
-                .map(|layer| (layer.info.descriptor(), layer.info.diff_id)),
-        );
-        let tree = base::flatten(&layers, self.engine, self.run)?;
-        Ok(vec![tree])
-    }
-
     fn environment<'e>(
         &'e self,
         plan: &Plan,
@@ -454,6 +327,7 @@ impl Builder<'_> {
         let target = Target {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
             path: &mounted,
+            lowers,
         };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
@@ -488,9 +362,6 @@ impl Builder<'_> {
     }
 }
 
-/// Returns the Kairos binaries, waiting for them if need be.
-type ResolveFramework<'a> = dyn Fn() -> Result<Framework> + Sync + 'a;
-
 impl Pending<'_> {
     fn wait(self) -> Result<MadeLayer> {
         match self {
@@ -515,24 +386,10 @@ fn later_packages(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// Returns what names the binaries by content, wherever they came from.
-fn identity(framework: &Framework) -> String {
-    framework
-        .files
-        .iter()
-        .map(|file| format!("{}={}\n", file.target.display(), file.sha256))
-        .collect()
-}
-
-fn uses_framework(step: &Step) -> bool {
+pub(super) fn uses_framework(step: &Step) -> bool {
     step.actions
         .iter()
         .any(|action| matches!(action, Action::Framework { .. }))
-}
-
-/// Returns the chain ID of the base; an image without layers is named by the digest of nothing.
-fn base_chain(base: &BaseImage) -> Digest {
-    chain_id(base.image.diff_ids()).unwrap_or_else(|| Digest::of(b""))
 }
 
 /// Gives the upper directory the mode, owner and time of the directory it covers: overlayfs shows the upper one's.

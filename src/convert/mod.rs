@@ -10,12 +10,14 @@
 //! ```
 
 mod base;
+mod cache;
 mod check;
 mod clock;
 mod framework;
 mod layers;
 mod outputs;
 mod preflight;
+mod tree;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub use base::{BaseImage, facts_of, facts_of_dir};
 pub use clock::Clock;
 pub use framework::image as framework_image;
 
+use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::plan;
@@ -123,7 +126,7 @@ pub fn convert(
     let outputs = outputs::Outputs::new(&checked.destinations, engine);
     outputs.base_layers(&base);
 
-    let tree = base::unpack(&base, engine, &run)?;
+    let tree = tree::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
     let plan = plan::plan(&facts, request, &checked.version)?;
     reporter.note(&format!(
@@ -133,6 +136,9 @@ pub fn convert(
         checked.version
     ));
 
+    for note in &plan.notes {
+        reporter.warn(note);
+    }
     for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
         if plan.skipped.contains(&step) {
             reporter.warn(&format!(
@@ -360,15 +366,37 @@ pub fn fetch(location: &Location, platform: &Platform, engine: Engine<'_>) -> Re
 ///
 /// # Errors
 ///
-/// The first destination that refuses it.
+/// A layer that is not the one its config promises, or the first destination that refuses the image.
 pub fn write(base: &BaseImage, destinations: &[Location], engine: Engine<'_>) -> Result<()> {
     preflight::start_push_checks(engine.runtime, &engine.options.registry, destinations)
         .wait(engine.runtime)?;
     let outputs = outputs::Outputs::new(destinations, engine);
     outputs.base_layers(base);
+    // While the blobs are on their way: no manifest names them before they are found right.
+    check_layers(&base.image, engine)?;
     outputs
         .finish_unrecorded(&base.image)
         .context(|| "writing the image".into())
+}
+
+/// Checks that every layer unpacks to what the config promises.
+fn check_layers(image: &Image, engine: Engine<'_>) -> Result<()> {
+    let total = image.layers().len();
+    for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
+        if engine.options.cancel.is_cancelled() {
+            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
+        }
+        Changeset::open(engine.store, layer, *diff_id, None)
+            .and_then(Changeset::finish)
+            .map_err(|error| {
+                error.context(format!(
+                    "checking layer {} of {total} ({})",
+                    index + 1,
+                    layer.digest
+                ))
+            })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -160,6 +160,11 @@ impl Model {
         (self != Self::Generic).then_some(Arch::Arm64)
     }
 
+    /// Tells whether the board's packages hold drivers that fit its own kernel only.
+    pub fn has_own_drivers(self) -> bool {
+        !matches!(self, Self::Generic | Self::Rpi3 | Self::Rpi4)
+    }
+
     /// Tells whether the board is a Raspberry Pi.
     pub fn is_raspberry_pi(self) -> bool {
         matches!(self, Self::Rpi3 | Self::Rpi4)

@@ -5,12 +5,21 @@
 //! and every later decision follows from it: a derivative is either treated as the distribution it derives from
 //! everywhere, or refused at once.
 
+pub mod alpine;
 pub mod apt;
+pub mod arch;
 pub mod debian;
 pub mod detect;
 pub mod facts;
+pub mod hadron;
+pub mod kinds;
 pub mod os_release;
 pub mod packages;
+pub mod policy;
+pub mod redhat;
+pub mod residue;
+pub mod sizes;
+pub mod suse;
 pub mod version;
 
 use std::fmt;
@@ -22,6 +31,7 @@ pub use detect::{DetectError, Distro};
 pub use facts::{Arch, Facts, Model, UnknownName};
 pub use os_release::OsRelease;
 pub use packages::{Chosen, Selection, select};
+pub use policy::Policy;
 
 /// Lists the distributions that are recognised, in the order of the table.
 pub fn known_ids() -> String {

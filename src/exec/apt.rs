@@ -3,13 +3,14 @@
 //!
 //! apt works in a directory of its own below `/run` ([`Workspace`]), so nothing of it has to be taken out of the image.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::thread::JoinHandle;
+use std::sync::{Mutex, mpsc};
 
 use kfactory_sandbox::spec::Mount;
 
+use super::aside::Aside;
 use super::{CommandOptions, CommandResult, Environment, Target, download};
 use crate::distro::apt::{self, Operation, PackageUri, Workspace};
 use crate::error::{Context as _, Error, Result};
@@ -22,8 +23,8 @@ const WORKSPACE: &str = "/run/kfactory";
 pub struct Session {
     /// Whether the lists have been refreshed in this run.
     refreshed: Mutex<bool>,
-    /// Archives of later steps that are still being fetched.
-    ahead: Mutex<Option<JoinHandle<Result<()>>>>,
+    /// Packages whose archives, and those they depend on, are in the workspace.
+    at_hand: Mutex<BTreeSet<String>>,
 }
 
 /// apt, ready to run on one tree.
@@ -40,6 +41,12 @@ struct Apt<'a> {
 }
 
 /// Refreshes the lists, upgrades if `upgrade` is set, and installs `packages`.
+///
+/// ```text
+/// in order      list | upgrade          | install ...
+/// beside it          | fetch            |
+/// second root        | list later ones  | decompress, fetch later ones, decompress those
+/// ```
 pub(super) fn install(
     env: &Environment<'_>,
     target: &Target<'_>,
@@ -53,36 +60,25 @@ pub(super) fn install(
     let apt = Apt::open(env, target, step)?;
     let names: Vec<&str> = packages.iter().map(String::as_str).collect();
     apt.refresh()?;
-    env.packages.wait()?;
-    let now = apt.missing(&names)?;
+    let now = apt.needed(target, &names)?;
     std::thread::scope(|scope| {
-        let fetching = scope.spawn(|| apt.fetch(&now));
-        // An upgrade of a fresh base is a second of doing nothing: time to fetch in.
-        let upgraded = if upgrade {
-            apt.run(Operation::Upgrade).map(|_| ())
-        } else {
-            Ok(())
-        };
-        upgraded.and(
-            fetching
-                .join()
-                .map_err(|_| Error::internal("fetching packages panicked"))?,
-        )
-    })?;
-    let later: Vec<&str> = env
-        .later_packages
-        .iter()
-        .map(String::as_str)
-        .filter(|name| !names.contains(name))
-        .collect();
-    if upgrade && !later.is_empty() {
-        let all: Vec<&str> = names.iter().copied().chain(later).collect();
-        apt.fetch_in_background(apt.missing(&all)?);
-    }
-    if !names.is_empty() {
-        apt.run(Operation::Install(&names))?;
-    }
-    Ok(())
+        let (fetched, archives_whole) = mpsc::channel();
+        let (apt, now, names) = (&apt, &now, names.as_slice());
+        let fetching = scope.spawn(move || apt.fetch(now, true));
+        if upgrade {
+            // Only saves time: what goes wrong here goes wrong again, and is told, where it is needed.
+            scope.spawn(move || apt.work_ahead(names, now, &archives_whole).ok());
+            apt.run(Operation::Upgrade)?;
+        }
+        fetching
+            .join()
+            .map_err(|_| Error::internal("fetching packages panicked"))??;
+        let _ = fetched.send(());
+        if !names.is_empty() {
+            apt.run(Operation::Install(names))?;
+        }
+        Ok(())
+    })
 }
 
 /// Returns what the cleanup step removes: what came with the base, and temporary files.
@@ -124,7 +120,7 @@ impl<'a> Apt<'a> {
         })
     }
 
-    fn command(&self, argv: &[String]) -> Result<CommandResult> {
+    fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<CommandResult> {
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let bind = |source: &Path, target: String| Mount::Bind {
             source: source.to_owned(),
@@ -142,25 +138,24 @@ impl<'a> Apt<'a> {
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
         self.env.command(
-            self.target,
+            target,
             self.step,
             &argv,
             CommandOptions {
                 network: true,
                 mounts,
                 env,
-                any_status: false,
+                ..CommandOptions::default()
             },
         )
     }
 
     fn run(&self, operation: Operation<'_>) -> Result<CommandResult> {
-        self.command(
-            &self
-                .workspace
-                .command(operation)
-                .map_err(|error| Error::from_source(&error))?,
-        )
+        let argv = self
+            .workspace
+            .command(operation)
+            .map_err(|error| Error::from_source(&error))?;
+        self.command(self.target, &argv)
     }
 
     /// Brings the lists up to date once in a run.
@@ -178,55 +173,82 @@ impl<'a> Apt<'a> {
         Ok(())
     }
 
-    /// Returns what installing `names` needs and this run does not have yet; what the cache has is copied into place.
-    fn missing(&self, names: &[&str]) -> Result<Vec<PackageUri>> {
-        if names.is_empty() {
+    /// Returns the archives that installing `names` needs and that are not in the workspace yet.
+    fn needed(&self, target: &Target<'_>, names: &[&str]) -> Result<Vec<PackageUri>> {
+        if self.env.packages.has(names) {
             return Ok(Vec::new());
         }
         let argv = self
             .workspace
             .list_downloads(Operation::Install(names))
             .map_err(|error| Error::from_source(&error))?;
-        let listed = self.command(&argv)?.lines.join("\n");
-        let uris = apt::parse_uris(&listed).map_err(|error| Error::from_source(&error))?;
-        let (archives, cache) = (self.dir.join("archives"), self.cache.join("archives"));
-        Ok(uris
-            .into_iter()
-            .filter(|uri| !download::take_cached(uri, &cache, &archives))
-            .collect())
+        let listed = self.command(target, &argv)?.lines.join("\n");
+        apt::parse_uris(&listed).map_err(|error| Error::from_source(&error))
     }
 
-    fn fetch(&self, uris: &[PackageUri]) -> Result<()> {
-        if uris.is_empty() || !self.env.has_network() {
+    /// Puts archives into the workspace, from the cache or from their mirror.
+    fn fetch(&self, archives: &[PackageUri], shown: bool) -> Result<()> {
+        let (place, cache) = (self.dir.join("archives"), self.cache.join("archives"));
+        let missing: Vec<&PackageUri> = archives
+            .iter()
+            .filter(|uri| !download::take_cached(uri, &cache, &place))
+            .collect();
+        if missing.is_empty() || !self.env.has_network() {
             return Ok(());
         }
-        let bytes = uris.iter().map(|uri| uri.size_bytes).sum();
-        let transfer =
-            self.env
-                .reporter
-                .transfer("download", &format!("{} packages", uris.len()), bytes);
-        download::fetch(
-            uris,
-            &self.cache.join("archives"),
-            &self.dir.join("archives"),
-            self.env.jobs,
-            &|n| transfer.advance(n),
-        )
+        let transfer = shown.then(|| {
+            let bytes = missing.iter().map(|uri| uri.size_bytes).sum();
+            let what = format!("{} packages", missing.len());
+            self.env.reporter.transfer("download", &what, bytes)
+        });
+        let progress = |count| {
+            if let Some(transfer) = &transfer {
+                transfer.advance(count);
+            }
+        };
+        download::fetch(&missing, &cache, &place, self.env.jobs, &progress)
     }
 
-    /// Fetches what later steps install while this one installs.
-    fn fetch_in_background(&self, uris: Vec<PackageUri>) {
-        if uris.is_empty() || !self.env.has_network() {
-            return;
+    /// Prepares, while this step installs `names`, what is slow and needs no order: decompressing its archives `now`, which are all
+    /// there when `archives_whole` says so, and fetching and decompressing those of later steps.
+    fn work_ahead(
+        &self,
+        names: &[&str],
+        now: &[PackageUri],
+        archives_whole: &mpsc::Receiver<()>,
+    ) -> Result<()> {
+        let aside = Aside::open(self.env, self.target)?;
+        let target = aside.target()?;
+        let later = self.env.later_packages.iter().map(String::as_str);
+        let all: Vec<&str> = names.iter().copied().chain(later).collect();
+        let mut later = self.needed(&target, &all)?;
+        later.retain(|uri| !now.contains(uri));
+        let Ok(()) = archives_whole.recv() else {
+            return Ok(());
+        };
+        std::thread::scope(|scope| {
+            // Beside what installs, so nobody waits for it: no line of its own.
+            let fetching = scope.spawn(|| self.fetch(&later, false));
+            self.decompress(&target, now)?;
+            fetching
+                .join()
+                .map_err(|_| Error::internal("fetching packages panicked"))?
+        })?;
+        self.env.packages.add(&all);
+        self.decompress(&target, &later)
+    }
+
+    /// Decompresses archives, the largest first; one core stays with apt.
+    fn decompress(&self, target: &Target<'_>, archives: &[PackageUri]) -> Result<()> {
+        if archives.is_empty() {
+            return Ok(());
         }
-        let (cache, archives, jobs) = (
-            self.cache.join("archives"),
-            self.dir.join("archives"),
-            self.env.jobs,
-        );
-        let job =
-            std::thread::spawn(move || download::fetch(&uris, &cache, &archives, jobs, &|_| {}));
-        *self.env.packages.ahead.lock().expect("no panic while held") = Some(job);
+        let mut archives: Vec<&PackageUri> = archives.iter().collect();
+        archives.sort_by_key(|uri| std::cmp::Reverse(uri.size_bytes));
+        let names: Vec<&str> = archives.iter().map(|uri| uri.filename.as_str()).collect();
+        let jobs = self.env.jobs.saturating_sub(1);
+        self.command(target, &self.workspace.decompress_ahead(&names, jobs))
+            .map(|_| ())
     }
 }
 
@@ -259,14 +281,20 @@ fn write_workspace(workspace: &Workspace, dir: &Path) -> Result<()> {
 }
 
 impl Session {
-    /// Waits for archives that are being fetched ahead.
-    fn wait(&self) -> Result<()> {
-        let job = self.ahead.lock().expect("no panic while held").take();
-        match job {
-            Some(job) => job
-                .join()
-                .map_err(|_| Error::internal("fetching packages panicked"))?,
-            None => Ok(()),
-        }
+    /// Returns whether everything that `names` need is in the workspace.
+    fn has(&self, names: &[&str]) -> bool {
+        let at_hand = self.at_hand.lock().expect("no panic while held");
+        names.iter().all(|name| at_hand.contains(*name))
+    }
+
+    fn add(&self, names: &[&str]) {
+        let mut at_hand = self.at_hand.lock().expect("no panic while held");
+        at_hand.extend(names.iter().map(|name| (*name).to_owned()));
+    }
+
+    /// Says that the sources are others now: the lists are brought up to date before the next installation.
+    pub(super) fn sources_changed(&self) {
+        *self.refreshed.lock().expect("no panic while held") = false;
+        self.at_hand.lock().expect("no panic while held").clear();
     }
 }

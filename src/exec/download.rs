@@ -98,7 +98,7 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
 ///
 /// A directory cannot be written.
 pub(super) fn fetch(
-    uris: &[PackageUri],
+    uris: &[&PackageUri],
     cache: &Path,
     archives: &Path,
     jobs: usize,

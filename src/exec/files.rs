@@ -1,6 +1,7 @@
 //! File actions: directories, files, links, removals, and the Kairos binaries.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::progress::Reporter;
 
 /// The mode of parent directories that an action has to make.
 const PARENT_MODE: u32 = 0o755;
+/// Files are compared in pieces of this size, in bytes.
+const COMPARE_BYTES: usize = 64 * 1024;
 const RELEASE_FILE: &str = "/etc/kairos-release";
 
 pub(super) fn directory(root: &Root, path: &str, mode: u32) -> Result<()> {
@@ -25,9 +28,61 @@ pub(super) fn directory(root: &Root, path: &str, mode: u32) -> Result<()> {
 }
 
 pub(super) fn file(root: &Root, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    ensure(root, path, mode, Cursor::new(content))
+}
+
+/// Makes `path` a file of root's with this content, streamed from `content`.
+///
+/// One that is like that already is left alone: written again it would differ in its time only, and in an image that is
+/// converted a second time that alone would put the whole file into the new layer.
+pub(super) fn ensure(
+    root: &Root,
+    path: &str,
+    mode: u32,
+    mut content: impl Read + Seek,
+) -> Result<()> {
+    if is_in_place(root, path, mode, &mut content)? {
+        return Ok(());
+    }
+    content.rewind().context(|| format!("writing {path}"))?;
     make_parents(root, path)?;
-    root.write(path, content, mode, 0, 0)?;
+    root.copy_in(content, path, mode, 0, 0)?;
     Ok(())
+}
+
+fn is_in_place(root: &Root, path: &str, mode: u32, content: impl Read) -> Result<bool> {
+    let Some(found) = root.symlink_metadata_opt(path)? else {
+        return Ok(false);
+    };
+    let alike = found.is_file()
+        && (found.mode & 0o7777, found.uid, found.gid) == (mode, 0, 0)
+        && root.xattrs(path)?.is_empty();
+    if !alike {
+        return Ok(false);
+    }
+    match root.open_file_opt(path)? {
+        Some(present) => same_content(present, content)
+            .context(|| format!("comparing {path} with what it is to be")),
+        None => Ok(false),
+    }
+}
+
+/// Returns whether two streams hold the same bytes.
+fn same_content(a: impl Read, b: impl Read) -> io::Result<bool> {
+    let mut a = BufReader::with_capacity(COMPARE_BYTES, a);
+    let mut b = BufReader::with_capacity(COMPARE_BYTES, b);
+    loop {
+        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
+        let count = left.len().min(right.len());
+        if count == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+        a.consume(count);
+        b.consume(count);
+    }
 }
 
 pub(super) fn link(
@@ -95,6 +150,14 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Moves `from` over `to`, if it is there.
+pub(super) fn rename(root: &Root, from: &str, to: &str) -> Result<()> {
+    if root.symlink_metadata_opt(from)?.is_some() {
+        root.rename(from, to)?;
+    }
+    Ok(())
+}
+
 pub(super) fn truncate(root: &Root, path: &str) -> Result<()> {
     // Rewriting an empty file would only change its time.
     match root.metadata_opt(path)? {
@@ -157,9 +220,7 @@ pub(super) fn framework(
     };
     let content = std::fs::File::open(&binary.source)
         .context(|| format!("opening {}", binary.source.display()))?;
-    make_parents(root, path)?;
-    root.copy_in(content, path, 0o755, 0, 0)?;
-    Ok(())
+    ensure(root, path, 0o755, content)
 }
 
 pub(super) fn make_parents(root: &Root, path: &str) -> Result<()> {
@@ -173,7 +234,46 @@ pub(super) fn make_parents(root: &Root, path: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    #[test]
+    fn a_file_that_is_right_is_left_alone_and_any_other_is_replaced() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        if !rustix::process::geteuid().is_root() {
+            let why = "skipped: only root can give files to root";
+            return writeln!(io::stderr(), "{why}").unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let at = dir.path().join("f");
+        let inode = || std::fs::symlink_metadata(&at).unwrap().ino();
+        let ensure = || file(&root, "/f", 0o644, b"right").unwrap();
+        ensure();
+        let first = inode();
+        ensure();
+        assert_eq!(inode(), first);
+        type Spoil = fn(&Path);
+        let spoil: [Spoil; 5] = [
+            |at| std::fs::write(at, "wrong").unwrap(),
+            |at| std::fs::write(at, "right, but longer").unwrap(),
+            |at| std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o600)).unwrap(),
+            |at| std::os::unix::fs::chown(at, Some(1), None).unwrap(),
+            |at| {
+                std::fs::rename(at, at.with_extension("target")).unwrap();
+                std::os::unix::fs::symlink("f.target", at).unwrap();
+            },
+        ];
+        for (number, spoil) in spoil.into_iter().enumerate() {
+            spoil(&at);
+            ensure();
+            let found = std::fs::symlink_metadata(&at).unwrap();
+            assert!(found.is_file(), "{number}");
+            assert_eq!((found.mode() & 0o7777, found.uid()), (0o644, 0), "{number}");
+            assert_eq!(std::fs::read(&at).unwrap(), b"right", "{number}");
+        }
+    }
 
     #[test]
     fn a_star_matches_any_run_of_characters() {

@@ -1,21 +1,27 @@
-//! The initrd: dracut gathers the files, we write the archive.
+//! The initrd: dracut (Alpine: mkinitfs) gathers the files, we write the archive.
 //!
-//! dracut's own compressor takes most of its time on one core, so it writes an uncompressed archive that is then made
+//! Their own compressors take most of their time on one core, so they write an uncompressed archive that is then made
 //! reproducible and compressed on all cores: zstd where the kernel can read it, else gzip.
 
+use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use kfactory_layers::digest::Digest;
+use kfactory_layers::metadata::{FileKind, Timestamp};
 use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::Mount;
 
 use super::{CommandOptions, Environment, Target, cpio, files, gzip, kernel};
+use crate::distro::policy::InitramfsTool;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::kairos::dracut::{DracutFacts, dracut_files};
 
+const INITRD: &str = "/boot/initrd";
 /// Where dracut writes, inside the sandbox only.
 const WORK: &str = "/run/kfactory-initrd";
 /// Where Debian's `setupcon` keeps the key map it has made, and what it makes it of.
@@ -32,7 +38,8 @@ pub(super) fn configure(env: &Environment<'_>, root: &Root) -> Result<()> {
     let facts = DracutFacts {
         distro: env.facts.distro.base.as_str(),
         family: env.facts.distro.family.as_str(),
-        version: &env.facts.distro.version,
+        // A derivative's own number says nothing about the tools it has.
+        version: env.facts.distro.base_version.as_deref().unwrap_or_default(),
         model: &env.request.model,
         has_network_manager: has("/usr/sbin/NetworkManager")?,
         has_networkd: has("/usr/lib/systemd/systemd-networkd")?,
@@ -46,31 +53,123 @@ pub(super) fn configure(env: &Environment<'_>, root: &Root) -> Result<()> {
     Ok(())
 }
 
+/// Removes every initrd but the file that is to be the only one.
+fn remove_others(root: &Root) -> Result<()> {
+    if !root.exists("/boot")? {
+        return Ok(());
+    }
+    for entry in root.read_dir("/boot")? {
+        let name = entry.name.as_bytes();
+        let is_initrd = name.starts_with(b"initrd") || name.starts_with(b"initramfs");
+        if is_initrd && name != b"initrd" {
+            root.remove_all(Path::new("/boot").join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the kernel's lists of modules anew. Those that come out as they were keep their times, so that they are no change.
+fn depmod(env: &Environment<'_>, target: &Target<'_>, step: &str, version: &str) -> Result<()> {
+    let before = module_lists(&target.root, version)?;
+    let argv = ["depmod", "-a", version];
+    env.command(target, step, &argv, CommandOptions::default())?;
+    let after = module_lists(&target.root, version)?;
+    for (path, (digest, mtime)) in before {
+        if after.get(&path).is_some_and(|(now, _)| *now == digest) {
+            target.root.set_mtime(&path, mtime)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the digest and the time of every file that depmod may write.
+fn module_lists(root: &Root, version: &str) -> Result<BTreeMap<PathBuf, (Digest, Timestamp)>> {
+    let dir = Path::new(kernel::modules_dir(root)?).join(version);
+    let mut lists = BTreeMap::new();
+    for entry in root.read_dir(&dir)? {
+        let path = dir.join(&entry.name);
+        if entry.kind != FileKind::File || !entry.name.as_bytes().starts_with(b"modules.") {
+            continue;
+        }
+        if let (Some(content), Some(metadata)) = (root.read_opt(&path)?, root.metadata_opt(&path)?)
+        {
+            lists.insert(path, (Digest::of(&content), metadata.mtime));
+        }
+    }
+    Ok(lists)
+}
+
 /// Builds `/boot/initrd` for the chosen kernel and removes every other one.
-pub(super) fn build(env: &Environment<'_>, target: &Target<'_>, step: &str) -> Result<()> {
+pub(super) fn build(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    tool: InitramfsTool,
+) -> Result<()> {
     let root = &target.root;
+    require(root, tool)?;
     let version = kernel::choose(env, root)?;
-    files::remove_all(root, &["/boot/initrd*".into(), "/boot/initramfs*".into()])?;
+    remove_others(root)?;
     // Debian's kernel hooks leave these at the top; they would dangle.
     for link in ["/initrd.img", "/initrd.img.old"] {
         if root.read_link_opt(link)?.is_some() {
             root.remove_file(link)?;
         }
     }
-    env.command(
-        target,
-        step,
-        &["depmod", "-a", &version],
-        CommandOptions::default(),
-    )?;
+    depmod(env, target, step, &version)?;
     let work = env.scratch.join("initrd");
     std::fs::create_dir_all(&work).context(|| format!("creating {}", work.display()))?;
-    run_dracut(env, target, step, &version, &work)?;
+    match tool {
+        InitramfsTool::Dracut => run_dracut(env, target, step, &version, &work)?,
+        InitramfsTool::Mkinitfs => run_mkinitfs(env, target, step, &version, &work)?,
+    }
     let made = compress(env, root, &version, &work)?;
     let file = File::open(&made).context(|| format!("opening {}", made.display()))?;
-    root.copy_in(file, "/boot/initrd", 0o644, 0, 0)?;
+    files::ensure(root, INITRD, 0o644, file)?;
     std::fs::remove_dir_all(&work).context(|| format!("removing {}", work.display()))?;
     Ok(())
+}
+
+/// Says that the tool is missing before a command line does.
+fn require(root: &Root, tool: InitramfsTool) -> Result<()> {
+    let name = tool.as_str();
+    for dir in ["/usr/bin", "/usr/sbin", "/bin", "/sbin"] {
+        if root.exists(format!("{dir}/{name}"))? {
+            return Ok(());
+        }
+    }
+    Err(
+        Error::user(format!("the image has no {name} to build the initrd with"))
+            .hint("the step `installPackages` installs it; if it is skipped, the base image must bring it"),
+    )
+}
+
+/// mkinitfs pipes its archive through `pigz -9` where there is one, so ours comes first and passes on what it reads.
+fn run_mkinitfs(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    version: &str,
+    work: &Path,
+) -> Result<()> {
+    let doing = || format!("preparing {}", work.display());
+    let bin = work.join("bin");
+    std::fs::create_dir_all(&bin).context(doing)?;
+    let pigz = bin.join("pigz");
+    std::fs::write(&pigz, "#!/bin/sh\nexec cat\n").context(doing)?;
+    std::fs::set_permissions(&pigz, Permissions::from_mode(0o755)).context(doing)?;
+    let output = format!("{WORK}/raw");
+    let argv = ["mkinitfs", "-C", "gzip", "-o", &output, version];
+    let options = CommandOptions {
+        mounts: vec![Mount::Bind {
+            source: work.to_owned(),
+            target: WORK.into(),
+            read_only: false,
+        }],
+        env: vec![("PATH".into(), format!("{WORK}/bin:{}", super::PATH).into())],
+        ..CommandOptions::default()
+    };
+    env.command(target, step, &argv, options).map(|_| ())
 }
 
 fn run_dracut(

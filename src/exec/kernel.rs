@@ -18,7 +18,7 @@ const LEGACY_MODULES: &str = "/lib/modules";
 pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
     let dir = modules_dir(root)?;
     let mut candidates = Vec::new();
-    for entry in root.read_dir(&dir)? {
+    for entry in root.read_dir(dir)? {
         let Some(name) = entry
             .name
             .to_str()
@@ -30,7 +30,7 @@ pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
         candidates.push(KernelCandidate {
             has_modules_dep: root.exists(format!("{dir}/{name}/modules.dep"))?
                 || root.exists(format!("{dir}/{name}/modules.order"))?,
-            has_vmlinuz: root.exists(format!("/boot/vmlinuz-{name}"))?
+            has_vmlinuz: in_boot(root, &name)?.is_some()
                 || root.exists(format!("{dir}/{name}/vmlinuz"))?,
             name,
         });
@@ -49,10 +49,10 @@ pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
     Ok(chosen.to_owned())
 }
 
-fn modules_dir(root: &Root) -> Result<String> {
+pub(super) fn modules_dir(root: &Root) -> Result<&'static str> {
     for dir in [MODULES, LEGACY_MODULES] {
         if root.exists(dir)? {
-            return Ok(dir.to_owned());
+            return Ok(dir);
         }
     }
     Err(Error::user("no kernel is installed: /usr/lib/modules does not exist")
@@ -65,31 +65,27 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     if !root.exists("/boot")? {
         root.create_dir_all("/boot", 0o755)?;
     }
-    for path in ["/boot/vmlinuz", "/boot/Image", "/boot/.vmlinuz.hmac"] {
-        if root.read_link_opt(path)?.is_some() {
-            root.remove_file(path)?;
-        }
-    }
+    remove_link(root, "/boot/Image")?;
     root.remove_all("/boot/vmlinuz.old")?;
     if env.facts.architecture() != "riscv64" {
         // The uncompressed kernel with debug information; on riscv64 it is the kernel.
         root.remove_all(format!("/boot/vmlinux-{version}"))?;
     }
+    copy_from_modules(root, &version)?;
     let hmac = format!("/boot/.vmlinuz-{version}.hmac");
     if root.exists(&hmac)? {
         root.symlink(&hmac, "/boot/.vmlinuz.hmac")?;
+    } else {
+        remove_link(root, "/boot/.vmlinuz.hmac")?;
     }
-    for name in [
-        format!("vmlinuz-{version}"),
-        format!("vmlinux-{version}"),
-        format!("Image-{version}"),
-        "Image".into(),
-    ] {
-        if root.exists(format!("/boot/{name}"))? {
-            root.symlink(format!("/boot/{name}"), "/boot/vmlinuz")?;
-            return Ok(());
-        }
+    let jetson = root
+        .exists("/boot/Image")?
+        .then(|| "/boot/Image".to_owned());
+    if let Some(image) = in_boot(root, &version)?.or(jetson) {
+        root.symlink(&image, "/boot/vmlinuz")?;
+        return Ok(());
     }
+    remove_link(root, "/boot/vmlinuz")?;
     if root.exists("/boot/vmlinuz")? {
         return Ok(());
     }
@@ -99,4 +95,53 @@ pub(super) fn link(env: &Environment<'_>, root: &Root) -> Result<()> {
     .hint(format!(
         "expected /boot/vmlinuz-{version}; the kernel package of the base image may be incomplete"
     )))
+}
+
+/// Returns where the kernel of this version is in `/boot`: under its whole name, or as Alpine does it, under that of its flavor.
+fn in_boot(root: &Root, version: &str) -> Result<Option<String>> {
+    let mut names = vec![
+        format!("vmlinuz-{version}"),
+        format!("vmlinux-{version}"),
+        format!("Image-{version}"),
+    ];
+    if let Some((_, flavor)) = version.rsplit_once('-') {
+        names.push(format!("vmlinuz-{flavor}"));
+    }
+    for name in names {
+        let path = format!("/boot/{name}");
+        if root.exists(&path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Copies the kernel, and the checksum by which FIPS knows it, from beside its modules into `/boot`, as `kernel-install` would.
+fn copy_from_modules(root: &Root, version: &str) -> Result<()> {
+    let dir = modules_dir(root)?;
+    for (from, to) in [
+        ("vmlinuz", format!("/boot/vmlinuz-{version}")),
+        (".vmlinuz.hmac", format!("/boot/.vmlinuz-{version}.hmac")),
+    ] {
+        if root.exists(&to)? {
+            continue;
+        }
+        let from = format!("{dir}/{version}/{from}");
+        let (Some(metadata), Some(file)) = (root.metadata_opt(&from)?, root.open_file_opt(&from)?)
+        else {
+            continue;
+        };
+        // Where a dangling link has the name, the copy is to replace it.
+        root.remove_file(&to)?;
+        root.copy_in(file, &to, metadata.mode & 0o777, 0, 0)?;
+    }
+    Ok(())
+}
+
+/// Removes a link that may lead to another kernel; a file under that name stays.
+fn remove_link(root: &Root, path: &str) -> Result<()> {
+    if root.read_link_opt(path)?.is_some() {
+        root.remove_file(path)?;
+    }
+    Ok(())
 }

@@ -3,12 +3,17 @@
 //! File actions go through [`Root`], a directory handle that cannot be left. Only commands run in the sandbox.
 
 mod apt;
+mod apt_sources;
+mod aside;
 mod cpio;
 mod download;
 mod files;
+mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
+mod packages;
+mod run;
 mod services;
 mod ssh;
 mod tidy;
@@ -30,6 +35,7 @@ use crate::framework::Framework;
 use crate::plan::Facts;
 use crate::progress::Reporter;
 use crate::request::{Network, Request};
+use crate::secret::Secret;
 use crate::step::{Action, Step};
 
 /// The search path that every command gets, whatever the base image says.
@@ -102,6 +108,8 @@ pub struct Target<'a> {
     pub root: Root,
     /// The same tree's path, for the sandbox.
     pub path: &'a Path,
+    /// What the tree stood on when its layer began, topmost first.
+    pub lowers: &'a [PathBuf],
 }
 
 /// How a command runs.
@@ -113,8 +121,36 @@ pub(crate) struct CommandOptions {
     pub(crate) mounts: Vec<Mount>,
     /// Variables beside the usual ones.
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// Names of the secrets it may read; those that were not given are left out.
+    pub(crate) secrets: Vec<String>,
     /// Whether a status other than 0 is an answer rather than an error.
     pub(crate) any_status: bool,
+}
+
+/// A secret and its value, while a command may read it.
+struct Hidden {
+    id: String,
+    value: Vec<u8>,
+}
+
+impl Hidden {
+    fn mount(&self) -> Mount {
+        Mount::File {
+            target: Secret::target(&self.id).into(),
+            content: self.value.clone(),
+            mode: 0o400,
+        }
+    }
+
+    /// Takes every secret's value out of a line that a command printed.
+    fn mask(secrets: &[Self], line: String) -> String {
+        secrets.iter().fold(line, |line, secret| {
+            match std::str::from_utf8(&secret.value) {
+                Ok(value) => line.replace(value, "[secret]"),
+                Err(_) => line,
+            }
+        })
+    }
 }
 
 /// What a command left behind.
@@ -182,7 +218,38 @@ fn run_action(
         Action::Truncate { path } => files::truncate(root, path),
         Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
         Action::Release { entries } => files::release(root, entries),
-        Action::Packages { upgrade, install } => apt::install(env, target, step, *upgrade, install),
+        Action::Packages { upgrade, install } => {
+            packages::install(env, target, step, *upgrade, install)
+        }
+        Action::Prerequisites {
+            install,
+            url,
+            replace,
+        } => packages::prerequisites(env, target, step, install, url.as_deref(), *replace),
+        Action::ImportKeys => packages::import_keys(env, target, step),
+        Action::EnableRepository { id } => packages::enable_repository(root, id),
+        Action::RemovePackages { names } => packages::remove(env, target, step, names),
+        Action::Move { from, to } => files::rename(root, from, to),
+        Action::AptComponent { component } => apt_sources::enable(env, root, component),
+        Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
+        Action::Run {
+            argv,
+            network,
+            secrets,
+            if_exists,
+            may_fail,
+        } => run::command(
+            env,
+            target,
+            step,
+            &run::Wanted {
+                argv,
+                network: *network,
+                secrets,
+                if_exists: if_exists.as_deref(),
+                may_fail: *may_fail,
+            },
+        ),
         Action::Framework {
             name,
             path,
@@ -191,14 +258,26 @@ fn run_action(
         } => files::framework(env, root, name, path, *required, unless_exists),
         Action::LinkKernel => kernel::link(env, root),
         Action::InitramfsConfig => initrd::configure(env, root),
-        Action::Initrd => initrd::build(env, target, step),
+        Action::Initrd { tool } => initrd::build(env, target, step, *tool),
         Action::Services {
+            unmask,
             enable,
+            optional,
             disable,
             mask,
-        } => services::apply(env, target, step, enable, disable, mask),
+        } => {
+            let units = services::Units {
+                unmask,
+                enable,
+                optional,
+                disable,
+                mask,
+            };
+            services::apply(env, target, step, &units)
+        }
+        Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
-        Action::CleanPackageCache => files::remove_all(root, &apt::cleanup_paths()),
+        Action::CleanPackageCache { paths } => packages::clean(root, paths),
     }
 }
 
@@ -228,11 +307,13 @@ impl Environment<'_> {
         argv: &[&str],
         options: CommandOptions,
     ) -> Result<CommandResult> {
-        let spec = self.sandbox_spec(target, argv, &options)?;
+        let secrets = self.secrets(&options)?;
+        let mut spec = self.sandbox_spec(target, argv, &options)?;
+        spec.mounts.extend(secrets.iter().map(Hidden::mount));
         let start = Instant::now();
         let mut lines = Vec::new();
         let outcome = launch::run_with(&spec, &self.cancel, &mut |_, line| {
-            let line = kfactory_sandbox::printable(line);
+            let line = Hidden::mask(&secrets, kfactory_sandbox::printable(line));
             self.reporter.step_output(step, &line);
             lines.push(line);
         });
@@ -245,10 +326,26 @@ impl Environment<'_> {
             .command_done(step, &argv.join(" "), start.elapsed());
         match outcome.status {
             Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
-            status => Err(
-                Error::new(Kind::Step, format!("`{}` {status}", shown(argv))).output(outcome.tail),
-            ),
+            status => {
+                let tail = outcome.tail.into_iter();
+                let tail = tail.map(|line| Hidden::mask(&secrets, line)).collect();
+                Err(Error::new(Kind::Step, format!("`{}` {status}", shown(argv))).output(tail))
+            }
         }
+    }
+
+    /// Returns the values of the secrets that a command asks for.
+    fn secrets(&self, options: &CommandOptions) -> Result<Vec<Hidden>> {
+        let mut found = Vec::new();
+        for id in &options.secrets {
+            if let Some(secret) = self.request.secret(id)? {
+                found.push(Hidden {
+                    value: secret.read()?,
+                    id: secret.id,
+                });
+            }
+        }
+        Ok(found)
     }
 
     fn sandbox_spec(

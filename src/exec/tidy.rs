@@ -6,7 +6,7 @@ use std::path::Path;
 use kfactory_layers::metadata::{FileKind, Timestamp};
 use kfactory_layers::root::Root;
 
-use crate::distro::debian;
+use crate::distro::residue;
 use crate::error::{Context as _, Result};
 
 /// Rewrites files that hold the moment or the machine of the build; `created` is in seconds since 1970.
@@ -15,12 +15,12 @@ use crate::error::{Context as _, Result};
 ///
 /// A file cannot be read or written.
 pub fn normalize(root: &Root, created: i64) -> Result<()> {
-    for path in debian::rewritten_paths() {
+    for path in residue::rewritten_paths() {
         let (Some(metadata), Some(content)) = (root.metadata_opt(path)?, root.read_opt(path)?)
         else {
             continue;
         };
-        if let Some(changed) = debian::rewrite(path, &content, u64::try_from(created).unwrap_or(0))
+        if let Some(changed) = residue::rewrite(path, &content, u64::try_from(created).unwrap_or(0))
         {
             root.write(
                 path,
@@ -50,7 +50,7 @@ pub fn normalize(root: &Root, created: i64) -> Result<()> {
 /// Something cannot be removed.
 pub fn prune(upper: &Path) -> Result<()> {
     let root = Root::open(upper).context(|| format!("opening {}", upper.display()))?;
-    for pattern in debian::RESIDUE {
+    for pattern in residue::patterns() {
         // Stars stand in the last name only, so everything that a pattern means is in one directory.
         let Some((parent, _)) = pattern.rsplit_once('/') else {
             continue;
@@ -63,7 +63,7 @@ pub fn prune(upper: &Path) -> Result<()> {
         }
         for entry in root.read_dir(parent)? {
             let path = Path::new(parent).join(&entry.name);
-            let wanted = debian::is_residue(path.as_os_str().as_bytes());
+            let wanted = residue::is_residue(path.as_os_str().as_bytes());
             if wanted && entry.kind != FileKind::CharDevice {
                 root.remove_all(path)?;
             }

@@ -35,27 +35,27 @@ struct Record {
 
 /// A program in the cache.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// Where it is.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// SHA-256 of its content.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
     /// Its length in bytes.
-    pub(super) size_bytes: u64,
+    pub(crate) size_bytes: u64,
     /// What vouched for it when it came in.
-    pub(super) verified: Verified,
+    pub(crate) verified: Verified,
 }
 
 /// A place in the cache, filled or not.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     root: PathBuf,
     dir: PathBuf,
 }
 
 impl Slot {
     /// Names the place for `key` among the programs of one `source` (`release` or `go`).
-    pub(super) fn new(cache_dir: &Path, source: &str, key: &str) -> Self {
+    pub(crate) fn new(cache_dir: &Path, source: &str, key: &str) -> Self {
         Self {
             root: cache_dir.to_path_buf(),
             dir: cache_dir.join(source).join(key),
@@ -71,7 +71,7 @@ impl Slot {
     ///
     /// `pin` is the evidence that we would accept today. A program that came in with other evidence is as good as
     /// absent: the pin was added or corrected since.
-    pub(super) fn kept_opt(&self, pin: Option<&str>) -> Option<Kept> {
+    pub(crate) fn kept_opt(&self, pin: Option<&str>) -> Option<Kept> {
         let record: Record = serde_json::from_slice(&fs::read(self.dir.join(RECORD)).ok()?).ok()?;
         if pin.is_some_and(|pin| pin != record.evidence) {
             return None;
@@ -91,7 +91,7 @@ impl Slot {
     }
 
     /// Returns an empty directory to make the program in. It vanishes when dropped.
-    pub(super) fn workshop(&self) -> Result<tempfile::TempDir, FrameworkError> {
+    pub(crate) fn workshop(&self) -> Result<tempfile::TempDir, FrameworkError> {
         let parent = self.dir.parent().unwrap_or(&self.root);
         fs::create_dir_all(parent).map_err(FrameworkError::io("creating", parent))?;
         tempfile::Builder::new()
@@ -104,7 +104,7 @@ impl Slot {
     }
 
     /// Keeps the program at `program` (inside `workshop`) here. `evidence` is the checksum that vouched for it.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         &self,
         workshop: tempfile::TempDir,
         program: &Path,
@@ -180,8 +180,8 @@ fn write_record(path: &Path, record: &Record) -> Result<(), FrameworkError> {
 /// What one pass over a file tells.
 #[derive(Debug)]
 pub(super) struct Fingerprint {
-    pub(super) sha256: String,
-    pub(super) size_bytes: u64,
+    pub(crate) sha256: String,
+    pub(crate) size_bytes: u64,
     pub(super) kind: elf::Kind,
 }
 
@@ -220,7 +220,7 @@ pub(super) fn copy_with_fingerprint(
 }
 
 /// Returns `bytes` as lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes
         .iter()

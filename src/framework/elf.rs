@@ -3,7 +3,7 @@
 use super::component::Arch;
 
 /// Bytes needed from the start of a file: up to and including `e_machine`.
-pub(super) const HEAD_LEN: usize = 20;
+pub(crate) const HEAD_LEN: usize = 20;
 
 /// What the first bytes of a program say.
 #[derive(Debug, PartialEq, Eq)]

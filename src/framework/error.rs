@@ -240,7 +240,7 @@ impl FrameworkError {
     }
 
     /// Returns a function that makes an I/O error of its cause, for `map_err`.
-    pub(super) fn io(
+    pub(crate) fn io(
         doing: &'static str,
         path: &std::path::Path,
     ) -> impl FnOnce(io::Error) -> Self + use<> {

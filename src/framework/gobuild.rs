@@ -82,8 +82,8 @@ pub(super) fn resolve(
 }
 
 /// Returns the modules with their versions, without asking anybody.
-pub(super) fn modules(versions: &Versions) -> Vec<String> {
-    component::of_variant(Variant::Core)
+pub(super) fn modules(versions: &Versions, variant: Variant) -> Vec<String> {
+    component::of_variant(variant)
         .filter_map(|component| match versions.choice(component) {
             Choice::Version(version) => Some(format!("{}@{version}", component.go.module)),
             Choice::LeftOut => None,

@@ -58,11 +58,11 @@ const MAX_REDIRECTS: usize = 5;
 
 /// A client for one server.
 #[derive(Debug)]
-pub(super) struct Client(reqwest::Client);
+pub(crate) struct Client(reqwest::Client);
 
 impl Client {
     /// Makes a client for `base`. Proxies come from the environment, but never for this very machine.
-    pub(super) fn new(base: &str) -> Result<Self, HttpError> {
+    pub(crate) fn new(base: &str) -> Result<Self, HttpError> {
         // Fails only when there is a provider already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -83,7 +83,7 @@ impl Client {
     ///
     /// Connections that fail, broken answers and the statuses 408, 429 and 5xx are tried again, with the wait the
     /// server asks for. Each try begins with a call of `begin`, which must throw away what `sink` got before.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         url: &str,
         limit_bytes: u64,
@@ -151,12 +151,12 @@ impl Client {
 }
 
 /// Returns whether what comes from `url` can only come from its owner: TLS, or this very machine.
-pub(super) fn is_authenticated(url: &str) -> bool {
+pub(crate) fn is_authenticated(url: &str) -> bool {
     parse(url).is_ok_and(|url| url.scheme() == "https" || is_loopback(&url))
 }
 
 /// Returns `url` without credentials and query, for people to read.
-pub(super) fn redact(url: &str) -> String {
+pub(crate) fn redact(url: &str) -> String {
     let Ok(mut url) = parse(url) else {
         return "(not a URL)".into();
     };

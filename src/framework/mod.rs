@@ -3,7 +3,8 @@
 //! Reading order: `component` says which programs there are and where each goes, `spec` what a user may ask for,
 //! `pins` which versions and checksums we ship. Then one file per source: `release` (upstream's archives),
 //! `gobuild` (built from Go modules), `tree` (a directory or archive that holds them already). `cache` keeps what
-//! was downloaded or built; `http`, `archive` and `elf` are their tools.
+//! was downloaded or built; `published`, `http`, `archive` and `elf` are their tools; the first two serve
+//! [`crate::provider`] as well.
 //!
 //! This module must not know how images are stored or pulled: an image source is unpacked by the caller through
 //! [`UnpackImage`]. It never writes into a rootfs either; it only says which file belongs where.
@@ -12,24 +13,30 @@
 //! authenticated connection, or an error.
 
 mod archive;
-mod cache;
+pub(crate) mod cache;
 mod component;
 pub(crate) mod elf;
 mod error;
 mod gobuild;
-mod http;
+pub(crate) mod http;
 mod pins;
+pub(crate) mod published;
 mod release;
 mod spec;
+#[cfg(test)]
+pub(crate) mod stub;
 mod tree;
 
 use std::path::{Path, PathBuf};
 
 pub use archive::ArchiveError;
+pub(crate) use cache::hex;
 pub use component::{Arch, COMPONENTS, Component, Variant};
 pub use error::{BoxError, FrameworkError};
 pub use http::HttpError;
+pub(crate) use release::GITHUB;
 pub use spec::{Choice, FrameworkSpec, Versions};
+pub(crate) use tree::check_program;
 pub use tree::{MANIFEST, from_dir};
 
 /// Environment variable that replaces `https://github.com` in release URLs, for mirrors and tests.
@@ -239,12 +246,12 @@ pub fn resolve(
     }
 }
 
-/// Returns what [`resolve`] would fetch for a core image on `arch` if nothing were cached: URLs of archives, or modules with
-/// their versions. Pure; empty for what lies on this machine or in an image.
-pub fn downloads(spec: &FrameworkSpec, arch: Arch) -> Vec<String> {
+/// Returns what [`resolve`] would fetch for an image of `variant` on `arch` if nothing were cached: URLs of archives, or modules
+/// with their versions. Pure; empty for what lies on this machine or in an image.
+pub fn downloads(spec: &FrameworkSpec, arch: Arch, variant: Variant) -> Vec<String> {
     match spec {
-        FrameworkSpec::Release(versions) => release::urls(versions, arch),
-        FrameworkSpec::Go(versions) => gobuild::modules(versions),
+        FrameworkSpec::Release(versions) => release::urls(versions, arch, variant),
+        FrameworkSpec::Go(versions) => gobuild::modules(versions, variant),
         FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) | FrameworkSpec::Image(_) => Vec::new(),
     }
 }

@@ -3,27 +3,25 @@
 //! An archive is accepted by a pin of ours, or else by the checksums file of the same release, which must come from
 //! its owner: over TLS, or from this machine.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
 
 use super::archive::{self, ArchiveError};
-use super::cache::{Kept, Slot, hex};
+use super::cache::{Kept, Slot};
 use super::component::{self, Arch, Component, Variant};
 use super::http::{self, Client};
 use super::spec::{Choice, Versions};
 use super::{
-    Event, Framework, FrameworkContext, FrameworkError, FrameworkFile, Verified, pins, tree,
+    Event, Framework, FrameworkContext, FrameworkError, FrameworkFile, Verified, pins, published,
+    tree,
 };
 
 /// Where the releases are unless a mirror is named.
-const GITHUB: &str = "https://github.com";
+pub(crate) const GITHUB: &str = "https://github.com";
 /// Most bytes of an archive; the largest are about 30 MiB.
 const MAX_ARCHIVE_BYTES: u64 = 512 << 20;
-/// Most bytes of a checksums file; they have some ten lines.
-const MAX_CHECKSUMS_BYTES: u64 = 1 << 20;
 /// Most bytes of one program, so that an archive cannot fill the disk.
 const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 /// Downloads at a time.
@@ -108,8 +106,8 @@ pub(super) fn resolve(
 }
 
 /// Returns the archives' places, without asking anybody.
-pub(super) fn urls(versions: &Versions, arch: Arch) -> Vec<String> {
-    component::of_variant(Variant::Core)
+pub(super) fn urls(versions: &Versions, arch: Arch, variant: Variant) -> Vec<String> {
+    component::of_variant(variant)
         .filter_map(|component| match versions.choice(component) {
             Choice::Version(version) => Some(Wanted {
                 component,
@@ -209,10 +207,19 @@ async fn download_one(
     let (expected, verified, origin) = expected(client, base, wanted).await?;
     let url = wanted.url(base, &wanted.archive_name());
     let archive = workshop.path().join("archive");
-    let found = fetch_archive(client, &url, wanted.component.name, &archive, ctx).await?;
+    let (name, shown) = (wanted.component.name, http::redact(&url));
+    let progress = |received: Option<(u64, Option<u64>)>| match received {
+        None => (ctx.progress)(Event::Downloading { name, url: &shown }),
+        Some((bytes, total_bytes)) => (ctx.progress)(Event::Received {
+            name,
+            bytes,
+            total_bytes,
+        }),
+    };
+    let found = published::download(client, &url, MAX_ARCHIVE_BYTES, &archive, &progress).await?;
     if found != expected {
         return Err(FrameworkError::Checksum {
-            what: http::redact(&url),
+            what: shown,
             expected,
             origin,
             found,
@@ -244,74 +251,8 @@ async fn expected(
             ),
         });
     }
-    let file = wanted.archive_name();
-    let text = fetch_text(client, &url).await?;
-    let sum = sum_of(&text, &file).ok_or_else(|| FrameworkError::NotListed {
-        url: http::redact(&url),
-        file,
-    })?;
+    let sum = published::checksum(client, &url, &wanted.archive_name()).await?;
     Ok((sum, Verified::PublishedChecksums, http::redact(&url)))
-}
-
-async fn fetch_text(client: &Client, url: &str) -> Result<String, FrameworkError> {
-    let text = std::cell::RefCell::new(Vec::new());
-    let begin = || {
-        text.borrow_mut().clear();
-        Ok(())
-    };
-    let sink = |bytes: &[u8], _| {
-        text.borrow_mut().extend_from_slice(bytes);
-        Ok(())
-    };
-    client.fetch(url, MAX_CHECKSUMS_BYTES, begin, sink).await?;
-    Ok(String::from_utf8_lossy(&text.into_inner()).into_owned())
-}
-
-/// Returns the SHA-256 that a checksums file gives for `file`, in lower case.
-///
-/// Lines are those of `sha256sum`: the sum, blanks, the name, which a `*` may precede.
-fn sum_of(text: &str, file: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let (sum, name) = line.trim().split_once(char::is_whitespace)?;
-        let good = sum.len() == 64 && sum.bytes().all(|b| b.is_ascii_hexdigit());
-        let name = name.trim_start();
-        (good && name.strip_prefix('*').unwrap_or(name) == file).then(|| sum.to_ascii_lowercase())
-    })
-}
-
-/// Downloads the archive to `path` and returns the SHA-256 of what came.
-async fn fetch_archive(
-    client: &Client,
-    url: &str,
-    name: &str,
-    path: &Path,
-    ctx: &FrameworkContext<'_>,
-) -> Result<String, FrameworkError> {
-    let shown = http::redact(url);
-    let file = std::fs::File::create_new(path).map_err(FrameworkError::io("creating", path))?;
-    // Both closures write; they never run at the same time.
-    let state = std::cell::RefCell::new((file, Sha256::new(), 0));
-    let begin = || {
-        let (file, hash, bytes) = &mut *state.borrow_mut();
-        (ctx.progress)(Event::Downloading { name, url: &shown });
-        (*hash, *bytes) = (Sha256::new(), 0);
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0)).map(drop)
-    };
-    let sink = |piece: &[u8], total_bytes| {
-        let (file, hash, bytes) = &mut *state.borrow_mut();
-        hash.update(piece);
-        *bytes += piece.len() as u64;
-        (ctx.progress)(Event::Received {
-            name,
-            bytes: *bytes,
-            total_bytes,
-        });
-        file.write_all(piece)
-    };
-    client.fetch(url, MAX_ARCHIVE_BYTES, begin, sink).await?;
-    let (_, hash, _) = state.into_inner();
-    Ok(hex(&hash.finalize()))
 }
 
 /// Writes the program of the archive to `program`: the one file whose name is the component's.

@@ -1,117 +1,12 @@
 //! Tests of the release source against a server in this process that can also lie.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use sha2::{Digest as _, Sha256};
 
 use super::super::archive::tests::{gzip, tar_of};
+use super::super::cache::hex;
+use super::super::stub::{Answer, Answers, Server};
 use super::super::{COMPONENTS, FrameworkSpec, Variant, elf, resolve};
 use super::*;
-
-/// What the server says to one path, in turn; the last answer is repeated.
-type Answers = BTreeMap<String, Vec<Answer>>;
-
-#[derive(Clone)]
-struct Answer {
-    status: u16,
-    headers: String,
-    body: Vec<u8>,
-    /// Bytes of the body that are really sent.
-    sent: usize,
-}
-
-impl Answer {
-    fn ok(body: impl Into<Vec<u8>>) -> Self {
-        let body = body.into();
-        Self {
-            status: 200,
-            headers: String::new(),
-            sent: body.len(),
-            body,
-        }
-    }
-
-    fn status(status: u16, headers: &str) -> Self {
-        Self {
-            status,
-            headers: headers.into(),
-            body: Vec::new(),
-            sent: 0,
-        }
-    }
-}
-
-struct Server {
-    base: String,
-    answers: Arc<Mutex<Answers>>,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start(answers: Answers) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let base = format!("http://{}", listener.local_addr().expect("bound"));
-        let (answers, asked) = (
-            Arc::new(Mutex::new(answers)),
-            Arc::new(Mutex::new(Vec::new())),
-        );
-        let (theirs, log) = (answers.clone(), asked.clone());
-        // The thread ends with the test process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (answers, log) = (theirs.clone(), log.clone());
-                std::thread::spawn(move || serve(stream, &answers, &log));
-            }
-        });
-        Self {
-            base,
-            answers,
-            asked,
-        }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("no panic").clone()
-    }
-
-    fn answer(&self, path: &str, answers: Vec<Answer>) {
-        self.answers
-            .lock()
-            .expect("no panic")
-            .insert(path.into(), answers);
-    }
-}
-
-fn serve(mut stream: std::net::TcpStream, answers: &Mutex<Answers>, log: &Mutex<Vec<String>>) {
-    let mut lines = BufReader::new(stream.try_clone().expect("a socket"))
-        .lines()
-        .map_while(Result::ok);
-    let Some(first) = lines.next() else { return };
-    lines
-        .by_ref()
-        .take_while(|line| !line.is_empty())
-        .for_each(drop);
-    let path = first.split(' ').nth(1).unwrap_or("").to_owned();
-    log.lock().expect("no panic").push(path.clone());
-    let answer = match answers.lock().expect("no panic").get_mut(&path) {
-        Some(list) if list.len() > 1 => list.remove(0),
-        Some(list) => list[0].clone(),
-        None => Answer::status(404, ""),
-    };
-    let Answer {
-        status,
-        headers,
-        body,
-        sent,
-    } = answer;
-    let head = format!(
-        "HTTP/1.1 {status} x\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let _ = stream.write_all(head.as_bytes());
-    let _ = stream.write_all(&body[..sent]);
-}
 
 fn program(name: &str) -> Vec<u8> {
     let mut bytes = elf::head_for_tests(Arch::Amd64);
@@ -443,16 +338,4 @@ fn it_works_inside_an_async_runtime() {
     let framework = runtime
         .block_on(async { resolve(&FrameworkSpec::default(), &context(cache.path(), &server)) });
     assert_eq!(framework.expect("a good release").files.len(), 4);
-}
-
-#[test]
-fn only_whole_names_and_whole_sums_count_in_a_checksums_file() {
-    let sum = "a".repeat(64);
-    let text = format!(
-        "{sum}  x.tar.gz.sig\nabc  x.tar.gz\n{}  x.tar.gz\n{sum} *y.tar.gz\n",
-        "g".repeat(64)
-    );
-    assert_eq!(sum_of(&text, "x.tar.gz"), None);
-    assert_eq!(sum_of(&text, "y.tar.gz"), Some(sum));
-    assert_eq!(sum_of("", ""), None);
 }

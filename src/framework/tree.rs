@@ -187,7 +187,7 @@ fn refuse(found: &Fingerprint, shown: &Path, arch: Arch) -> Result<(), Framework
 }
 
 /// Checks that the file at `path` can be a program for `arch`.
-pub(super) fn check_program(path: &Path, arch: Arch) -> Result<(), FrameworkError> {
+pub(crate) fn check_program(path: &Path, arch: Arch) -> Result<(), FrameworkError> {
     let found = cache::fingerprint(path).map_err(FrameworkError::io("reading", path))?;
     refuse(&found, path, arch)
 }

@@ -13,6 +13,7 @@ pub mod dotenv;
 pub mod dracut;
 pub mod files;
 pub mod kernel;
+pub mod mkinitfs;
 pub mod release;
 pub mod version;
 

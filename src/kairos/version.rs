@@ -67,15 +67,17 @@ impl Version {
         })
     }
 
-    /// Reads the version out of an image tag, or `None` where the tag is not a semantic version.
+    /// Reads the version out of an image tag, or `None` where the tag is not meant as one.
     ///
-    /// Stricter than [`Version::parse`], because nobody said that the tag is meant as a version: `12`, `24.04` and `latest` are
-    /// ordinary tags of base images. Exactly three numbers without leading zeros, an optional `v`, an optional prerelease.
-    /// (A tag cannot contain `+`, so there is no metadata.)
+    /// A tag that starts with `v` is read as [`Version::parse`] reads it. Without the `v` nobody said that it is a version: `12`
+    /// and `24.04` are ordinary tags of base images, so it must be a whole semantic version.
     ///
     /// Spec: Semantic Versioning 2.0.0, items 2 and 9.
     pub fn from_tag(tag: &str) -> Option<Self> {
-        let parsed = semver::Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()?;
+        if tag.starts_with('v') {
+            return Self::parse(tag).ok();
+        }
+        let parsed = semver::Version::parse(tag).ok()?;
         parsed
             .build
             .is_empty()
@@ -189,18 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn only_tags_with_three_numbers_are_taken_for_a_version() {
+    fn tags_with_a_v_or_three_numbers_are_taken_for_a_version() {
         for (tag, version) in [
             ("v1.0.0", Some("v1.0.0")),
             ("1.2.3-rc.1", Some("v1.2.3-rc.1")),
             ("v3.2.4-36-g24ca209", Some("v3.2.4-36-g24ca209")),
             ("12", None),
             ("24.04", None),
-            ("v1.2", None),
+            ("v1", Some("v1.0.0")),
+            ("v1.2", Some("v1.2.0")),
+            ("1.2", None),
             ("1.04.0", None),
             ("1.2.3.4", None),
             ("latest", None),
             ("", None),
+            ("v", None),
+            ("vivid", None),
+            ("v1.0.0rc1", None),
             ("v1.0.0_k3s1", None),
         ] {
             assert_eq!(

@@ -25,6 +25,10 @@ pub(super) fn render(plan: &Plan) -> String {
     if !plan.skipped.is_empty() {
         let _ = writeln!(out, "left out   {}", plan.skipped.join(", "));
     }
+    super::listing::write_left_out(&mut out, &plan.left_out);
+    for note in &plan.notes {
+        let _ = writeln!(out, "note       {note}");
+    }
     for layer in &plan.layers {
         let _ = writeln!(out, "\nlayer {}", layer.name);
         for &index in &layer.steps {
@@ -32,7 +36,9 @@ pub(super) fn render(plan: &Plan) -> String {
             let _ = writeln!(out, "  {} ({})", step.name.as_str(), step.phase.name());
             for action in &step.actions {
                 let _ = writeln!(out, "    {}", action.describe());
-                if let Action::Packages { install, .. } = action {
+                if let Action::Packages { install, .. } | Action::Prerequisites { install, .. } =
+                    action
+                {
                     write_packages(&mut out, install, plan);
                 }
             }
@@ -43,8 +49,9 @@ pub(super) fn render(plan: &Plan) -> String {
 
 fn write_packages(out: &mut String, names: &[String], plan: &Plan) {
     let rule_of = |name: &str| {
-        plan.packages
+        plan.repository
             .iter()
+            .chain(&plan.packages)
             .chain(&plan.kernel)
             .find(|chosen: &&Chosen| chosen.name == name)
             .map(|c| c.rule.to_string())

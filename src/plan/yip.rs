@@ -5,6 +5,8 @@
 use serde_json::{Value, json};
 
 use super::Plan;
+use crate::distro::Family;
+use crate::distro::policy::InitramfsTool;
 use crate::error::{Error, Result};
 use crate::kairos::StaticFile;
 use crate::kairos::dracut::{DracutFacts, dracut_files};
@@ -50,6 +52,15 @@ fn commands(lines: &[String]) -> Value {
     json!({ "commands": lines })
 }
 
+/// Writes a word so that the shell reads it back as it is.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:+,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn yip_action(plan: &Plan, action: &Action) -> Value {
     match action {
         Action::Directory { path, mode } => {
@@ -91,6 +102,49 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         Action::Packages { upgrade, install } => {
             json!({ "packages": { "refresh": upgrade, "upgrade": upgrade, "install": install } })
         }
+        Action::Prerequisites { install, url, .. } => match url {
+            Some(url) => commands(&[format!(
+                "dnf install -y {} || dnf install -y {url}",
+                install.join(" ")
+            )]),
+            None => json!({ "packages": { "install": install } }),
+        },
+        Action::ImportKeys => commands(&["zypper -n --gpg-auto-import-keys refresh".into()]),
+        Action::EnableRepository { id } => commands(&[format!("dnf config-manager --enable {id}")]),
+        Action::RemovePackages { names } => json!({ "packages": { "remove": names } }),
+        Action::Move { from, to } => {
+            let mut body = commands(&[format!("mv {from} {to}")]);
+            body["if"] = Value::String(format!("[ -e {from} ]"));
+            body
+        }
+        Action::AptComponent { component } => commands(&[format!(
+            "sed -i '/^\\(Components:\\|deb \\).* main/{{/{component}/!s/$/ {component}/}}' /etc/apt/sources.list.d/* /etc/apt/sources.list"
+        )]),
+        Action::KeepFirmware { patterns } => {
+            let kept: Vec<String> = patterns
+                .iter()
+                .map(|pattern| format!("! -name {}", shell_word(pattern)))
+                .collect();
+            commands(&[format!(
+                "find {} -mindepth 1 -maxdepth 1 {} -exec rm -rf {{}} +",
+                crate::distro::kinds::FIRMWARE_DIR,
+                kept.join(" ")
+            )])
+        }
+        Action::Run {
+            argv,
+            if_exists,
+            may_fail,
+            ..
+        } => {
+            let words: Vec<String> = argv.iter().map(|word| shell_word(word)).collect();
+            let or = if *may_fail { " || true" } else { "" };
+            let mut body = commands(&[words.join(" ") + or]);
+            if let Some(path) = if_exists {
+                body["if"] = Value::String(format!("[ -e {path} ]"));
+            }
+            body
+        }
         Action::Framework { name, path, .. } => {
             commands(&[format!("install -D -m 0755 framework/{name} {path}")])
         }
@@ -99,25 +153,52 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
                 .into(),
         ]),
         Action::InitramfsConfig => json!({ "files": initramfs_files(plan) }),
-        Action::Initrd => commands(&[
-            "rm -f /boot/initrd* /boot/initramfs*".into(),
-            "depmod -a \"$(ls /lib/modules | sort -V | tail -n 1)\"".into(),
-            "dracut -f /boot/initrd \"$(ls /lib/modules | sort -V | tail -n 1)\"".into(),
-        ]),
+        Action::Initrd { tool } => {
+            let output = match tool {
+                InitramfsTool::Dracut => "-f",
+                InitramfsTool::Mkinitfs => "-o",
+            };
+            let kernel = "\"$(ls /lib/modules | sort -V | tail -n 1)\"";
+            commands(&[
+                "rm -f /boot/initrd* /boot/initramfs*".into(),
+                format!("depmod -a {kernel}"),
+                format!("{} {output} /boot/initrd {kernel}", tool.as_str()),
+            ])
+        }
         Action::Services {
+            unmask,
             enable,
+            optional,
             disable,
             mask,
         } => {
-            json!({ "systemctl": { "enable": enable, "disable": disable, "mask": mask } })
+            // The engine's own list has no word for these two.
+            let mut lines: Vec<String> = Vec::new();
+            if !unmask.is_empty() {
+                lines.push(format!("systemctl unmask {}", unmask.join(" ")));
+            }
+            lines.extend(
+                optional
+                    .iter()
+                    .map(|unit| format!("systemctl enable {unit} || true")),
+            );
+            let mut body =
+                json!({ "systemctl": { "enable": enable, "disable": disable, "mask": mask } });
+            if !lines.is_empty() {
+                body["commands"] = json!(lines);
+            }
+            body
+        }
+        Action::Runlevel { level, services } => {
+            let add = services
+                .iter()
+                .map(|service| format!("rc-update add {service} {level}"));
+            commands(&add.collect::<Vec<_>>())
         }
         Action::SshHardening => {
             json!({ "if": "[ -d /etc/ssh ]", "files": [yip_file(&ssh_hardening(false))] })
         }
-        Action::CleanPackageCache => commands(&[
-            "apt-get clean".into(),
-            "rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/*".into(),
-        ]),
+        Action::CleanPackageCache { paths } => commands(&[format!("rm -rf {}", paths.join(" "))]),
     }
 }
 
@@ -127,9 +208,9 @@ fn initramfs_files(plan: &Plan) -> Vec<Value> {
     let facts = DracutFacts {
         distro: distro.base.as_str(),
         family: distro.family.as_str(),
-        version: &distro.version,
+        version: distro.base_version.as_deref().unwrap_or_default(),
         model: "generic",
-        has_network_manager: false,
+        has_network_manager: distro.family == Family::Redhat,
         has_networkd: true,
         has_resolved: true,
         fips: false,

@@ -43,6 +43,6 @@ pub use error::{Refusal, RegistryError, RequestLine};
 pub use kfactory_layers::digest::{Digest, DigestError};
 pub use pull::FetchedManifest;
 pub use push::BlobOutcome;
-pub use reference::{DEFAULT_TAG, DOCKER_HUB, Reference, ReferenceError};
+pub use reference::{DEFAULT_TAG, DOCKER_HUB, Reference, ReferenceError, check_registry};
 pub use transport::MAX_CONNECTIONS_PER_HOST;
 pub use wait::Progress;

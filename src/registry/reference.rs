@@ -115,7 +115,7 @@ impl Reference {
     }
 
     fn from_parts(text: &str, registry: &str, parts: &Parts<'_>) -> Result<Self, ReferenceError> {
-        let registry = canonical_registry(registry)?;
+        let registry = check_registry(registry)?;
         let repository = canonical_repository(text, &registry, parts.repository)?;
         let length = registry.len() + 1 + repository.len();
         if length > MAX_NAME {
@@ -272,8 +272,12 @@ fn is_registry(first: &str) -> bool {
     first.contains(['.', ':']) || first == "localhost"
 }
 
-/// Checks `registry` and returns its one spelling: lower case, Docker Hub under one name.
-fn canonical_registry(registry: &str) -> Result<String, ReferenceError> {
+/// Checks that `registry` is a host with an optional port, and returns its one spelling: lower case, Docker Hub under one name.
+///
+/// # Errors
+///
+/// [`ReferenceError::Registry`].
+pub fn check_registry(registry: &str) -> Result<String, ReferenceError> {
     let lower = registry.to_ascii_lowercase();
     let (host, port) = split_port(&lower);
     let port_fits = port.is_none_or(|port| {

@@ -3,22 +3,33 @@
 use std::collections::BTreeMap;
 
 use super::{Action, Group, Phase, Step, StepName};
+use crate::distro::policy::{Fixes, InitramfsTool, Policy, Services};
+use crate::kairos::mkinitfs;
 
 /// Returns the steps of the init phase in the order they run; `release` holds the keys of `/etc/kairos-release`.
-pub fn steps(release: BTreeMap<String, String>) -> Vec<Step> {
+pub fn steps(policy: &Policy, release: BTreeMap<String, String>) -> Vec<Step> {
+    let tool = policy.initramfs;
     vec![
         step(
             StepName::KAIROS_RELEASE,
             vec![Action::Release { entries: release }],
         ),
         step(StepName::KERNEL, vec![Action::LinkKernel]),
-        step(StepName::INITRAMFS_CONFIGS, vec![Action::InitramfsConfig]),
-        step(StepName::INITRD, vec![Action::Initrd]),
-        step(StepName::SERVICES, services()),
+        step(StepName::INITRAMFS_CONFIGS, initramfs_configs(tool)),
+        step(StepName::INITRD, vec![Action::Initrd { tool }]),
+        step(StepName::SERVICES, services(&policy.services)),
         step(StepName::SSH_HARDENING, vec![Action::SshHardening]),
-        step(StepName::WORKAROUNDS, workarounds()),
-        step(StepName::CLEANUP, cleanup()),
+        step(StepName::WORKAROUNDS, workarounds(&policy.fixes)),
+        step(StepName::CLEANUP, cleanup(policy.caches)),
     ]
+}
+
+/// dracut's configuration follows what is installed; Alpine's is always the same.
+fn initramfs_configs(tool: InitramfsTool) -> Vec<Action> {
+    match tool {
+        InitramfsTool::Dracut => vec![Action::InitramfsConfig],
+        InitramfsTool::Mkinitfs => mkinitfs::files().map(Action::from).into(),
+    }
 }
 
 fn step(name: StepName, actions: Vec<Action>) -> Step {
@@ -34,8 +45,15 @@ fn words(list: &[&str]) -> Vec<String> {
     list.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// What Debian and Ubuntu need; kairos-init section 16.1.
-fn services() -> Vec<Action> {
+/// kairos-init section 16.1.
+fn services(services: &Services) -> Vec<Action> {
+    if !services.runlevels.is_empty() {
+        let runlevel = |(level, names): &(&str, Vec<&str>)| Action::Runlevel {
+            level: (*level).to_owned(),
+            services: words(names),
+        };
+        return services.runlevels.iter().map(runlevel).collect();
+    }
     let wait_for_any_link = "# One link that is up is enough: a machine with an unplugged port must not wait for it.\n\
         [Service]\nExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --any\n";
     vec![
@@ -46,9 +64,11 @@ fn services() -> Vec<Action> {
             content: wait_for_any_link.into(),
         },
         Action::Services {
-            enable: words(&["fail2ban", "systemd-timesyncd", "ssh", "systemd-networkd"]),
-            disable: Vec::new(),
-            mask: words(&["systemd-firstboot.service"]),
+            unmask: words(&services.unmask),
+            enable: words(&services.enable),
+            optional: words(&services.optional),
+            disable: words(&services.disable),
+            mask: words(&services.mask),
         },
     ]
 }
@@ -62,24 +82,27 @@ fn link(path: &str, target: &str) -> Action {
     }
 }
 
-fn workarounds() -> Vec<Action> {
-    vec![
-        // The cloud-configs call grub2-editenv by that name.
-        link("/usr/bin/grub2-editenv", "/usr/bin/grub-editenv"),
-        Action::Permissions {
-            path: "/usr/bin/sudo".into(),
-            mode: 0o4755,
-        },
-        // snapd's mount point must exist in a read-only root.
-        Action::Directory {
-            path: "/snap".into(),
-            mode: 0o755,
-        },
-        link("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi"),
-    ]
+fn workarounds(fixes: &Fixes) -> Vec<Action> {
+    // The cloud-configs call grub2-editenv by that name.
+    let mut actions = vec![link("/usr/bin/grub2-editenv", "/usr/bin/grub-editenv")];
+    let permissions = fixes.permissions.iter();
+    actions.extend(permissions.map(|(path, mode)| Action::Permissions {
+        path: (*path).into(),
+        mode: *mode,
+    }));
+    let directories = fixes.directories.iter();
+    actions.extend(directories.map(|path| Action::Directory {
+        path: (*path).into(),
+        mode: 0o755,
+    }));
+    actions.extend(fixes.files.iter().map(Action::from));
+    actions.push(link("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi"));
+    actions
 }
 
-fn cleanup() -> Vec<Action> {
+fn cleanup(caches: &[&str]) -> Vec<Action> {
+    let mut paths = words(caches);
+    paths.extend(words(&["/tmp/*", "/var/tmp/*"]));
     vec![
         Action::Remove {
             paths: words(&[
@@ -94,6 +117,6 @@ fn cleanup() -> Vec<Action> {
         Action::Truncate {
             path: "/etc/hostname".into(),
         },
-        Action::CleanPackageCache,
+        Action::CleanPackageCache { paths },
     ]
 }

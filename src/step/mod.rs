@@ -12,6 +12,8 @@ pub use names::{NAMES, StepName, check_skip_name};
 
 use serde::{Deserialize, Serialize};
 
+use crate::distro::policy::InitramfsTool;
+
 /// Which half of the conversion a step belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -135,6 +137,63 @@ pub enum Action {
         /// Names, sorted and unique.
         install: Vec<String>,
     },
+    /// Installs packages before all others and apart from them: they bring the repositories the others come from.
+    Prerequisites {
+        /// Names, sorted and unique.
+        install: Vec<String>,
+        /// The address of the one package where no repository has it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+        /// Whether packages of the base that conflict may be replaced.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        replace: bool,
+    },
+    /// Refreshes the repositories and trusts the keys they state.
+    ImportKeys,
+    /// Enables a repository that the base knows and leaves off.
+    EnableRepository {
+        /// Its section in `/etc/yum.repos.d`.
+        id: String,
+    },
+    /// Removes packages where they are installed.
+    RemovePackages {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Moves a file over another one, if it exists.
+    Move {
+        /// The file.
+        from: String,
+        /// Its new path.
+        to: String,
+    },
+    /// Enables a component of the distribution's own apt sources, where it is not enabled yet.
+    AptComponent {
+        /// The component: `non-free-firmware`.
+        component: String,
+    },
+    /// Removes all firmware for devices but what matches.
+    KeepFirmware {
+        /// Patterns relative to `/usr/lib/firmware`, for names at its top.
+        patterns: Vec<String>,
+    },
+    /// Runs a command of the image in the sandbox.
+    Run {
+        /// The command and its arguments.
+        argv: Vec<String>,
+        /// Whether it asks for a network.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        network: bool,
+        /// Names of the secrets it reads below [`crate::secret::DIR`]. One that was not given is not there.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<String>,
+        /// Only when this path exists.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        if_exists: Option<String>,
+        /// Whether its failure is a warning rather than an error.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        may_fail: bool,
+    },
     /// Puts one Kairos binary in place.
     Framework {
         /// Its name among the framework's files.
@@ -150,14 +209,23 @@ pub enum Action {
     /// Chooses the kernel and makes `/boot/vmlinuz` name it.
     LinkKernel,
     /// Builds `/boot/initrd` for the chosen kernel.
-    Initrd,
+    Initrd {
+        /// What gathers its files.
+        tool: InitramfsTool,
+    },
     /// Writes the initramfs configuration that fits what is installed by now.
     InitramfsConfig,
-    /// Enables, disables or masks units that exist; a missing unit is a warning.
+    /// Unmasks, enables, disables and masks units, in this order.
     Services {
-        /// Units to enable.
+        /// Units that container images mask.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unmask: Vec<String>,
+        /// Units to enable; a missing one is a warning.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         enable: Vec<String>,
+        /// Units to enable where they are installed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        optional: Vec<String>,
         /// Units to disable.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         disable: Vec<String>,
@@ -165,13 +233,42 @@ pub enum Action {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         mask: Vec<String>,
     },
+    /// Adds OpenRC services to a run level; a missing one is a warning.
+    Runlevel {
+        /// The run level.
+        level: String,
+        /// The services.
+        services: Vec<String>,
+    },
     /// Writes the sshd hardening file if the installed OpenSSH understands it, and drops weak moduli.
     SshHardening,
-    /// Clears the package manager's caches.
-    CleanPackageCache,
+    /// Clears package managers' caches and temporary files.
+    CleanPackageCache {
+        /// Absolute patterns, as for [`Action::Remove`].
+        paths: Vec<String>,
+    },
 }
 
 impl Action {
+    /// Returns a command that must end well and gets neither network nor secrets.
+    pub fn run(argv: &[&str]) -> Self {
+        Action::Run {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            network: false,
+            secrets: Vec::new(),
+            if_exists: None,
+            may_fail: false,
+        }
+    }
+
+    /// Returns the names of the secrets that the action reads.
+    pub fn secrets(&self) -> &[String] {
+        match self {
+            Action::Run { secrets, .. } => secrets,
+            _ => &[],
+        }
+    }
+
     /// Returns one line that says what the action does.
     pub fn describe(&self) -> String {
         match self {
@@ -206,6 +303,54 @@ impl Action {
                 let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
                 format!("{upgrade}install {} packages", install.len())
             }
+            Action::Prerequisites {
+                install,
+                url,
+                replace,
+            } => {
+                let mut line = format!("install first {}", install.join(" "));
+                if let Some(url) = url {
+                    line.push_str(&format!(", where no repository has it from {url}"));
+                }
+                if *replace {
+                    line.push_str(", replacing what conflicts");
+                }
+                line
+            }
+            Action::ImportKeys => "refresh the repositories and trust the keys they state".into(),
+            Action::EnableRepository { id } => format!("enable the repository {id}"),
+            Action::RemovePackages { names } => {
+                format!("remove {}, where installed", names.join(" "))
+            }
+            Action::Move { from, to } => format!("move {from} to {to}, if it exists"),
+            Action::AptComponent { component } => {
+                format!("enable component {component} in the apt sources")
+            }
+            Action::KeepFirmware { patterns } if patterns.is_empty() => {
+                "remove all firmware for devices".into()
+            }
+            Action::KeepFirmware { patterns } => {
+                format!("remove firmware for devices but {}", patterns.join(" "))
+            }
+            Action::Run {
+                argv,
+                secrets,
+                if_exists,
+                may_fail,
+                ..
+            } => {
+                let mut line = format!("run `{}`", argv.join(" "));
+                if let Some(path) = if_exists {
+                    line.push_str(&format!(", if {path} exists"));
+                }
+                if !secrets.is_empty() {
+                    line.push_str(&format!(", reading the secret {}", secrets.join(", ")));
+                }
+                if *may_fail {
+                    line.push_str("; may fail");
+                }
+                line
+            }
             Action::Framework {
                 name,
                 path,
@@ -222,27 +367,45 @@ impl Action {
             Action::LinkKernel => {
                 "choose the highest kernel version and link /boot/vmlinuz to it".into()
             }
-            Action::Initrd => "depmod, dracut, compress and write /boot/initrd".into(),
+            Action::Initrd { tool } => {
+                format!("depmod, {}, compress and write /boot/initrd", tool.as_str())
+            }
             Action::InitramfsConfig => {
                 "write dracut configuration and the immucore module for what is installed".into()
             }
             Action::Services {
+                unmask,
                 enable,
+                optional,
                 disable,
                 mask,
             } => {
                 let mut parts = Vec::new();
-                for (verb, units) in [("enable", enable), ("disable", disable), ("mask", mask)] {
+                for (verb, units) in [
+                    ("unmask", unmask),
+                    ("enable", enable),
+                    ("enable where installed", optional),
+                    ("disable", disable),
+                    ("mask", mask),
+                ] {
                     if !units.is_empty() {
                         parts.push(format!("{verb} {}", units.join(" ")));
                     }
                 }
                 parts.join("; ")
             }
+            Action::Runlevel { level, services } => {
+                format!("add to run level {level}: {}", services.join(" "))
+            }
             Action::SshHardening => {
                 "harden sshd (OpenSSH 8.5 or newer) and drop moduli below 2047 bits".into()
             }
-            Action::CleanPackageCache => "clear package caches, /tmp and /var/tmp".into(),
+            Action::CleanPackageCache { paths } => {
+                format!(
+                    "clear package caches and temporary files: {}",
+                    paths.join(" ")
+                )
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `kfactory copy`: any source to any destination keeps the config and the changesets.
 
 use std::fs;
+use std::path::Path;
 
 use crate::support::base::small_tar;
 use crate::support::{Kfactory, Server, need, world};
+use kfactory_layers::digest::Digest;
 use serde_json::Value;
 
 /// Returns the layers' diff IDs and the facts of the image at `place`.
@@ -72,6 +74,56 @@ fn a_copy_between_any_two_places_keeps_the_changesets() {
             );
         }
     }
+}
+
+#[test]
+fn a_layer_that_is_not_the_one_its_config_promises_is_not_copied() {
+    let dir = world().user_dir("copies-false");
+    let base = small_tar("false", &[("etc/motd", 0o644, "hello\n")]);
+    let (source, dest) = (dir.join("source"), dir.join("dest"));
+    let place = |dir: &Path| format!("oci:{}:v1", dir.display());
+    let copy =
+        |from: &str, to: &Path| Kfactory::new(["copy", from, &place(to)]).store(&dir.join("store"));
+    copy(&format!("tar:{}", base.display()), &source).succeed();
+    promise_another_layer(&source);
+    let ran = copy(&place(&source), &dest).fail(1);
+    ran.tells(&[
+        "checking layer 1 of 1",
+        "the config promises diff ID",
+        "hint: ",
+    ]);
+    assert!(!dest.join("index.json").exists());
+}
+
+/// Gives the layout's config another diff ID, and all that names it by digest its new name.
+fn promise_another_layer(layout: &Path) {
+    let blob = |digest: &str| {
+        layout
+            .join("blobs/sha256")
+            .join(digest.trim_start_matches("sha256:"))
+    };
+    let read = |path: &Path| -> Value {
+        serde_json::from_slice(&fs::read(path).expect("there")).expect("JSON")
+    };
+    let put = |document: &Value| -> (String, usize) {
+        let bytes = document.to_string().into_bytes();
+        let digest = Digest::of(&bytes).to_string();
+        fs::write(blob(&digest), &bytes).expect("written");
+        (digest, bytes.len())
+    };
+    let named = |descriptor: &Value| blob(descriptor["digest"].as_str().expect("text"));
+    let index_path = layout.join("index.json");
+    let mut index = read(&index_path);
+    let mut manifest = read(&named(&index["manifests"][0]));
+    let mut config = read(&named(&manifest["config"]));
+    config["rootfs"]["diff_ids"][0] = Digest::of(b"another").to_string().into();
+    let rename = |descriptor: &mut Value, (digest, size): (String, usize)| {
+        descriptor["digest"] = digest.into();
+        descriptor["size"] = size.into();
+    };
+    rename(&mut manifest["config"], put(&config));
+    rename(&mut index["manifests"][0], put(&manifest));
+    fs::write(index_path, index.to_string()).expect("written");
 }
 
 #[test]

@@ -2,83 +2,162 @@
 //!
 //! `KFACTORY_UPDATE_GOLDEN=1` rewrites the golden files in `testdata/plans`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::base::os_release_tar;
 use crate::support::{Kfactory, world};
 
-/// Name of the golden file, and the os-release of the base.
-const BASES: [(&str, &str); 4] = [
-    (
-        "debian-12",
-        "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\nID=debian\n",
-    ),
-    (
-        "debian-13",
-        "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"13\"\nVERSION_CODENAME=trixie\nID=debian\n",
-    ),
-    (
-        "ubuntu-22.04",
-        "PRETTY_NAME=\"Ubuntu 22.04.5 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"22.04\"\nVERSION_CODENAME=jammy\nID=ubuntu\nID_LIKE=debian\n",
-    ),
-    (
-        "ubuntu-24.04",
-        "PRETTY_NAME=\"Ubuntu 24.04.3 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"24.04\"\nVERSION_CODENAME=noble\nID=ubuntu\nID_LIKE=debian\n",
-    ),
+/// The systems that there are golden plans for, by the name of their file in `testdata/os-release`.
+const BASES: &[&str] = &[
+    "almalinux-10",
+    "almalinux-9",
+    "alpine-3.21",
+    "alpine-3.22",
+    "alpine-3.23",
+    "amazon-2023",
+    "centos-stream-10",
+    "centos-stream-9",
+    "debian-12",
+    "debian-13",
+    "debian-testing",
+    "fedora-41",
+    "fedora-42",
+    "fedora-43",
+    "hadron-0.1",
+    "linuxmint-22",
+    "opensuse-leap-15.6",
+    "opensuse-leap-16.0",
+    "opensuse-tumbleweed",
+    "oracle-10",
+    "oracle-9",
+    "pop-22.04",
+    "raspbian-12",
+    "rhel-10",
+    "rhel-9",
+    "rocky-10",
+    "rocky-9",
+    "sle-micro-rancher-5.4",
+    "sles-15.6",
+    "ubuntu-20.04",
+    "ubuntu-22.04",
+    "ubuntu-24.04",
+    "ubuntu-24.10",
+    "ubuntu-25.10",
+    "ubuntu-26.04",
 ];
+const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
-fn plan(name: &str, os_release: &str, options: &[&str]) -> String {
-    let tar = os_release_tar(&format!("plan-{name}"), os_release);
-    let base = format!("tar:{}", tar.display());
+fn testdata(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(path)
+}
+
+fn os_release(name: &str) -> String {
+    std::fs::read_to_string(testdata("os-release").join(name)).expect("a sample")
+}
+
+/// Returns a directory that holds nothing but the os-release of `name`.
+fn base(name: &str) -> PathBuf {
+    os_release_tar(&format!("plan-{name}"), &os_release(name)).with_extension("")
+}
+
+fn prepared(name: &str, arch: &str, options: &[&str]) -> Kfactory {
     let arguments = [
         "plan",
-        &base,
+        &format!("dir:{}", base(name).display()),
         "--version",
         "v1.2.3",
         "--platform",
-        "linux/amd64",
+        &format!("linux/{arch}"),
         "--progress",
         "none",
     ];
     Kfactory::new(arguments)
         .args(options)
         .store(&world().user_dir("plan-store"))
-        .succeed()
-        .stdout
+}
+
+fn plan(name: &str, arch: &str, options: &[&str]) -> String {
+    prepared(name, arch, options).succeed().stdout
 }
 
 #[test]
 fn plans_are_as_the_golden_files_say() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/plans");
-    for (name, os_release) in BASES {
-        let found = plan(name, os_release, &[]);
-        let golden = dir.join(format!("{name}.txt"));
-        if std::env::var_os("KFACTORY_UPDATE_GOLDEN").is_some() {
-            std::fs::create_dir_all(&dir).expect("our source");
-            std::fs::write(&golden, &found).expect("our source");
+    for name in BASES {
+        for arch in ARCHITECTURES {
+            compare(&format!("{name}-{arch}"), &plan(name, arch, &[]));
         }
-        let expected = std::fs::read_to_string(&golden).expect("the golden file is there");
-        for (line, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
-            assert_eq!(
-                found,
-                expected,
-                "{name}, line {}; `just golden` rewrites",
-                line + 1
-            );
-        }
+    }
+}
+
+/// Compares a plan with its golden file, or writes that.
+fn compare(name: &str, found: &str) {
+    let golden = testdata("plans").join(format!("{name}.txt"));
+    if std::env::var_os("KFACTORY_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, found).expect("our source");
+    }
+    let expected = std::fs::read_to_string(&golden)
+        .unwrap_or_else(|_| panic!("no golden file for {name}; `just golden` writes it"));
+    for (line, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
         assert_eq!(
-            found.lines().count(),
-            expected.lines().count(),
-            "{name}; `just golden` rewrites"
+            found,
+            expected,
+            "{name}, line {}; `just golden` rewrites",
+            line + 1
         );
     }
+    assert_eq!(
+        found.lines().count(),
+        expected.lines().count(),
+        "{name}; `just golden` rewrites"
+    );
+}
+
+#[test]
+fn every_plan_file_belongs_to_a_system() {
+    let mut samples: Vec<String> = names("os-release");
+    samples.retain(|name| name != "arch");
+    assert_eq!(samples, BASES);
+    let plans = BASES
+        .iter()
+        .flat_map(|name| ARCHITECTURES.map(|arch| format!("{name}-{arch}.txt")));
+    let mut found = names("plans");
+    found.retain(|name| BASES.iter().any(|base| name.starts_with(base)));
+    assert_eq!(found, plans.collect::<Vec<_>>());
+}
+
+fn names(dir: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(testdata(dir)).expect("our source");
+    let mut names: Vec<String> = entries
+        .map(|entry| {
+            entry
+                .expect("readable")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn arch_linux_needs_a_kernel_of_its_own() {
+    let ran = prepared("arch", "amd64", &[]).fail(1);
+    ran.tells(&["no kernel package is known for Arch Linux", "installKernel"]);
+    let text = plan("arch", "amd64", &["--skip-step", "installKernel"]);
+    assert!(
+        text.contains("family arch") && text.contains("depmod, dracut"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_plan_as_json_holds_the_same_steps() {
-    for (name, os_release) in BASES {
+    for name in ["debian-12", "ubuntu-24.04"] {
         let value: serde_json::Value =
-            serde_json::from_str(&plan(name, os_release, &["--output", "json"])).expect("JSON");
+            serde_json::from_str(&plan(name, "amd64", &["--output", "json"])).expect("JSON");
         let steps: Vec<&str> = value["steps"]
             .as_array()
             .expect("a list")
@@ -100,8 +179,8 @@ fn a_plan_as_json_holds_the_same_steps() {
 
 #[test]
 fn a_plan_as_yip_is_yaml_with_the_two_stages() {
-    for (name, os_release) in BASES {
-        let text = plan(name, os_release, &["--output", "yip"]);
+    for name in BASES {
+        let text = plan(name, "amd64", &["--output", "yip"]);
         let value: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
         for stage in ["install", "init"] {
             let steps = value["stages"][stage]
@@ -117,10 +196,9 @@ fn a_plan_as_yip_is_yaml_with_the_two_stages() {
 
 #[test]
 fn options_change_the_plan_and_steps_left_out_are_named() {
-    let (name, os_release) = BASES[0];
     let text = plan(
-        name,
-        os_release,
+        "debian-12",
+        "amd64",
         &[
             "--stage",
             "init",
@@ -141,24 +219,25 @@ fn options_change_the_plan_and_steps_left_out_are_named() {
 }
 
 #[test]
-fn a_plan_of_a_directory_reads_nothing_but_its_release() {
-    let (name, os_release) = BASES[3];
-    let tar = os_release_tar(&format!("plan-{name}"), os_release);
-    let dir = tar.with_extension("");
-    let store = world().user_dir("plan-dir-store");
-    let arguments = [
-        "plan",
-        &format!("dir:{}", dir.display()),
-        "--version",
-        "v1.2.3",
-        "--platform",
-        "linux/amd64",
-    ];
-    let ran = Kfactory::new(arguments).store(&store).succeed();
-    assert_eq!(ran.stdout, plan(name, os_release, &[]));
-    assert_eq!(
-        std::fs::read_dir(&store).expect("there").count(),
-        0,
-        "a plan of a directory needs no store"
+fn a_plan_of_a_tar_file_and_of_a_directory_are_one_and_a_directory_needs_no_store() {
+    let (dir, store) = (base("ubuntu-24.04"), world().user_dir("plan-dir-store"));
+    let planned = |base: String, store: &Path| {
+        let arguments = [
+            "plan",
+            &base,
+            "--version",
+            "v1.2.3",
+            "--platform",
+            "linux/amd64",
+        ];
+        Kfactory::new(arguments).store(store).succeed().stdout
+    };
+    let of_dir = planned(format!("dir:{}", dir.display()), &store);
+    assert_eq!(std::fs::read_dir(&store).expect("there").count(), 0);
+    let tar = dir.with_extension("tar");
+    let of_tar = planned(
+        format!("tar:{}", tar.display()),
+        &world().user_dir("plan-store"),
     );
+    assert_eq!(of_dir, of_tar);
 }

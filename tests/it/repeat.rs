@@ -10,7 +10,7 @@ use crate::support::layer::image_differences;
 use crate::support::program::Ran;
 use crate::support::user::is_root;
 use crate::support::world::remove_tree;
-use crate::support::{run, world};
+use crate::support::{Kfactory, run, world};
 
 /// Every layer of a conversion, lowest first.
 const LAYERS: [&str; 4] = ["packages", "kernel", "kairos", "init"];
@@ -96,6 +96,65 @@ fn a_run_with_nothing_changed_runs_no_command() {
 }
 
 #[test]
+fn another_compression_runs_no_command_and_keeps_every_diff_id() {
+    let Some(made) = conversion() else { return };
+    let dest = made.server.reference("me/zstd:v1.0.0");
+    let zstd = || {
+        convert(&made.server.reference(BASE), &dest, &made.store).args(["--compression", "zstd"])
+    };
+    let ran = zstd().succeed();
+    assert!(
+        !ran.says(": started") && !ran.says(" | "),
+        "{}",
+        ran.stderr()
+    );
+    for layer in LAYERS {
+        assert!(ran.says(&format!("layer {layer}: cached")), "{layer}");
+        assert!(ran.says(&format!("recompress {layer} ")), "{layer}");
+    }
+    assert_ne!(ran.digest(), made.digest);
+    let facts = |reference: &str| -> Vec<(String, String)> {
+        let report = inspected(reference, made);
+        let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+        let layers = report["layers"].as_array().expect("a list").iter();
+        layers
+            .map(|layer| (text(&layer["diff_id"]), text(&layer["media_type"])))
+            .collect()
+    };
+    let (before, after) = (facts(&made.reference()), facts(&dest));
+    for ((diff_id, _), (same, media_type)) in before.iter().zip(&after).skip(1) {
+        assert_eq!(diff_id, same);
+        assert!(media_type.ends_with("+zstd"), "{media_type}");
+    }
+    let again = zstd().succeed();
+    assert!(!again.says("recompress"), "{}", again.stderr());
+    assert_eq!(again.digest(), ran.digest());
+}
+
+#[test]
+fn a_converted_image_converted_again_gains_next_to_nothing() {
+    let Some(made) = conversion() else { return };
+    let dest = made.server.reference("me/twice:v1.0.0");
+    let ran = convert(&made.reference(), &dest, &made.store).succeed();
+    assert!(ran.says("initrd: started"), "{}", ran.last_lines(40));
+    let report = inspected(&dest, made);
+    let sizes = report["layers"].as_array().expect("a list").iter();
+    let sizes: Vec<u64> = sizes
+        .map(|layer| layer["size"].as_u64().expect("bytes"))
+        .collect();
+    let added: u64 = sizes.iter().rev().take(LAYERS.len()).sum();
+    // What dracut keeps of the console settings; the initrd alone would be 70 MiB.
+    assert!(added < 100_000, "{sizes:?}");
+}
+
+fn inspected(reference: &str, made: &Conversion) -> serde_json::Value {
+    let ran = Kfactory::new(["inspect", "--json", reference])
+        .store(&made.store)
+        .succeed();
+    serde_json::from_str(&ran.stdout).expect("JSON")
+}
+
+#[test]
 fn another_version_runs_only_the_init_layer_again() {
     let Some(made) = conversion() else { return };
     let dest = made.server.reference("me/next:v1.0.1");
@@ -110,7 +169,7 @@ fn another_version_runs_only_the_init_layer_again() {
     assert!(!ran.says("layer init: cached") && ran.says("initrd: started"));
     assert!(!ran.says("installPackages: started") && !ran.says("kairosBinaries: started"));
     assert_ne!(ran.digest(), made.digest);
-    let text = crate::support::Kfactory::new(["inspect", &dest])
+    let text = Kfactory::new(["inspect", &dest])
         .store(&made.store)
         .succeed()
         .stdout;

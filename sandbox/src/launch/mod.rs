@@ -5,13 +5,12 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::bwrap::{self, SpecError};
 use crate::cancel::CancelToken;
-use crate::lines::Tail;
 use crate::mountpoint::{self, MountPointError, Stubs, Targets};
 use crate::spec::SandboxSpec;
 
@@ -66,8 +65,10 @@ impl std::fmt::Display for Status {
 pub struct Outcome {
     /// How it ended.
     pub status: Status,
-    /// Its last 30 lines of both streams, fit to print.
+    /// Its last 30 lines of both streams, fit to print; of standard error alone where standard output was captured.
     pub tail: Vec<String>,
+    /// Its standard output; empty unless [`crate::spec::Stdout::Captured`].
+    pub stdout: Vec<u8>,
     /// The most memory one of its processes had resident, in bytes.
     pub max_rss_bytes: u64,
     /// Processor time in user mode of the command and all it waited for.
@@ -110,6 +111,20 @@ pub enum LaunchError {
     Killed {
         /// How bubblewrap ended.
         status: ExitStatus,
+    },
+    /// The command took longer than the spec allows; all processes of the sandbox are gone.
+    #[error("it was ended after {} seconds", .limit.as_secs_f64())]
+    TimedOut {
+        /// The time it had.
+        limit: Duration,
+        /// The last lines it printed, fit to print.
+        tail: Vec<String>,
+    },
+    /// The command wrote more to its captured standard output than the spec allows; all processes of the sandbox are gone.
+    #[error("it wrote more than {limit_bytes} bytes to its standard output")]
+    TooMuchOutput {
+        /// The most that was allowed.
+        limit_bytes: usize,
     },
     /// The [`CancelToken`] was cancelled; all processes of the sandbox are gone.
     #[error("cancelled")]
@@ -193,27 +208,32 @@ pub fn run_with(
     let _stubs = Stubs::make(&spec.root, &mountpoint::missing(spec, &targets)?)?;
     let inputs = Inputs::open(spec, &targets)?;
     let mut sandbox = Sandbox::start(Command::new(program), spec, inputs)?;
-    let mut output = Output {
-        tail: Tail::default(),
-        on_line,
-    };
-    sandbox.pump(cancel, &mut output)?;
+    let mut output = Output::new(spec.stdout, on_line);
+    let deadline = spec.time_limit.map(|limit| Instant::now() + limit);
+    if !sandbox.pump(cancel, deadline, &mut output)? {
+        return Err(LaunchError::TimedOut {
+            limit: spec.time_limit.unwrap_or_default(),
+            tail: output.tail.into_lines(),
+        });
+    }
     let ended = sandbox.reap()?;
-    outcome(spec, ended, output.tail.into_lines())
+    outcome(spec, ended, output)
 }
 
-fn outcome(spec: &SandboxSpec, ended: Ended, tail: Vec<String>) -> Result<Outcome, LaunchError> {
+fn outcome(spec: &SandboxSpec, ended: Ended, output: Output<'_>) -> Result<Outcome, LaunchError> {
     let Ended {
         status,
         code,
         usage,
     } = ended;
+    let tail = output.tail.into_lines();
     let Some(code) = code else {
         return Err(setup_error(spec, status, tail));
     };
     Ok(Outcome {
         status: Status::from_code(code),
         tail,
+        stdout: output.captured,
         max_rss_bytes: usage.max_rss_bytes,
         user_time: Duration::from_micros(usage.user_micros),
         system_time: Duration::from_micros(usage.system_micros),

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -16,7 +17,7 @@ use crate::bwrap::{self, Descriptors};
 use crate::cancel::CancelToken;
 use crate::lines::{LineBuffer, Tail};
 use crate::mountpoint::Targets;
-use crate::spec::{Mount, SandboxSpec, Stdin};
+use crate::spec::{Mount, SandboxSpec, Stdin, Stdout};
 use crate::sys::{self, Supervisor, Usage};
 
 /// What bubblewrap reads and writes beside the command's streams.
@@ -100,13 +101,25 @@ impl Source {
     }
 }
 
-/// Where lines go.
+/// Where output goes.
 pub(super) struct Output<'a> {
     pub(super) tail: Tail,
-    pub(super) on_line: &'a mut dyn FnMut(Stream, &[u8]),
+    /// Standard output, where it is captured.
+    pub(super) captured: Vec<u8>,
+    stdout: Stdout,
+    on_line: &'a mut dyn FnMut(Stream, &[u8]),
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    pub(super) fn new(stdout: Stdout, on_line: &'a mut dyn FnMut(Stream, &[u8])) -> Self {
+        Self {
+            tail: Tail::default(),
+            captured: Vec::new(),
+            stdout,
+            on_line,
+        }
+    }
+
     fn line(&mut self, stream: Stream, line: &[u8]) {
         self.tail.push(line);
         (self.on_line)(stream, line);
@@ -218,17 +231,21 @@ impl Sandbox {
         }
     }
 
-    /// Passes lines on until every process of the sandbox has ended.
+    /// Passes output on until every process of the sandbox has ended; `false` when `deadline` came first.
     pub(super) fn pump(
         &mut self,
         cancel: &CancelToken,
+        deadline: Option<Instant>,
         output: &mut Output<'_>,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<bool, LaunchError> {
         let mut ended = false;
         while !ended {
-            ended = self.wait_for_something(cancel)?;
+            ended = self.wait_for_something(cancel, deadline)?;
             if cancel.is_cancelled() {
                 return Err(LaunchError::Cancelled);
+            }
+            if !ended && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(false);
             }
             // After the end nobody writes any more, so this is the last of it.
             let reported = &mut self.reported;
@@ -244,11 +261,18 @@ impl Sandbox {
         {
             source.lines.end(&mut |line| output.line(stream, line));
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Waits for output, cancellation or the end, and tells whether it was the end.
-    fn wait_for_something(&self, cancel: &CancelToken) -> Result<bool, LaunchError> {
+    /// Waits for output, cancellation, the deadline or the end, and tells whether it was the end.
+    fn wait_for_something(
+        &self,
+        cancel: &CancelToken,
+        deadline: Option<Instant>,
+    ) -> Result<bool, LaunchError> {
+        let timeout = deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+            .and_then(|left| Timespec::try_from(left).ok());
         let sources = self
             .streams
             .iter()
@@ -260,7 +284,7 @@ impl Sandbox {
         let mut polled: Vec<PollFd<'_>> = watched
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        match poll(&mut polled, None) {
+        match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => Ok(polled
                 .first()
                 .is_some_and(|ended| !ended.revents().is_empty())),
@@ -276,9 +300,23 @@ impl Sandbox {
             .zip([Stream::Stdout, Stream::Stderr])
         {
             let lines = &mut source.lines;
-            drain(&mut source.pipe, &mut |bytes| {
-                lines.push(bytes, &mut |line| output.line(stream, line))
-            })?;
+            match (stream, output.stdout) {
+                (Stream::Stdout, Stdout::Captured { limit_bytes }) => {
+                    drain(&mut source.pipe, &mut |bytes| {
+                        // One byte more than allowed tells that there is more.
+                        let room = (limit_bytes + 1).saturating_sub(output.captured.len());
+                        output
+                            .captured
+                            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    })?;
+                    if output.captured.len() > limit_bytes {
+                        return Err(LaunchError::TooMuchOutput { limit_bytes });
+                    }
+                }
+                _ => drain(&mut source.pipe, &mut |bytes| {
+                    lines.push(bytes, &mut |line| output.line(stream, line))
+                })?,
+            }
         }
         Ok(())
     }

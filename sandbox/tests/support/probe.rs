@@ -10,8 +10,8 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use kfactory_sandbox::{
-    CancelToken, LaunchError, Mount, Network, OverlayMount, SandboxSpec, Status, Stdin, Stream,
-    enter, in_stage, printable, run_with,
+    CancelToken, LaunchError, Mount, Network, OverlayMount, SandboxSpec, Status, Stdin, Stdout,
+    Stream, enter, in_stage, printable, run_with,
 };
 
 /// What the root filesystem holds, with the libraries these need.
@@ -146,6 +146,7 @@ fn run_spec(spec: &SandboxSpec, cancel_after: Option<Duration>) {
                 Status::Signal(number) => say("signal", &number.to_string()),
             }
             say("tail", &outcome.tail.len().to_string());
+            say("stdout", &outcome.stdout.escape_ascii().to_string());
             say("rss", &outcome.max_rss_bytes.to_string());
             say(
                 "cpu",
@@ -210,6 +211,14 @@ impl Request {
                 "--net" => request.spec.network = Network::Host,
                 "--env" => request.spec.env.push(("MARK".into(), next()?.into())),
                 "--stdin" => request.spec.stdin = Stdin::Bytes(next()?.into()),
+                "--capture" => {
+                    request.spec.stdout = Stdout::Captured {
+                        limit_bytes: next()?.parse()?,
+                    }
+                }
+                "--time-limit-ms" => {
+                    request.spec.time_limit = Some(Duration::from_millis(next()?.parse()?))
+                }
                 "--link" => request.links.push((next()?, next()?)),
                 "--without" => request.without.push(next()?),
                 "--cancel-ms" => {

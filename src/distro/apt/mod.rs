@@ -57,7 +57,6 @@ pub struct WorkFile {
 pub struct Workspace {
     root: String,
     source_date_epoch: u64,
-    ahead: bool,
 }
 
 impl Workspace {
@@ -67,18 +66,6 @@ impl Workspace {
         Self {
             root: root.into(),
             source_date_epoch,
-            ahead: false,
-        }
-    }
-
-    /// Lets dpkg take packages that [`Workspace::decompress_ahead`] has decompressed; others it decompresses itself.
-    ///
-    /// Decompression is a third of the work of unpacking. It needs no order and no lock, so it can use the cores and the time
-    /// that downloading leaves idle.
-    pub fn with_packages_ahead(self) -> Self {
-        Self {
-            ahead: true,
-            ..self
         }
     }
 
@@ -128,15 +115,12 @@ impl Workspace {
             mode: 0o755,
             content: NO_OP.to_owned(),
         });
-        let dpkg_deb = self.ahead.then(|| WorkFile {
+        let dpkg_deb = WorkFile {
             path: format!("{}/bin/dpkg-deb", self.root),
             mode: 0o755,
             content: self.dpkg_deb(),
-        });
-        std::iter::once(config)
-            .chain(held_back)
-            .chain(dpkg_deb)
-            .collect()
+        };
+        [config, dpkg_deb].into_iter().chain(held_back).collect()
     }
 
     /// The environment of every apt command, complete: nothing of the caller's environment belongs in it but proxies.
@@ -179,15 +163,6 @@ impl Workspace {
         self.arguments(operation, Some("--print-uris"))
     }
 
-    /// Builds the command line that downloads what `operation` needs into [`Workspace::archives`], and installs nothing.
-    ///
-    /// # Errors
-    ///
-    /// As [`Workspace::command`].
-    pub fn download(&self, operation: Operation<'_>) -> Result<Vec<String>, InvalidPackage> {
-        self.arguments(operation, Some("--download-only"))
-    }
-
     fn arguments(
         &self,
         operation: Operation<'_>,
@@ -208,26 +183,23 @@ impl Workspace {
         Ok(line.into_iter().map(str::to_owned).collect())
     }
 
-    /// Builds the command line that decompresses what is in [`Workspace::archives`] into [`Workspace::unpacked`], `jobs` files
-    /// at a time, the largest first. It may run while apt downloads or installs; a file is visible when it is whole.
+    /// Builds the command line that decompresses `filenames`, in [`Workspace::archives`], into [`Workspace::unpacked`], `jobs`
+    /// at a time in the order given. It may run while apt installs; a file is visible when it is whole, and gone when dpkg has
+    /// taken it.
     ///
-    /// Its failure is no error of the build: dpkg decompresses what is missing and names what is damaged.
-    pub fn decompress_ahead(&self, jobs: usize) -> Vec<String> {
+    /// Decompression is a third of the work of unpacking. It needs no order and no lock, so it can use the cores and the time
+    /// that installing leaves idle. Its failure is no error of the build: dpkg decompresses what is missing and names what is
+    /// damaged.
+    pub fn decompress_ahead(&self, filenames: &[&str], jobs: usize) -> Vec<String> {
         let one = format!(
-            r#"tar="{}/$1.tar"; [ -e "$tar" ] || {{ /usr/bin/dpkg-deb --fsys-tarfile "$1" >"$tar.part" && mv "$tar.part" "$tar"; }}"#,
+            r#"tar="{}/$1.tar"; /usr/bin/dpkg-deb --fsys-tarfile "$1" >"$tar.part" && mv "$tar.part" "$tar""#,
             self.unpacked()
         );
-        let script = r#"cd "$1" && ls -S | grep '[.]deb$' | xargs -r -n 1 -P "$2" sh -c "$3" sh"#;
-        let line = [
-            "sh",
-            "-c",
-            script,
-            "sh",
-            &self.archives(),
-            &jobs.max(1).to_string(),
-            &one,
-        ];
-        line.map(str::to_owned).into()
+        let script = r#"cd "$1" && jobs=$2 one=$3 && shift 3 && printf '%s\n' "$@" | xargs -n 1 -P "$jobs" sh -c "$one" sh"#;
+        let fixed = ["sh", "-c", script, "sh"].map(str::to_owned);
+        let settings = [self.archives(), jobs.max(1).to_string(), one];
+        let filenames = filenames.iter().map(|name| (*name).to_owned());
+        fixed.into_iter().chain(settings).chain(filenames).collect()
     }
 
     /// The `dpkg-deb` that dpkg finds first. apt hands files over as numbered links in a directory of its own.
@@ -237,7 +209,11 @@ impl Workspace {
 if [ "$1" = --fsys-tarfile ]; then
     name=${{2##*/}}
     case $2 in */apt-dpkg-install-*/*) name=${{name#*-}} ;; esac
-    if [ -e "{unpacked}/$name.tar" ]; then exec cat "{unpacked}/$name.tar"; fi
+    if [ -e "{unpacked}/$name.tar" ]; then
+        exec <"{unpacked}/$name.tar"
+        rm -f "{unpacked}/$name.tar"
+        exec cat
+    fi
 fi
 exec /usr/bin/dpkg-deb "$@"
 "#,
@@ -341,10 +317,6 @@ mod tests {
                 workspace.list_downloads(Operation::Upgrade),
                 "--print-uris upgrade",
             ),
-            (
-                workspace.download(Operation::Install(&["jq"])),
-                "--download-only install jq",
-            ),
         ] {
             let built = built.expect("valid names").join(" ");
             assert_eq!(
@@ -437,16 +409,9 @@ mod tests {
     }
 
     #[test]
-    fn dpkg_is_given_decompressed_packages_only_when_asked() {
-        let has_dpkg_deb = |workspace: &Workspace| {
-            workspace
-                .files()
-                .iter()
-                .any(|file| file.path == "/run/kfactory/apt/bin/dpkg-deb")
-        };
-        assert!(!has_dpkg_deb(&workspace()));
-        assert!(has_dpkg_deb(&workspace().with_packages_ahead()));
-        let line = workspace().decompress_ahead(0);
+    fn packages_are_decompressed_with_at_least_one_process() {
+        let line = workspace().decompress_ahead(&["a.deb"], 0);
         assert_eq!(line[4..6], ["/run/kfactory/apt/archives", "1"]);
+        assert_eq!(line[7], "a.deb");
     }
 }

@@ -1,0 +1,207 @@
+//! The step cache: what names a layer, which layers of a plan it holds, and what the first missing one stands on.
+
+use std::path::{Path, PathBuf};
+
+use kfactory_layers::chain::{chain_id, extend};
+use kfactory_layers::digest::Digest;
+use kfactory_layers::layer::{LayerInfo, LayerWriter};
+use kfactory_layers::manifest::Descriptor;
+use serde_json::json;
+
+use super::layers::{Builder, MadeLayer, uses_framework};
+use super::{BaseImage, Engine, tree};
+use crate::changeset::Changeset;
+use crate::error::{Error, Kind, Result};
+use crate::framework::Framework;
+use crate::plan::{LayerUnit, Plan};
+use crate::step::Step;
+use crate::store::StepRecord;
+
+/// Part of every cache key: raised when the same actions begin to mean something else.
+const CACHE_FORMAT: u32 = 3;
+
+/// Returns the Kairos binaries, waiting for them if need be.
+pub(super) type ResolveFramework<'a> = dyn Fn() -> Result<Framework> + Sync + 'a;
+
+impl Builder<'_> {
+    /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
+    pub(super) fn key(
+        &self,
+        parent: &Digest,
+        plan: &Plan,
+        unit: &LayerUnit,
+        base: &BaseImage,
+        framework: &ResolveFramework<'_>,
+    ) -> Result<Digest> {
+        let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
+        let inputs = if steps.iter().any(|step| uses_framework(step)) {
+            identity(&framework()?)
+        } else {
+            String::new()
+        };
+        let definition = json!({
+            "format": CACHE_FORMAT,
+            "tool": env!("CARGO_PKG_VERSION"),
+            "parent": parent,
+            "layer": unit.name,
+            "steps": steps,
+            "inputs": inputs,
+            "env": base.image.env(),
+            "network": self.request.network,
+            "clamp": self.clock.clamp(),
+        });
+        Ok(Digest::of(definition.to_string().as_bytes()))
+    }
+
+    /// Returns the key of the layer below layer `count`: the base's chain ID, carried through the first `count` layers.
+    pub(super) fn key_after(
+        &self,
+        plan: &Plan,
+        base: &BaseImage,
+        count: usize,
+        framework: &ResolveFramework<'_>,
+    ) -> Result<Digest> {
+        plan.layers[..count]
+            .iter()
+            .try_fold(base_chain(base), |key, unit| {
+                self.key(&key, plan, unit, base, framework)
+            })
+    }
+
+    /// Returns the layers, from the bottom, that the cache holds, and their keys.
+    pub(super) fn cached_prefix(
+        &self,
+        plan: &Plan,
+        base: &BaseImage,
+        framework: &ResolveFramework<'_>,
+    ) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
+        let (mut layers, mut keys) = (Vec::new(), Vec::new());
+        let mut chain = base_chain(base);
+        let mut key = chain;
+        if self.engine.options.no_cache {
+            return Ok((layers, keys));
+        }
+        for unit in &plan.layers {
+            key = self.key(&key, plan, unit, base, framework)?;
+            let record = self
+                .engine
+                .store
+                .step(&key)
+                .filter(|record| record.parent == chain);
+            let Some(record) = record else { break };
+            let Some(info) = self.in_wanted_compression(&key, &record)? else {
+                break;
+            };
+            chain = extend(chain, info.diff_id);
+            layers.push(MadeLayer {
+                name: unit.name.clone(),
+                info,
+                created: record.created,
+                cached: true,
+            });
+            keys.push(key);
+        }
+        Ok((layers, keys))
+    }
+
+    /// Returns the layer of `record` in the wanted compression, made of another one if need be; `None` when no blob is left.
+    fn in_wanted_compression(
+        &self,
+        key: &Digest,
+        record: &StepRecord,
+    ) -> Result<Option<LayerInfo>> {
+        let wanted = self.compression.to_string();
+        if let Some(info) = record.blobs.get(&wanted) {
+            return Ok(Some(info.clone()));
+        }
+        // Last by name: what is not compressed, or with zstd, is read faster than gzip.
+        let Some(present) = record.blobs.values().next_back() else {
+            return Ok(None);
+        };
+        let info = self.recompress(&record.layer, present).map_err(|error| {
+            error.context(format!("compressing layer `{}` again", record.layer))
+        })?;
+        let mut record = record.clone();
+        record.blobs.insert(wanted, info.clone());
+        self.engine.store.put_step(key, &record)?;
+        Ok(Some(info))
+    }
+
+    /// Writes the changeset of a layer that is in the store as another blob. The diff ID, and with it the image's
+    /// content, stays what it was.
+    fn recompress(&self, name: &str, layer: &LayerInfo) -> Result<LayerInfo> {
+        let Engine {
+            store,
+            options,
+            reporter,
+            ..
+        } = self.engine;
+        if options.cancel.is_cancelled() {
+            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
+        }
+        let transfer = reporter.transfer("recompress", name, layer.size);
+        let mut changeset =
+            Changeset::open(store, &layer.descriptor(), layer.diff_id, Some(&transfer))?;
+        let blob = store.blobs().writer()?;
+        let mut writer = LayerWriter::new(blob, self.compression, options.jobs)?;
+        std::io::copy(&mut changeset, &mut writer)?;
+        changeset.finish()?;
+        let (blob, info) = writer.finish()?;
+        blob.commit_as(&info.digest, info.size)?;
+        Ok(info)
+    }
+
+    /// Returns the directories below the first layer that has to run.
+    pub(super) fn stack_below(
+        &self,
+        base: &BaseImage,
+        tree: &Path,
+        cached: &[MadeLayer],
+        keys: &[Digest],
+    ) -> Result<Vec<PathBuf>> {
+        let mut lowers = vec![tree.to_owned()];
+        for key in keys {
+            let changes = self
+                .engine
+                .store
+                .step(key)
+                .and_then(|record| self.engine.store.trusted_changes(&record));
+            match changes {
+                Some(changes) => lowers.insert(0, changes),
+                None => return self.rebuilt_stack(base, cached),
+            }
+        }
+        Ok(lowers)
+    }
+
+    /// Makes one flattened tree of the base and the cached layers, from their blobs.
+    fn rebuilt_stack(&self, base: &BaseImage, cached: &[MadeLayer]) -> Result<Vec<PathBuf>> {
+        let mut layers: Vec<(Descriptor, Digest)> = base
+            .image
+            .layers()
+            .iter()
+            .cloned()
+            .zip(base.image.diff_ids().iter().copied())
+            .collect();
+        layers.extend(
+            cached
+                .iter()
+                .map(|layer| (layer.info.descriptor(), layer.info.diff_id)),
+        );
+        Ok(vec![tree::flatten(&layers, self.engine, self.run)?])
+    }
+}
+
+/// Returns what names the binaries by content, wherever they came from.
+fn identity(framework: &Framework) -> String {
+    framework
+        .files
+        .iter()
+        .map(|file| format!("{}={}\n", file.target.display(), file.sha256))
+        .collect()
+}
+
+/// Returns the chain ID of the base; an image without layers is named by the digest of nothing.
+pub(super) fn base_chain(base: &BaseImage) -> Digest {
+    chain_id(base.image.diff_ids()).unwrap_or_else(|| Digest::of(b""))
+}
