@@ -231,4 +231,3 @@ impl<W: Write> Write for Writer<W> {
         self.inner.flush()
     }
 }
-

@@ -156,13 +156,7 @@ impl Initrd {
         }
     }
 
-    fn add(
-        &mut self,
-        name: &[u8],
-        mode: u32,
-        size: u64,
-        target: Option<String>,
-    ) -> io::Result<()> {
+    fn add(&mut self, name: &[u8], mode: u32, size: u64, target: Option<String>) -> io::Result<()> {
         let name = String::from_utf8_lossy(name);
         let name = name.trim_start_matches("./").trim_start_matches('/');
         self.has_microcode |= name.starts_with("kernel/x86/microcode/");
@@ -259,9 +253,9 @@ impl<R: BufRead> BufRead for Peek<R> {
 
 /// Compressed streams of one format in a row, read as one: parallel compressors write many.
 enum Members<R: BufRead> {
-    Gzip(GzDecoder<Peek<R>>),
+    Gzip(Box<GzDecoder<Peek<R>>>),
     Zstd(zstd::Decoder<'static, Peek<R>>),
-    Xz(XzReader<Peek<R>>),
+    Xz(Box<XzReader<Peek<R>>>),
     /// Between two streams, and after the last one.
     Over(Peek<R>),
     /// Only while one takes the place of another.
@@ -271,9 +265,9 @@ enum Members<R: BufRead> {
 impl<R: BufRead> Members<R> {
     fn new(format: Format, input: Peek<R>) -> io::Result<Self> {
         Ok(match format {
-            Format::Gzip => Self::Gzip(GzDecoder::new(input)),
+            Format::Gzip => Self::Gzip(Box::new(GzDecoder::new(input))),
             Format::Zstd => Self::Zstd(zstd::Decoder::with_buffer(input)?.single_frame()),
-            Format::Xz => Self::Xz(XzReader::new(input, false)),
+            Format::Xz => Self::Xz(Box::new(XzReader::new(input, false))),
             _ => Self::Over(input),
         })
     }
@@ -408,7 +402,11 @@ mod tests {
         let read = Initrd::read(initrd.as_slice()).unwrap();
         assert!(read.has_microcode && read.has_ending("immucore"));
         assert_eq!(read.parts, [Format::Cpio, Format::Gzip]);
-        assert!(!Initrd::read(main_archive().as_slice()).unwrap().has_microcode);
+        assert!(
+            !Initrd::read(main_archive().as_slice())
+                .unwrap()
+                .has_microcode
+        );
     }
 
     #[test]

@@ -53,14 +53,9 @@ pub(super) fn run(args: &ValidateArgs) -> Result<i32> {
         print(&output::render_rules(args.output)?)?;
         return Ok(0);
     };
-    let model: Option<Model> = args
-        .model
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crate::distro::UnknownName| {
-            Error::from_source(&error).kind_is(Kind::Usage)
-        })?;
+    let model: Option<Model> = args.model.as_deref().map(str::parse).transpose().map_err(
+        |error: crate::distro::UnknownName| Error::from_source(&error).kind_is(Kind::Usage),
+    )?;
     let mut scope = Scope {
         model,
         trusted: args.trusted,
@@ -71,7 +66,13 @@ pub(super) fn run(args: &ValidateArgs) -> Result<i32> {
     let platform = convert::parse_platform(args.platform.as_deref())?;
     let session = Session::new(&args.image, &args.progress, false, &[source])?;
     let location = convert::parse_location(source, session.registry())?;
-    let tree = read(&location, &platform, &session, &mut scope, args.platform.is_some())?;
+    let tree = read(
+        &location,
+        &platform,
+        &session,
+        &mut scope,
+        args.platform.is_some(),
+    )?;
     let report = validate::validate(&tree, &scope)
         .map_err(|error| error.context(format!("cannot validate `{source}`")))?;
     print(&output::render(&report, source, args.output)?)?;

@@ -162,10 +162,7 @@ mod tests {
         while let Some((header, name)) = reader.next_header().unwrap() {
             assert!(header.mtime <= 100);
             reader
-                .copy(
-                    u64::from(header.size),
-                    &mut Writer::new(io::sink()),
-                )
+                .copy(u64::from(header.size), &mut Writer::new(io::sink()))
                 .unwrap();
             names.push(String::from_utf8(name).unwrap());
         }

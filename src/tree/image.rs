@@ -6,14 +6,13 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use kfactory_layers::compress::decoder;
-use kfactory_layers::digest::{Hasher, HashingReader};
+use kfactory_layers::digest::{Digest, Hasher};
 use kfactory_layers::image::Image;
 use kfactory_layers::metadata::{Entry, EntryKind, Xattrs};
-use kfactory_layers::source::verified;
 use kfactory_layers::tar::ArchiveReader;
 
 use super::{Content, FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
+use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
 use crate::store::Store;
 
@@ -54,20 +53,11 @@ pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
     let total = image.layers().len();
     for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
         let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-        let blob = File::open(store.blobs().path(&layer.digest)).context(doing)?;
-        let mut changeset = HashingReader::new(decoder(verified(blob, layer)).context(doing)?);
+        let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
         reading
             .layer(index, ArchiveReader::new(&mut changeset))
             .context(doing)?;
-        io::copy(&mut changeset, &mut io::sink()).context(doing)?;
-        let (_, found, _) = changeset.finish();
-        if found != *diff_id {
-            return Err(Error::user(format!(
-                "the config promises diff ID {diff_id}, the layer unpacks to {found}"
-            ))
-            .context(doing())
-            .hint("the image is damaged or was tampered with: pull it from another place"));
-        }
+        changeset.finish().context(doing)?;
     }
     Ok(Tree {
         top: reading.top,
@@ -132,9 +122,7 @@ impl Reading {
         }
         let kind = self.kind(&parents, &name, &entry, archive)?;
         let names = self.dir(&parents, layer);
-        let slot = names
-            .entry(name)
-            .or_insert_with(|| Node::directory(layer));
+        let slot = names.entry(name).or_insert_with(|| Node::directory(layer));
         match (kind, &slot.kind) {
             // A directory keeps what it holds.
             (Kind::Directory(_), Kind::Directory(_)) => {}
@@ -179,7 +167,7 @@ impl Reading {
         path: &Path,
         size: u64,
         archive: &mut ArchiveReader<R>,
-    ) -> Result<(Content, Option<kfactory_layers::digest::Digest>)> {
+    ) -> Result<(Content, Option<Digest>)> {
         let keep = (self.wanted.kept)(path);
         if !keep && !self.wanted.digests {
             return Ok((Content::Dropped, None));
@@ -221,7 +209,9 @@ impl Reading {
             })?;
         }
         if node.is_dir() {
-            return Err(Error::user(format!("{path:?} is another name for a directory")));
+            return Err(Error::user(format!(
+                "{path:?} is another name for a directory"
+            )));
         }
         Ok(node.kind.clone())
     }
@@ -254,7 +244,9 @@ impl Reading {
                 continue;
             }
             let here = at.last().map_or(Some(&self.top), |(_, node)| *node);
-            let node = here.and_then(Node::names).and_then(|names| names.get(&name));
+            let node = here
+                .and_then(Node::names)
+                .and_then(|names| names.get(&name));
             match node.and_then(Node::target) {
                 Some(target) if links < MAX_LINKS => {
                     links += 1;

@@ -71,7 +71,10 @@ impl Sample {
 
     /// Changes what stands at `path`, links not followed.
     pub(crate) fn edit(mut self, path: &str, change: impl FnOnce(&mut Node)) -> Self {
-        change(self.at(path).unwrap_or_else(|| panic!("there is no {path}")));
+        change(
+            self.at(path)
+                .unwrap_or_else(|| panic!("there is no {path}")),
+        );
         self
     }
 

@@ -200,8 +200,7 @@ mod tests {
             found(Arch::Amd64, "6.1.0-38-amd64")
         );
         assert_eq!(read_one(&arm64(version)), found(Arch::Arm64, version));
-        let mut packed =
-            flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(&arm64(version)).unwrap();
         let packed = packed.finish().unwrap();
         assert_eq!(read_one(&packed), found(Arch::Arm64, version));
@@ -222,7 +221,10 @@ mod tests {
         for before in (1 << 16) - 20..(1 << 16) + 5 {
             let mut bytes = vec![b'x'; before];
             bytes.extend(b"Linux version 6.1.0 (x)");
-            assert_eq!(find_banner(bytes.as_slice()).unwrap().as_deref(), Some("6.1.0"));
+            assert_eq!(
+                find_banner(bytes.as_slice()).unwrap().as_deref(),
+                Some("6.1.0")
+            );
         }
     }
 

@@ -125,9 +125,10 @@ impl Scope {
     }
 
     fn is_due(&self, rule: &Rule) -> bool {
-        let needs_init = || rule.steps.iter().any(|step| step.is_of_init());
-        !(self.stage == Stage::Install && needs_init())
-            && !self.ignored.iter().any(|id| id == rule.id)
+        let comes_later =
+            self.stage == Stage::Install && rule.steps.iter().any(|step| step.is_of_init());
+        let is_ignored = self.ignored.iter().any(|id| id == rule.id);
+        !comes_later && !is_ignored
     }
 
     fn left_out(&self, rule: &Rule) -> Option<&'static str> {

@@ -124,8 +124,9 @@ impl<'a> Subject<'a> {
         KERNEL_PREFIXES
             .iter()
             .any(|prefix| self.tree.has(format!("boot/{prefix}{version}")))
-            || modules_of(self.tree, version)
-                .is_some_and(|dir| self.tree.has(dir.join("vmlinuz")) || self.tree.has(dir.join("Image")))
+            || modules_of(self.tree, version).is_some_and(|dir| {
+                self.tree.has(dir.join("vmlinuz")) || self.tree.has(dir.join("Image"))
+            })
     }
 
     /// Returns the kernel's configuration, where the image has it.

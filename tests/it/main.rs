@@ -16,3 +16,4 @@ mod plans;
 mod refused;
 mod repeat;
 mod support;
+mod validate;

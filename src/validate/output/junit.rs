@@ -10,9 +10,14 @@ pub(super) fn report(report: &Report, name: &str) -> String {
             .any(|finding| finding.rule == *rule && finding.severity == Severity::Error)
     };
     let failures = report.checked.iter().filter(|rule| failed(rule)).count();
-    let counts = format!("tests=\"{}\" failures=\"{failures}\" errors=\"0\"", report.checked.len());
+    let counts = format!(
+        "tests=\"{}\" failures=\"{failures}\" errors=\"0\"",
+        report.checked.len()
+    );
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    text.push_str(&format!("<testsuites name=\"kfactory validate\" {counts}>\n"));
+    text.push_str(&format!(
+        "<testsuites name=\"kfactory validate\" {counts}>\n"
+    ));
     text.push_str(&format!(
         "  <testsuite name=\"{}\" {counts} skipped=\"0\">\n",
         escape(name)

@@ -11,7 +11,11 @@ pub(super) fn report(report: &Report, name: &str) -> String {
         or(&image.arch),
         image.model,
         image.variant,
-        if image.trusted_boot { ", Trusted Boot" } else { "" },
+        if image.trusted_boot {
+            ", Trusted Boot"
+        } else {
+            ""
+        },
         if image.fips { ", FIPS" } else { "" },
         or(&image.kernel),
     );
@@ -21,7 +25,11 @@ pub(super) fn report(report: &Report, name: &str) -> String {
             text.push_str(&remedy_of(report, last));
         }
         last = Some(finding.rule.as_str());
-        text.push_str(&format!("{:7}  {}\n", finding.severity.name(), finding.line()));
+        text.push_str(&format!(
+            "{:7}  {}\n",
+            finding.severity.name(),
+            finding.line()
+        ));
     }
     text.push_str(&remedy_of(report, last));
     text.push_str(&format!(

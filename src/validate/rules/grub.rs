@@ -217,7 +217,12 @@ fn modules(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
         Some(Arch::Riscv64) => "riscv64-efi",
         None => return Ok(()),
     };
-    let parents = ["usr/lib/grub", "usr/share/grub2", "usr/lib/grub2", "usr/share/grub"];
+    let parents = [
+        "usr/lib/grub",
+        "usr/share/grub2",
+        "usr/lib/grub2",
+        "usr/share/grub",
+    ];
     for name in NEEDED {
         let is_there = parents
             .iter()

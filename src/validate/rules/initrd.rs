@@ -198,7 +198,10 @@ fn compression(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     for part in initrd.parts.iter().filter(|part| **part != Format::Cpio) {
         let option = format!("CONFIG_RD_{}=y", part.name().to_uppercase());
         if !config.lines().any(|line| line == option) {
-            let text = format!("it is compressed with {}, the kernel lacks {option}", part.name());
+            let text = format!(
+                "it is compressed with {}, the kernel lacks {option}",
+                part.name()
+            );
             found.at("boot/initrd", text);
         }
     }

@@ -9,8 +9,22 @@ use crate::validate::{Rule, Severity, Subject, Violations};
 
 /// Directories that something is mounted on.
 const MOUNT_POINTS: [&str; 16] = [
-    "dev", "efi", "home", "mnt", "oem", "opt", "proc", "root", "run", "srv", "sys", "system", "tmp",
-    "usr/local", "var", "var/lock",
+    "dev",
+    "efi",
+    "home",
+    "mnt",
+    "oem",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "system",
+    "tmp",
+    "usr/local",
+    "var",
+    "var/lock",
 ];
 /// Where a link's target is made at run time.
 const MADE_AT_RUN_TIME: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "var/run"];

@@ -134,8 +134,15 @@ fn kernel(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
         Some(Model::NvidiaDgxSpark) => "nvidia",
         _ => return Ok(()),
     };
-    if let Some(version) = subject.facts.kernel.as_ref().filter(|version| !version.contains(word)) {
-        found.add(format!("the kernel is {version}, without {word:?} in its version"));
+    if let Some(version) = subject
+        .facts
+        .kernel
+        .as_ref()
+        .filter(|version| !version.contains(word))
+    {
+        found.add(format!(
+            "the kernel is {version}, without {word:?} in its version"
+        ));
     }
     Ok(())
 }

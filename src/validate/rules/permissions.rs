@@ -47,7 +47,16 @@ pub(super) const RULES: &[Rule] = &[
 
 fn directories(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     const PLAIN: [&str; 10] = [
-        "", "boot", "etc", "usr", "usr/bin", "usr/lib", "var", "var/lib", "system", "system/oem",
+        "",
+        "boot",
+        "etc",
+        "usr",
+        "usr/bin",
+        "usr/lib",
+        "var",
+        "var/lib",
+        "system",
+        "system/oem",
     ];
     const STICKY: [&str; 2] = ["tmp", "var/tmp"];
     for path in PLAIN.iter().chain(&STICKY) {

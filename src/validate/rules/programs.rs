@@ -1,11 +1,11 @@
 //! Programs: those of Kairos, and those that it calls.
 
+use super::always;
 use crate::distro::Family;
 use crate::error::Result;
 use crate::framework::elf;
 use crate::step::StepName;
 use crate::validate::{Facts, Rule, Severity, Subject, Violations};
-use super::always;
 
 /// The programs of Kairos, by name.
 pub(crate) const KAIROS: &[&str] = &[
@@ -20,7 +20,12 @@ pub(crate) const KAIROS: &[&str] = &[
 /// Those without which nothing boots or installs.
 const NEEDED: [&str; 2] = ["immucore", "kairos-agent"];
 /// Those that have FIPS builds.
-const FIPS: [&str; 4] = ["immucore", "kairos-agent", "kcrypt-discovery-challenger", "agent-provider-kairos"];
+const FIPS: [&str; 4] = [
+    "immucore",
+    "kairos-agent",
+    "kcrypt-discovery-challenger",
+    "agent-provider-kairos",
+];
 /// What installing, upgrading and the cloud-configs call.
 const RUNTIME: [&str; 18] = [
     "awk",
@@ -152,7 +157,10 @@ fn challenger(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
 }
 
 fn installer(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
-    let places = ["system/installer/installer", "system/installer/kairos-installer"];
+    let places = [
+        "system/installer/installer",
+        "system/installer/kairos-installer",
+    ];
     if !places.iter().any(|path| subject.tree.has_executable(path)) {
         found.at(places[1], "there is no installer");
     }

@@ -214,8 +214,10 @@ fn mode(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     if let Some(release) = subject.tree.find(RELEASE_PATH)
         && (release.node.mode & 0o444 != 0o444 || release.node.mode & 0o022 != 0)
     {
-        found.at(RELEASE_PATH, format!("its mode is {:04o}", release.node.mode));
+        found.at(
+            RELEASE_PATH,
+            format!("its mode is {:04o}", release.node.mode),
+        );
     }
     Ok(())
 }
-

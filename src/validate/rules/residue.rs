@@ -183,7 +183,10 @@ fn secrets(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
 fn content_size(subject: &Subject<'_>, dir: &str, counts: impl Fn(&str, &Node) -> bool) -> u64 {
     let mut bytes = 0;
     subject.tree.walk(dir, &mut |path, node| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("");
         if let Some(file) = node.file().filter(|_| counts(name, node)) {
             bytes += file.size;
         }

@@ -149,7 +149,10 @@ fn needed(subject: &Subject<'_>) -> impl Iterator<Item = &'static str> {
 fn missing(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     for name in needed(subject) {
         if unit(subject, name) == Unit::Missing {
-            found.at(format!("usr/lib/systemd/system/{name}"), "it does not exist");
+            found.at(
+                format!("usr/lib/systemd/system/{name}"),
+                "it does not exist",
+            );
         }
     }
     Ok(())
@@ -195,8 +198,10 @@ fn exists(subject: &Subject<'_>, name: &str) -> bool {
 fn links(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     let mut broken = Vec::new();
     subject.tree.walk(UNIT_DIRS[0], &mut |path, node| {
-        let (Some(target), Some(name)) = (node.target(), path.file_name().and_then(|name| name.to_str()))
-        else {
+        let (Some(target), Some(name)) = (
+            node.target(),
+            path.file_name().and_then(|name| name.to_str()),
+        ) else {
             return;
         };
         let in_directory = path
@@ -208,7 +213,10 @@ fn links(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
             || subject.tree.has(path)
             || in_directory && exists(subject, name);
         if !is_good {
-            broken.push((path.to_owned(), format!("it points at {target:?}, where no unit is")));
+            broken.push((
+                path.to_owned(),
+                format!("it points at {target:?}, where no unit is"),
+            ));
         }
     });
     for (path, text) in broken {
@@ -224,7 +232,9 @@ fn is_enabled(subject: &Subject<'_>, name: &str) -> bool {
             let group = group.to_string_lossy();
             node.is_dir()
                 && (group.ends_with(".wants") || group.ends_with(".requires"))
-                && node.names().is_some_and(|names| names.contains_key(std::ffi::OsStr::new(name)))
+                && node
+                    .names()
+                    .is_some_and(|names| names.contains_key(std::ffi::OsStr::new(name)))
         })
     })
 }
@@ -302,10 +312,11 @@ fn versions(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
 
 fn openrc(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     for name in ["sshd", "connman", "udev"] {
-        let is_enabled = subject
-            .tree
-            .names("etc/runlevels")
-            .any(|(_, level)| level.names().is_some_and(|names| names.contains_key(std::ffi::OsStr::new(name))));
+        let is_enabled = subject.tree.names("etc/runlevels").any(|(_, level)| {
+            level
+                .names()
+                .is_some_and(|names| names.contains_key(std::ffi::OsStr::new(name)))
+        });
         if !is_enabled {
             found.add(format!("{name} is in no runlevel"));
         }

@@ -71,7 +71,10 @@ fn systemd_boot(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     const DIR: &str = "usr/lib/systemd/boot/efi";
     for (name, what) in [
         (format!("systemd-boot{suffix}.efi"), "systemd-boot"),
-        (format!("linux{suffix}.efi.stub"), "the stub of systemd-boot"),
+        (
+            format!("linux{suffix}.efi.stub"),
+            "the stub of systemd-boot",
+        ),
     ] {
         // Distributions that sign put the signed one beside it.
         let is_there = subject.tree.has(format!("{DIR}/{name}"))
@@ -98,7 +101,10 @@ fn dead_weight(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     for path in ["usr/lib/dracut/modules.d", "usr/lib/grub"] {
         let bytes = size(subject, path);
         if bytes > 1 << 20 {
-            found.at(path, format!("{} that no boot uses", crate::progress::bytes_text(bytes)));
+            found.at(
+                path,
+                format!("{} that no boot uses", crate::progress::bytes_text(bytes)),
+            );
         }
     }
     Ok(())
