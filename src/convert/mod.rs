@@ -208,8 +208,12 @@ fn scope(plan: &plan::Plan, request: &Request) -> Result<Option<Scope>> {
 ///
 /// A rule of severity error is broken.
 fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
-    for finding in report.warnings() {
-        reporter.warn(&finding.line());
+    for (finding, more) in report.warnings_by_rule() {
+        let more = match more {
+            0 => String::new(),
+            more => format!(", and {more} more like it"),
+        };
+        reporter.warn(&format!("{}{more}", finding.line()));
     }
     match report.error() {
         Some(error) => Err(error),

@@ -116,9 +116,19 @@ impl Report {
         all.filter(move |finding| finding.severity == severity)
     }
 
-    /// Returns the findings that are warnings.
-    pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
-        self.of(Severity::Warning)
+    /// Returns the first warning of each rule, and how many more there are of it.
+    pub fn warnings_by_rule(&self) -> Vec<(&Finding, usize)> {
+        let mut rules: Vec<(&Finding, usize)> = Vec::new();
+        for finding in self.of(Severity::Warning) {
+            match rules
+                .iter_mut()
+                .find(|(first, _)| first.rule == finding.rule)
+            {
+                Some((_, more)) => *more += 1,
+                None => rules.push((finding, 0)),
+            }
+        }
+        rules
     }
 
     /// Returns the error that stops an image from being published, or `None` where nothing does.

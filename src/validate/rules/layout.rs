@@ -34,7 +34,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "layout-mount-points",
         severity: Severity::Error,
         demand: "every directory that something is mounted on exists",
-        remedy: "let the step `miscellaneous` run: in a read-only root a missing one cannot be made",
+        remedy: "let the step `miscellaneous` run, or make it in the base: in a read-only root it cannot be made later",
         steps: &[StepName::MISCELLANEOUS],
         when: always,
         check: mount_points,
