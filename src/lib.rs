@@ -8,6 +8,7 @@
 //! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
+//! - [`yip`]: stage extensions, read from files and checked.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
@@ -16,7 +17,7 @@
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
-//! - [`progress`], [`error`]: what people see.
+//! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
 
 pub mod changeset;
@@ -40,6 +41,9 @@ pub mod request;
 pub mod secret;
 pub mod step;
 pub mod store;
+pub mod suggest;
 pub mod tree;
 pub mod unpack;
 pub mod validate;
+pub mod yaml;
+pub mod yip;
