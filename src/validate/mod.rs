@@ -119,8 +119,14 @@ impl Scope {
     pub fn check_ignored(&self) -> Result<()> {
         match self.ignored.iter().find(|id| rules::find(id).is_none()) {
             None => Ok(()),
-            Some(id) => Err(Error::usage(format!("unknown rule `{id}`"))
-                .hint("`kfactory validate --rules` lists them")),
+            Some(id) => {
+                let error = Error::usage(format!("unknown rule `{id}`"));
+                let ids = rules::all().map(|rule| rule.id);
+                Err(match crate::suggest::nearest(id, ids) {
+                    Some(near) => error.hint(format!("`{near}` is the nearest known rule")),
+                    None => error.hint("`kfactory validate --rules` lists them"),
+                })
+            }
         }
     }
 
