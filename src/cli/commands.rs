@@ -306,7 +306,7 @@ pub(super) fn framework_build(
     framework: &str,
     output: &str,
     platform: Option<&str>,
-    fips: bool,
+    builds: convert::Builds,
     image: &ImageArgs,
     progress: &ProgressArgs,
 ) -> Result<i32> {
@@ -319,7 +319,7 @@ pub(super) fn framework_build(
     }
     let platform = convert::parse_platform(platform)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
-    let built = convert::framework_image(framework, &platform, fips, session.engine(&store))?;
+    let built = convert::framework_image(framework, &platform, builds, session.engine(&store))?;
     convert::write(
         &built,
         std::slice::from_ref(&destination),
