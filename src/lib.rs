@@ -15,7 +15,7 @@
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
-//! - [`progress`], [`error`]: what people see.
+//! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
 
 pub mod changeset;
@@ -37,5 +37,7 @@ pub mod request;
 pub mod secret;
 pub mod step;
 pub mod store;
+pub mod suggest;
 pub mod unpack;
+pub mod yaml;
 pub mod yip;

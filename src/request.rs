@@ -3,6 +3,8 @@
 //! The command line and the recipe file both produce this value. Options that this version does not implement are
 //! refused by name in [`Request::validate`], before anything is read or pulled.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::choice::{self, FirmwareChoice, KernelChoice};
@@ -10,8 +12,10 @@ use crate::distro::Model;
 use crate::error::{Error, Kind, Result};
 use crate::kairos::version::Version;
 use crate::location::Location;
+use crate::provider::{self, Provider, ProviderOptions, ProviderSource};
 use crate::secret::Secret;
 use crate::step::{self, Phase};
+use crate::yaml;
 
 /// Which phases run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -63,6 +67,13 @@ pub enum Network {
     None,
 }
 
+/// Seconds that a provider plugin may take unless the request says otherwise: it may download some hundred MB.
+pub const PLUGIN_SECS: u64 = 30 * 60;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A conversion, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -93,9 +104,18 @@ pub struct Request {
     pub compression: String,
     /// The network for steps that ask for one.
     pub network: Network,
-    /// Kubernetes providers; refused in this version.
+    /// Kubernetes providers, by name; any makes the variant `standard`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<String>,
+    /// Options of single providers, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub provider_options: BTreeMap<String, ProviderOptions>,
+    /// Who installs `k3s` and `k0s`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub provider_source: ProviderSource,
+    /// The most seconds a provider plugin may take; `None`: [`PLUGIN_SECS`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_timeout: Option<u64>,
     /// Whether the image is for Trusted Boot.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
@@ -163,9 +183,7 @@ impl Request {
     ///
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
-        let mut request: Request = serde_saphyr::from_str(text).map_err(|error| {
-            Error::usage(format!("cannot read recipe `{name}`")).context_below(error)
-        })?;
+        let mut request: Request = yaml::read(text, &format!("recipe `{name}`"))?;
         let defaults = Self::defaults();
         for (value, default) in [
             (&mut request.model, defaults.model),
@@ -226,6 +244,7 @@ impl Request {
         for step in &self.skip_steps {
             step::check_skip_name(step)?;
         }
+        self.check_providers()?;
         self.check_choices()?;
         self.check_board()?;
         self.check_secrets()?;
@@ -246,6 +265,44 @@ impl Request {
         self.model
             .parse()
             .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))
+    }
+
+    /// Returns the providers that the image gets.
+    ///
+    /// # Errors
+    ///
+    /// As [`provider::resolve`].
+    pub fn providers(&self) -> Result<Vec<Provider>> {
+        provider::resolve(
+            &self.providers,
+            &self.provider_options,
+            self.provider_source,
+        )
+    }
+
+    fn check_providers(&self) -> Result<()> {
+        self.providers()?;
+        let asked = self.is_standard();
+        let stray = [
+            ("--provider-source", !is_default(&self.provider_source)),
+            ("--provider-timeout", self.provider_timeout.is_some()),
+        ];
+        if let Some((option, _)) = stray.iter().find(|(_, given)| *given && !asked) {
+            return Err(
+                Error::usage(format!("`{option}` is given, but no provider"))
+                    .hint("`--provider NAME` asks for one"),
+            );
+        }
+        if self.provider_timeout == Some(0) {
+            return Err(Error::usage("no plugin answers within 0 seconds")
+                .hint("`provider-timeout` is a number of seconds above 0"));
+        }
+        Ok(())
+    }
+
+    /// Tells whether the variant is `standard` rather than `core`.
+    pub fn is_standard(&self) -> bool {
+        self.providers.iter().any(|name| !name.trim().is_empty())
     }
 
     /// Returns the secret `id`, if it was given.
@@ -323,9 +380,6 @@ impl Request {
             ))
             .hint("`kfactory plan` without it shows what this version does"))
         };
-        if let Some(provider) = self.providers.iter().find(|p| !p.is_empty()) {
-            return refuse(format!("provider `{provider}` (`--provider`)"));
-        }
         if self.fips {
             return refuse("FIPS (`--fips`)".into());
         }
@@ -409,10 +463,10 @@ mod tests {
         for (request, word) in [
             (
                 Request {
-                    providers: vec!["k3s".into()],
+                    fips: true,
                     ..base.clone()
                 },
-                "k3s",
+                "--fips",
             ),
             (
                 Request {

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod doctor;
+mod providers;
 mod store;
 
 use std::io::Write as _;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::framework::Variant;
 use crate::progress::{Mode, printable_text};
 use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
@@ -83,9 +85,6 @@ struct PlanArgs {
     /// How to print the plan
     #[arg(long, value_enum, default_value_t = PlanOutput::Text)]
     output: PlanOutput,
-    /// Taken as in `convert`; a plan runs nothing and so uses no cache
-    #[arg(long, hide = true)]
-    no_cache: bool,
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
@@ -139,7 +138,10 @@ struct UnpackArgs {
     source: String,
     /// An empty or missing directory
     dir: PathBuf,
-    /// Write what could not be applied (owners, device nodes, privileged attributes) to this file, one JSON object a line
+    /// Write what the tree lacks of the image to this file, one JSON object a line
+    ///
+    /// Device nodes, privileged attributes and owners that this user may not set. Where files come to belong to
+    /// subordinate IDs, the true owner and mode of every file is in it, so that root can restore them anywhere.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// The platform to take from a multi-platform image [default: this machine's]
@@ -174,6 +176,9 @@ enum FrameworkCommand {
         /// Where the binaries come from: `release[:NAME=VERSION,...]`, `go[:NAME=VERSION,...]`, `dir:`, `tar:`, `oci:` or a reference
         #[arg(long, default_value = "release")]
         framework: String,
+        /// The images it is for: `standard` ones, with a `--provider`, need more binaries
+        #[arg(long, value_enum, default_value_t = Variant::Core)]
+        variant: Variant,
         /// Where to write: `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE` or a reference
         #[arg(short, long, value_name = "DEST")]
         output: String,
@@ -227,9 +232,10 @@ struct DoctorArgs {
 /// Runs the program and returns its exit code.
 pub fn main() -> i32 {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    if let Err(error) = args::refuse_provider_flags(&arguments) {
-        return report(&error, Mode::Plain);
-    }
+    let arguments = match providers::rewrite(arguments, &Cli::command()) {
+        Ok(arguments) => arguments,
+        Err(error) => return report(&error, Mode::Plain),
+    };
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -271,6 +277,7 @@ fn run(command: Command) -> Result<i32> {
             command:
                 FrameworkCommand::Build {
                     framework,
+                    variant,
                     output,
                     platform,
                     fips,
@@ -278,8 +285,11 @@ fn run(command: Command) -> Result<i32> {
                     progress,
                 },
         } => {
-            let platform = platform.as_deref();
-            commands::framework_build(&framework, &output, platform, fips, &image, &progress)
+            let (platform, wanted) = (
+                platform.as_deref(),
+                crate::convert::Builds { variant, fips },
+            );
+            commands::framework_build(&framework, &output, platform, wanted, &image, &progress)
         }
         Command::Store {
             command: StoreCommand::Ls { store },

@@ -17,15 +17,18 @@ use kfactory_layers::layer::{LayerInfo, LayerWriter};
 use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 
-use super::cache::{ResolveFramework, base_chain};
+use super::cache::base_chain;
+use super::framework::Builds;
+use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
 use super::{BaseImage, Clock, Engine};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
-use crate::plan::{Facts, LayerUnit, Plan};
+use crate::plan::{Facts, LayerUnit, Plan, framework_variant};
+use crate::provider::{Configs, Provider};
 use crate::request::Request;
-use crate::step::{Action, Step};
+use crate::step::Action;
 use crate::store::{Run, StepRecord, boot_id, remove_tree};
 
 /// A layer of the result.
@@ -46,6 +49,8 @@ pub(super) struct Builder<'a> {
     pub(super) clock: &'a Clock,
     pub(super) compression: Compression,
     pub(super) framework: &'a framework::FrameworkSpec,
+    pub(super) providers: &'a [Provider],
+    pub(super) configs: &'a Configs,
     pub(super) outputs: &'a Outputs<'a>,
 }
 
@@ -81,8 +86,19 @@ impl Builder<'_> {
         let framework = OnceLock::new();
         let resolve = || {
             framework
-                .get_or_init(|| self.resolve_framework(facts))
+                .get_or_init(|| self.resolve_framework(plan, facts))
                 .clone()
+        };
+        let programs = OnceLock::new();
+        let fetch = || {
+            programs
+                .get_or_init(|| super::programs::fetch(self.providers, facts.arch, self.engine))
+                .clone()
+        };
+        let inputs = Inputs {
+            framework: &resolve,
+            programs: &fetch,
+            configs: self.configs,
         };
         let needed = plan.steps.iter().any(uses_framework);
         std::thread::scope(|scope| {
@@ -95,12 +111,23 @@ impl Builder<'_> {
                     }
                 });
             }
+            if plan.steps.iter().any(uses_programs) {
+                scope.spawn(|| {
+                    if fetch().is_err() {
+                        self.engine.options.cancel.cancel();
+                    }
+                });
+            }
             // What stopped the run, where that was not the user.
-            let cause = |error: Error| match framework.get() {
-                Some(Err(cause)) if error.kind() == Kind::Interrupted => cause.clone(),
+            let cause = |error: Error| match (framework.get(), programs.get()) {
+                (Some(Err(cause)), _) | (_, Some(Err(cause)))
+                    if error.kind() == Kind::Interrupted =>
+                {
+                    cause.clone()
+                }
                 _ => error,
             };
-            let (cached, keys) = self.cached_prefix(plan, base, &resolve)?;
+            let (cached, keys) = self.cached_prefix(plan, base, &inputs)?;
             for layer in &cached {
                 self.engine.reporter.cached(&layer.name);
                 self.outputs.layer(&layer.info);
@@ -112,9 +139,17 @@ impl Builder<'_> {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
                 }
-                let env = self.environment(plan, facts, base, &resolve)?;
+                let env = self.environment(plan, facts, base, &inputs)?;
                 let lowers = self.stack_below(base, tree, &cached, &keys)?;
-                self.run_rest(scope, &env, plan, base, &cached, lowers, &mut pending)
+                self.run_rest(
+                    scope,
+                    (&env, &inputs),
+                    plan,
+                    base,
+                    &cached,
+                    lowers,
+                    &mut pending,
+                )
             } else {
                 Ok(())
             };
@@ -132,21 +167,21 @@ impl Builder<'_> {
     fn run_rest<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        env: &Environment<'_>,
+        (env, inputs): (&Environment<'_>, &Inputs<'_>),
         plan: &Plan,
         base: &BaseImage,
         cached: &[MadeLayer],
         mut lowers: Vec<PathBuf>,
         pending: &mut Vec<Pending<'scope>>,
     ) -> Result<()> {
-        let mut key = self.key_after(plan, base, cached.len(), env.framework)?;
+        let mut key = self.key_after(plan, base, cached.len(), inputs)?;
         let chain = cached.iter().fold(base_chain(base), |chain, layer| {
             extend(chain, layer.info.diff_id)
         });
         let (sender, mut below) = mpsc::channel();
         let _ = sender.send(chain);
         for (index, unit) in plan.layers.iter().enumerate().skip(cached.len()) {
-            key = self.key(&key, plan, unit, base, env.framework)?;
+            key = self.key(&key, plan, unit, base, inputs)?;
             let changes = self.run_unit(env, plan, unit, index, &lowers)?;
             let upper = self.engine.store.changes(&changes);
             let finished = Finished {
@@ -215,7 +250,7 @@ impl Builder<'_> {
         plan: &Plan,
         facts: &'e Facts,
         base: &BaseImage,
-        framework: &'e ResolveFramework<'e>,
+        inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
         let cache = format!(
             "packages/{}-{}-{}",
@@ -229,7 +264,9 @@ impl Builder<'_> {
             request: self.request,
             facts,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
-            framework,
+            framework: inputs.framework,
+            programs: inputs.programs,
+            configs: inputs.configs,
             package_cache: self.engine.store.cache_dir(&cache)?,
             scratch,
             clamp_mtime: self.clock.clamp(),
@@ -312,8 +349,12 @@ impl Builder<'_> {
         Ok(info)
     }
 
-    fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
-        super::framework::resolve(self.framework, facts.arch, self.request.fips, self.engine)
+    fn resolve_framework(&self, plan: &Plan, facts: &Facts) -> Result<Framework> {
+        let builds = Builds {
+            variant: framework_variant(&plan.steps),
+            fips: self.request.fips,
+        };
+        super::framework::resolve(self.framework, facts.arch, builds, self.engine)
     }
 }
 
@@ -340,12 +381,6 @@ fn later_packages(plan: &Plan) -> Vec<String> {
         })
         .cloned()
         .collect()
-}
-
-pub(super) fn uses_framework(step: &Step) -> bool {
-    step.actions
-        .iter()
-        .any(|action| matches!(action, Action::Framework { .. }))
 }
 
 /// Gives the upper directory the mode, owner and time of the directory it covers: overlayfs shows the upper one's.

@@ -12,9 +12,11 @@ mod base;
 mod cache;
 mod clock;
 mod framework;
+mod inputs;
 mod layers;
 mod outputs;
 mod preflight;
+mod programs;
 mod tree;
 
 use std::path::PathBuf;
@@ -28,7 +30,7 @@ use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, facts_of, facts_of_dir};
 pub use clock::Clock;
-pub use framework::image as framework_image;
+pub use framework::{Builds, image as framework_image};
 
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
@@ -103,6 +105,8 @@ pub fn convert(
     let platform = parse_platform(request.platform.as_deref())?;
     let framework_spec: crate::framework::FrameworkSpec =
         request.framework.parse().map_err(framework::usage)?;
+    let providers = request.providers()?;
+    let configs = crate::provider::read_configs(&providers)?;
     let clock = Clock::from_env()?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
@@ -149,6 +153,8 @@ pub fn convert(
         clock: &clock,
         compression,
         framework: &framework_spec,
+        providers: &providers,
+        configs: &configs,
         outputs: &outputs,
     }
     .build(&plan, &facts, &base, &tree)?;

@@ -14,8 +14,10 @@ mod gzip;
 mod initrd;
 mod kernel;
 mod keys;
+mod kubernetes;
 mod nvdimm;
 mod packages;
+mod plugins;
 mod run;
 mod services;
 mod ssh;
@@ -29,16 +31,17 @@ pub use tidy::{normalize, prune};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
-use kfactory_sandbox::{CancelToken, Status, launch};
+use kfactory_sandbox::{CancelToken, LaunchError, Status, launch};
 
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::Framework;
 use crate::plan::Facts;
 use crate::progress::Reporter;
+use crate::provider::{Configs, Program};
 use crate::request::{Network, Request};
 use crate::secret::Secret;
 use crate::step::{Action, Step};
@@ -48,6 +51,10 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A command line longer than this is cut in errors: eighty package names say nothing that the output does not say better.
 const COMMAND_BYTES: usize = 160;
+
+/// Of a failed command's captured output this much stands in its error.
+const CAPTURED_LINES: usize = 10;
+const CAPTURED_LINE_BYTES: usize = 400;
 
 /// What every step of a run shares.
 pub struct Environment<'a> {
@@ -59,6 +66,10 @@ pub struct Environment<'a> {
     pub image_env: Vec<String>,
     /// The Kairos binaries, resolved when first needed.
     pub framework: &'a (dyn Fn() -> Result<Framework> + Sync),
+    /// The programs of Kubernetes distributions, fetched when first needed.
+    pub programs: &'a (dyn Fn() -> Result<Vec<Program>> + Sync),
+    /// Configuration files for providers.
+    pub configs: &'a Configs,
     /// The package cache's directory, shared between runs.
     pub package_cache: PathBuf,
     /// A scratch directory of this run, outside every layer.
@@ -98,6 +109,30 @@ fn shown(argv: &[&str]) -> String {
     text
 }
 
+/// Says why a command did not run to its end; where it was the command's own doing, with what it printed.
+fn launch_error(error: &LaunchError, secrets: &[Hidden]) -> Error {
+    let shown = Error::from_source(error).hints(error.hints());
+    match error {
+        LaunchError::TimedOut { tail, .. } => {
+            let tail = tail.iter().cloned();
+            let tail = tail.map(|line| Hidden::mask(secrets, line)).collect();
+            shown.kind_is(Kind::Step).output(tail)
+        }
+        LaunchError::TooMuchOutput { .. } => shown.kind_is(Kind::Step),
+        _ => shown,
+    }
+}
+
+/// Returns the last lines of a captured output, fit to print.
+fn tail_of(stdout: &[u8]) -> Vec<String> {
+    let lines: Vec<&[u8]> = stdout.split(|byte| *byte == b'\n').collect();
+    let last = &lines[lines.len().saturating_sub(CAPTURED_LINES)..];
+    last.iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| kfactory_sandbox::printable(&line[..line.len().min(CAPTURED_LINE_BYTES)]))
+        .collect()
+}
+
 impl std::fmt::Debug for Environment<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The image's variables may hold secrets, and the rest says little.
@@ -132,6 +167,12 @@ pub(crate) struct CommandOptions {
     pub(crate) secrets: Vec<String>,
     /// Whether a status other than 0 is an answer rather than an error.
     pub(crate) any_status: bool,
+    /// What it reads.
+    pub(crate) stdin: spec::Stdin,
+    /// What becomes of its standard output.
+    pub(crate) stdout: spec::Stdout,
+    /// The longest it may take.
+    pub(crate) time_limit: Option<Duration>,
 }
 
 /// A secret, while a command may read it.
@@ -190,6 +231,8 @@ impl Hidden {
 pub(crate) struct CommandResult {
     /// Every line it printed, on both streams.
     pub(crate) lines: Vec<String>,
+    /// Its standard output, where that was captured.
+    pub(crate) stdout: Vec<u8>,
 }
 
 /// Runs one step on `target`.
@@ -297,6 +340,26 @@ fn run_action(
             required,
             unless_exists,
         } => files::framework(env, root, name, path, *required, unless_exists),
+        Action::Kubernetes {
+            distribution,
+            version,
+            config,
+        } => kubernetes::install(env, root, distribution, version, *config),
+        Action::ProviderInstall {
+            provider,
+            version,
+            config,
+        } => plugins::install(
+            env,
+            target,
+            step,
+            &plugins::Wanted {
+                provider,
+                version,
+                config: *config,
+            },
+        ),
+        Action::ProviderInfo { providers } => plugins::info(env, target, step, providers),
         Action::LinkKernel => kernel::link(env, root),
         Action::InitramfsConfig => initrd::configure(env, root),
         Action::Initrd { tool } => initrd::build(env, target, step, *tool),
@@ -332,6 +395,13 @@ impl Environment<'_> {
         }
     }
 
+    /// Returns the configuration file that was given for `provider`.
+    fn config(&self, provider: &str) -> Result<&[u8]> {
+        let content = self.configs.get(provider).map(Vec::as_slice);
+        content
+            .ok_or_else(|| Error::internal(format!("the configuration of {provider} was not read")))
+    }
+
     /// Returns whether steps may have a network at all.
     fn has_network(&self) -> bool {
         self.request.network == Network::Host
@@ -361,15 +431,18 @@ impl Environment<'_> {
         });
         // A stopped command is no failure of the sandbox: what the user did comes first.
         self.check_cancelled()?;
-        let outcome = outcome
-            .map_err(|error| Error::from_source(&error).hints(error.hints()))
-            .map_err(|error| error.context(format!("running `{}`", shown(argv))))?;
+        let outcome = outcome.map_err(|error| {
+            launch_error(&error, &secrets).context(format!("running `{}`", shown(argv)))
+        })?;
         self.reporter
             .command_done(step, &argv.join(" "), start.elapsed());
         match outcome.status {
-            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
+            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult {
+                lines,
+                stdout: outcome.stdout,
+            }),
             status => {
-                let tail = outcome.tail.into_iter();
+                let tail = outcome.tail.into_iter().chain(tail_of(&outcome.stdout));
                 let tail = tail.map(|line| Hidden::mask(&secrets, line)).collect();
                 Err(Error::new(Kind::Step, format!("`{}` {status}", shown(argv))).output(tail))
             }
@@ -398,6 +471,9 @@ impl Environment<'_> {
         std::fs::create_dir_all(&var_tmp).context(|| format!("creating {}", var_tmp.display()))?;
         let mut spec = SandboxSpec::new(target.path, argv.iter().map(OsString::from));
         spec.env = self.variables(options);
+        spec.stdin = options.stdin.clone();
+        spec.stdout = options.stdout;
+        spec.time_limit = options.time_limit;
         spec.network = if network {
             spec::Network::Host
         } else {

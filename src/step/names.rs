@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::Phase;
 use crate::error::{Error, Result};
+use crate::suggest::nearest;
 
 /// The name of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +14,12 @@ impl StepName {
     /// Returns the name as the user writes it.
     pub fn as_str(self) -> &'static str {
         self.0
+    }
+
+    /// Tells whether `word` names the step; case does not matter.
+    pub fn is_named(self, word: &str) -> bool {
+        let is = |name: StepName| name.0.eq_ignore_ascii_case(word.trim());
+        is(self) || (self == StepName::BUILD_PROVIDER && is(StepName::KUBERNETES))
     }
 }
 
@@ -55,9 +62,9 @@ names! {
     MISCELLANEOUS "miscellaneous" Some(Phase::Install), "login banner, motd, suc-upgrade, log rotation";
     CLOUDCONFIGS "cloudconfigs" Some(Phase::Install), "the bundled cloud-configs in /system/oem";
     KAIROS_BINARIES "kairosBinaries" Some(Phase::Install), "kairos-agent, immucore, the disk-encryption challenger and the installer";
-    PROVIDER_BINARIES "providerBinaries" None, "provider plugin binaries (nothing for the core variant)";
-    BUILD_PROVIDER "buildProvider" None, "install the Kubernetes distribution (nothing for the core variant)";
-    KUBERNETES "kubernetes" None, "another spelling of buildProvider";
+    PROVIDER_BINARIES "providerBinaries" Some(Phase::Install), "the Kairos provider and edgevpn (nothing for the core variant)";
+    BUILD_PROVIDER "buildProvider" Some(Phase::Install), "install every `--provider` (nothing for the core variant)";
+    KUBERNETES "kubernetes" Some(Phase::Install), "another spelling of buildProvider";
     KAIROS_RELEASE "kairosRelease" Some(Phase::Init), "/etc/kairos-release";
     KERNEL "kernel" Some(Phase::Init), "/boot/vmlinuz names the newest kernel";
     INITRAMFS_CONFIGS "initramfsConfigs" Some(Phase::Init), "dracut configuration and the immucore module";
@@ -82,13 +89,25 @@ pub fn check_skip_name(name: &str) -> Result<()> {
         return Ok(());
     }
     let known: Vec<&str> = NAMES.iter().map(|info| info.name.as_str()).collect();
-    Err(Error::usage(format!("unknown step `{name}`"))
-        .hint(format!("known steps: {}", known.join(", "))))
+    let error = Error::usage(format!("unknown step `{name}`"));
+    Err(match nearest(name.trim(), known.iter().copied()) {
+        Some(near) => error
+            .hint(format!("did you mean `{near}`?"))
+            .hint("`kfactory steps-info` lists all"),
+        None => error.hint(format!("known steps: {}", known.join(", "))),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kubernetes_is_another_name_of_the_step_that_installs_it() {
+        assert!(StepName::BUILD_PROVIDER.is_named(" Kubernetes"));
+        assert!(StepName::BUILD_PROVIDER.is_named("buildprovider"));
+        assert!(!StepName::PROVIDER_BINARIES.is_named("kubernetes"));
+    }
 
     #[test]
     fn names_are_compared_without_case_and_unknown_ones_are_refused() {

@@ -15,6 +15,7 @@ mod families;
 mod judges;
 mod options;
 mod plans;
+mod providers;
 mod refused;
 mod repeat;
 mod support;
