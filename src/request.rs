@@ -380,7 +380,7 @@ impl Request {
         let mut seen = Vec::new();
         for text in &self.secrets {
             let secret: Secret = text.parse()?;
-            secret.read()?;
+            secret.check()?;
             if seen.contains(&secret.id) {
                 return Err(Error::usage(format!(
                     "secret `{}` is given twice",

@@ -232,7 +232,7 @@ pub(super) struct RequestArgs {
     #[arg(long, value_name = "RELEASE", help_heading = "Packages")]
     pub(super) l4t: Option<String>,
     /// A value that steps may read and no layer holds: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be given several times.
-    /// Names: `ubuntu-pro-token`
+    /// Names: `ubuntu-pro-token`; for RHEL the directories `etc-pki-entitlement` and `rhsm`; for SLES `SCCcredentials` and `SUSEConnect`
     #[arg(long, value_name = "SECRET")]
     pub(super) secret: Vec<String>,
     /// Stage extension directory (not available in this version)
