@@ -154,7 +154,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     let planned = planned(&providers, &runs, facts.arch)?;
     changed.notes.extend(without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
-    refuse_unused_secrets(&steps, request)?;
+    refuse_unused_secrets(&policy, &steps, request)?;
     let layers = group(&steps, request.layers);
     let variant = framework_variant(&steps);
     Ok(Plan {
@@ -324,15 +324,14 @@ fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
 }
 
 /// A secret that no step reads would leave the user believing that something was unlocked.
-fn refuse_unused_secrets(steps: &[Step], request: &Request) -> Result<()> {
-    let read: Vec<&String> = steps
-        .iter()
-        .flat_map(|step| &step.actions)
-        .flat_map(step::Action::secrets)
-        .collect();
+fn refuse_unused_secrets(policy: &Policy, steps: &[Step], request: &Request) -> Result<()> {
+    let actions = || steps.iter().flat_map(|step| &step.actions);
+    let read: Vec<&String> = actions().flat_map(step::Action::secrets).collect();
+    let installs = actions().any(|action| matches!(action, step::Action::Packages { .. }));
     for text in &request.secrets {
         let secret: crate::secret::Secret = text.parse()?;
-        if !read.contains(&&secret.id) {
+        let opens = installs && policy.secrets.contains(&secret.id.as_str());
+        if !opens && !read.contains(&&secret.id) {
             return Err(Error::usage(format!(
                 "no step of this conversion reads the secret `{}`",
                 secret.id

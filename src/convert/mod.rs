@@ -5,11 +5,13 @@
 //! base        pulled, unpacked once, recognised
 //! plan        pure: facts + request -> steps
 //! layers      cached, or run on an overlay; captured and compressed while the next one runs
+//! check       the result is validated while the last layer is captured
 //! outputs     uploaded as soon as each layer is whole; manifest last
 //! ```
 
 mod base;
 mod cache;
+mod check;
 mod clock;
 mod framework;
 mod inputs;
@@ -41,6 +43,7 @@ use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
 use crate::store::{Access, Store};
+use crate::validate::{Report, Scope, Severity};
 
 /// How a conversion is carried out, as opposed to what it makes.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ pub struct Converted {
     pub cached_layers: usize,
     /// How many new layers there are.
     pub new_layers: usize,
+    /// What validation found; `None` where it was turned off.
+    pub validation: Option<Report>,
 }
 
 /// Converts a base image as `request` says.
@@ -148,7 +153,8 @@ pub fn convert(
         }
     }
 
-    let made = layers::Builder {
+    let scope = scope(&plan, request)?;
+    let (made, validation) = layers::Builder {
         request,
         engine,
         run: &run,
@@ -158,9 +164,17 @@ pub fn convert(
         providers: &providers,
         configs: &configs,
         outputs: &outputs,
+        check: check::Check {
+            engine,
+            run: &run,
+            scope: scope.as_ref(),
+        },
     }
     .build(&plan, &facts, &base, &tree)?;
 
+    if let Some(report) = &validation {
+        tell(report, reporter)?;
+    }
     let image = finish_image(&base, &checked, &made, &clock);
     let digest = image.manifest_digest();
     let store_name = store_name(&checked);
@@ -176,7 +190,50 @@ pub fn convert(
         size_bytes: image.layers().iter().map(|layer| layer.size).sum(),
         cached_layers: made.iter().filter(|layer| layer.cached).count(),
         new_layers: made.len(),
+        validation,
     })
+}
+
+/// Returns what the result is to be validated as; `None` where the request says that it is not.
+fn scope(plan: &plan::Plan, request: &Request) -> Result<Option<Scope>> {
+    if request.skips_validation() {
+        return Ok(None);
+    }
+    Ok(Some(Scope {
+        arch: Some(plan.facts.arch),
+        model: Some(request.model()?),
+        trusted: Some(request.trusted),
+        version: Some(plan.version.clone()),
+        stage: request.stage,
+        skipped: plan.skipped.iter().map(ToString::to_string).collect(),
+        ignored: request.no_validate.clone(),
+    }))
+}
+
+/// Says what validation found.
+///
+/// # Errors
+///
+/// A rule of severity error is broken.
+fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
+    for (finding, more) in report.warnings_by_rule() {
+        let more = match more {
+            0 => String::new(),
+            more => format!(", and {more} more like it"),
+        };
+        reporter.warn(&format!("{}{more}", finding.line()));
+    }
+    match report.error() {
+        Some(error) => Err(error),
+        None => {
+            reporter.note(&format!(
+                "validated: {} rules, {} warnings",
+                report.checked.len(),
+                report.count(Severity::Warning)
+            ));
+            Ok(())
+        }
+    }
 }
 
 /// Reads a location; a registry name without a registry goes through the short names of `registries.conf`.

@@ -19,3 +19,4 @@ mod providers;
 mod refused;
 mod repeat;
 mod support;
+mod validate;

@@ -81,7 +81,14 @@ impl Small {
             stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display()
         );
         Kfactory::new(["convert", &self.base, &dest, "--framework", &framework])
-            .args(["--progress", "plain", "--skip-step", OTHER_STEPS])
+            // What is left without all other steps is no system.
+            .args([
+                "--progress",
+                "plain",
+                "--no-validate",
+                "--skip-step",
+                OTHER_STEPS,
+            ])
             .args(options)
             .store(&self.store)
             .dated()
