@@ -28,6 +28,7 @@ mod uki;
 
 pub use apt::Session as PackageSession;
 pub use packages::Session as RepositorySession;
+pub use plugins::{Plugins, plugins_of};
 pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
@@ -179,28 +180,53 @@ pub(crate) struct CommandOptions {
     pub(crate) time_limit: Option<Duration>,
 }
 
-/// A secret and its value, while a command may read it.
+/// A secret, while a command may read it.
 struct Hidden {
     id: String,
-    value: Vec<u8>,
+    content: HiddenContent,
+}
+
+enum HiddenContent {
+    Value(Vec<u8>),
+    Directory(PathBuf),
 }
 
 impl Hidden {
+    fn read(secret: Secret) -> Result<Self> {
+        let content = match secret.directory()? {
+            Some(path) => HiddenContent::Directory(path),
+            None => HiddenContent::Value(secret.read()?),
+        };
+        Ok(Self {
+            id: secret.id,
+            content,
+        })
+    }
+
     fn mount(&self) -> Mount {
-        Mount::File {
-            target: Secret::target(&self.id).into(),
-            content: self.value.clone(),
-            mode: 0o400,
+        let target = Secret::target(&self.id).into();
+        match &self.content {
+            HiddenContent::Value(value) => Mount::File {
+                target,
+                content: value.clone(),
+                mode: 0o400,
+            },
+            HiddenContent::Directory(path) => Mount::Bind {
+                source: path.clone(),
+                target,
+                read_only: true,
+            },
         }
     }
 
     /// Takes every secret's value out of a line that a command printed.
     fn mask(secrets: &[Self], line: String) -> String {
         secrets.iter().fold(line, |line, secret| {
-            match std::str::from_utf8(&secret.value) {
-                Ok(value) => line.replace(value, "[secret]"),
-                Err(_) => line,
-            }
+            let text = match &secret.content {
+                HiddenContent::Value(value) => std::str::from_utf8(value).ok(),
+                HiddenContent::Directory(_) => None,
+            };
+            text.map_or_else(|| line.clone(), |text| line.replace(text, "[secret]"))
         })
     }
 }
@@ -449,10 +475,7 @@ impl Environment<'_> {
         let mut found = Vec::new();
         for id in &options.secrets {
             if let Some(secret) = self.request.secret(id)? {
-                found.push(Hidden {
-                    value: secret.read()?,
-                    id: secret.id,
-                });
+                found.push(Hidden::read(secret)?);
             }
         }
         Ok(found)

@@ -20,3 +20,4 @@ mod providers;
 mod refused;
 mod repeat;
 mod support;
+mod validate;
