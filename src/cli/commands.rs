@@ -25,14 +25,14 @@ use crate::{inspect as inspection, plan as planning, unpack as unpacking};
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What every command on images needs.
-struct Session {
+pub(super) struct Session {
     options: Options,
     runtime: Runtime,
     reporter: Arc<Reporter>,
 }
 
 impl Session {
-    fn new(
+    pub(super) fn new(
         image: &ImageArgs,
         progress: &ProgressArgs,
         no_cache: bool,
@@ -61,6 +61,16 @@ impl Session {
 }
 
 impl Session {
+    /// Returns the registry client.
+    pub(super) fn registry(&self) -> &crate::registry::Registry {
+        &self.options.registry
+    }
+
+    /// Returns the store's directory.
+    pub(super) fn store(&self) -> &std::path::Path {
+        &self.options.store
+    }
+
     fn engine<'a>(&'a self, store: &'a Store) -> Engine<'a> {
         Engine {
             store,
@@ -126,6 +136,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
         let value = serde_json::json!({
             "digest": made.digest, "store": made.store_name, "destinations": made.destinations,
             "bytes": made.size_bytes, "layers": made.new_layers, "cached_layers": made.cached_layers,
+            "validation": made.validation,
         });
         print(&format!("{value}\n"))?;
         return Ok(0);
@@ -322,7 +333,7 @@ pub(super) fn framework_build(
     Ok(0)
 }
 
-fn fetch(
+pub(super) fn fetch(
     source: &Location,
     platform: &Platform,
     store: &Store,

@@ -514,8 +514,19 @@ fn an_extension_of_several_stages_is_carried_out_on_a_real_debian() {
     let dest = server.reference("me/extended:v1.0.0");
     let store = world().user_dir("extensions-debian");
     let programs = stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]);
-    let (base, framework) = (server.reference(BASE), format!("dir:{}", programs.display()));
-    let arguments = ["convert", &base, &dest, "--framework", &framework, "--progress", "plain"];
+    let (base, framework) = (
+        server.reference(BASE),
+        format!("dir:{}", programs.display()),
+    );
+    let arguments = [
+        "convert",
+        &base,
+        &dest,
+        "--framework",
+        &framework,
+        "--progress",
+        "plain",
+    ];
     let ran = Kfactory::new(arguments)
         .args(["-x", &dir.display().to_string()])
         .store(&store)

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use kfactory_sandbox::spec::Mount;
 
 use super::super::{CommandOptions, Environment, Target};
+use crate::distro::Policy;
 use crate::distro::manager::{Manager, Operation, Setup, WORKSPACE};
 use crate::error::{Context as _, Error, Kind, Result};
 
@@ -73,16 +74,31 @@ impl<'a> Native<'a> {
             return Ok(Vec::new());
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.command(&words)
+    }
+
+    /// Runs a text for the shell that calls the manager, with its caches and with what is held back.
+    pub(super) fn shell(&self, text: &str) -> Result<()> {
+        self.command(&["sh", "-c", text]).map(drop)
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Vec<String>> {
         let variables = self.setup.environment.iter();
+        let facts = self.env.facts;
         let options = CommandOptions {
             network: true,
             mounts: self.mounts(),
             env: variables
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
+            secrets: Policy::new(&facts.distro, facts.arch)
+                .secrets
+                .iter()
+                .map(|id| (*id).to_owned())
+                .collect(),
             ..CommandOptions::default()
         };
-        let result = self.env.command(self.target, self.step, &words, options)?;
+        let result = self.env.command(self.target, self.step, words, options)?;
         Ok(result.lines)
     }
 

@@ -14,7 +14,7 @@ mod users;
 
 use kfactory_sandbox::spec::Mount;
 
-use super::{CommandOptions, Environment, Target, apt};
+use super::{CommandOptions, Environment, Target, packages as managers};
 use crate::error::{Error, Kind, Result};
 use crate::step::{Condition, Content, Extension, Plugin, UserAccount};
 use crate::yip::{self, Entity, System};
@@ -288,20 +288,6 @@ impl<'a> Context<'a> {
             target: "/tmp".into(),
             read_only: false,
         }])
-    }
-
-    /// Runs lines of a package manager.
-    fn package_commands(
-        &self,
-        manager: packages::Manager,
-        wanted: packages::Wanted<'_>,
-        lines: &[String],
-    ) -> Result<()> {
-        if manager == packages::Manager::Apt {
-            let (refresh, install) = (wanted.refresh, wanted.install);
-            return apt::extension(self.env, self.target, self.step, refresh, lines, install);
-        }
-        lines.iter().try_for_each(|line| self.shell_verbatim(line))
     }
 }
 

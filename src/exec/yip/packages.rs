@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use kfactory_layers::root::Root;
 
 use super::tree;
-use super::{Context, System};
+use super::{Context, System, managers};
 use crate::error::{Error, Result};
 use crate::step::Owner;
 
@@ -143,7 +143,14 @@ pub(super) fn apply(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
     for line in manager.commands(wanted) {
         lines.push(context.render(&line)?);
     }
-    context.package_commands(manager, wanted, &lines)
+    managers::extension(
+        context.env,
+        context.target,
+        context.step,
+        wanted.refresh,
+        &lines,
+        wanted.install,
+    )
 }
 
 fn unknown(system: &System) -> Error {
