@@ -657,3 +657,82 @@ fn steps_are_printed_as_yip_prints_them_golden() {
         );
     }
 }
+
+mod whatever_the_text {
+    //! The entry point of the fuzz target, with texts that chance makes of the dialect's own words.
+
+    use proptest::prelude::*;
+
+    const WORDS: [&str; 46] = [
+        "stages:",
+        "init:",
+        "install:",
+        "- ",
+        "name:",
+        "files:",
+        "path: /a",
+        "content: |",
+        "permissions: 0644",
+        "commands:",
+        "if:",
+        "only_os:",
+        "after:",
+        "users:",
+        "packages:",
+        "environment:",
+        "systemctl:",
+        "overrides:",
+        "&a",
+        "*a",
+        "<<: *a",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "#cloud-config\n",
+        "---",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\n      ",
+        "'",
+        "\"",
+        "{{",
+        "}}",
+        "{{-",
+        "-}}",
+        " .Values.os ",
+        " range ",
+        " end ",
+        " if ",
+        "|",
+        "(",
+        ")",
+        "$x :=",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>()) {
+            super::super::exercise(&text);
+        }
+
+        #[test]
+        fn any_row_of_words_is_read_or_refused(words in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 0..60)) {
+            super::super::exercise(&words.concat());
+        }
+
+        #[test]
+        fn a_document_with_a_hole_is_read_or_refused(start in 0_usize..2000, length in 0_usize..40) {
+            let text = include_str!("../../testdata/yip/printed/everything.in.yaml");
+            let damaged: String = text.chars().enumerate()
+                .filter(|(at, _)| !(start..start + length).contains(at))
+                .map(|(_, c)| c)
+                .collect();
+            super::super::exercise(&damaged);
+        }
+    }
+}
