@@ -30,6 +30,7 @@ pub mod inspect;
 pub mod kairos;
 pub mod location;
 pub mod plan;
+mod priority;
 pub mod progress;
 pub mod provider;
 pub mod registry;
