@@ -151,8 +151,10 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     if request.trusted {
         trusted::apply(&mut all, &base);
     }
+    let planned = planned(&providers, &runs, facts.arch)?;
+    changed.notes.extend(without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
-    refuse_unused_secrets(&steps, request)?;
+    refuse_unused_secrets(&policy, &steps, request)?;
     let layers = group(&steps, request.layers);
     let variant = framework_variant(&steps);
     Ok(Plan {
@@ -168,7 +170,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         notes: changed.notes,
         framework: request.framework.clone(),
         downloads: framework::downloads(&spec, facts.arch, variant, request.fips),
-        providers: planned(&providers, &runs, facts.arch)?,
+        providers: planned,
         layers,
         extensions: Vec::new(),
     })
@@ -198,6 +200,22 @@ impl Plan {
     pub fn to_yip(&self) -> Result<String> {
         yip::render(self)
     }
+}
+
+/// Says which providers have no FIPS builds, where those were asked for.
+fn without_fips<'a>(
+    providers: &'a [PlannedProvider],
+    request: &'a Request,
+) -> impl Iterator<Item = String> + 'a {
+    providers
+        .iter()
+        .filter(|provider| request.fips && provider.download.is_some())
+        .map(|provider| {
+            format!(
+                "{} releases no FIPS builds: its own cryptography is not certified",
+                provider.name
+            )
+        })
 }
 
 /// Returns the variant whose binaries `steps` install.
@@ -306,15 +324,14 @@ fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
 }
 
 /// A secret that no step reads would leave the user believing that something was unlocked.
-fn refuse_unused_secrets(steps: &[Step], request: &Request) -> Result<()> {
-    let read: Vec<&String> = steps
-        .iter()
-        .flat_map(|step| &step.actions)
-        .flat_map(step::Action::secrets)
-        .collect();
+fn refuse_unused_secrets(policy: &Policy, steps: &[Step], request: &Request) -> Result<()> {
+    let actions = || steps.iter().flat_map(|step| &step.actions);
+    let read: Vec<&String> = actions().flat_map(step::Action::secrets).collect();
+    let installs = actions().any(|action| matches!(action, step::Action::Packages { .. }));
     for text in &request.secrets {
         let secret: crate::secret::Secret = text.parse()?;
-        if !read.contains(&&secret.id) {
+        let opens = installs && policy.secrets.contains(&secret.id.as_str());
+        if !opens && !read.contains(&&secret.id) {
             return Err(Error::usage(format!(
                 "no step of this conversion reads the secret `{}`",
                 secret.id

@@ -3,8 +3,11 @@
 mod args;
 mod commands;
 mod doctor;
+mod examples;
+mod man;
 mod providers;
 mod store;
+mod validate;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -27,17 +30,24 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Convert a base image into a Kairos image and push it
+    #[command(after_help = examples::CONVERT)]
     Convert(Box<ConvertArgs>),
     /// Show every step of a conversion without running any
+    #[command(after_help = examples::PLAN)]
     Plan(Box<PlanArgs>),
     /// Show the packages a conversion installs, each with the rule that chose it
     Packages(Box<PackagesArgs>),
     /// Copy an image from any place to any other
+    #[command(after_help = examples::COPY)]
     Copy(CopyArgs),
     /// Unpack an image's root filesystem into a directory
+    #[command(after_help = examples::UNPACK)]
     Unpack(UnpackArgs),
     /// Show an image's layers with their steps, sizes and digests, and what makes it a Kairos image
+    #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
+    /// Check that an image boots, installs and upgrades as a Kairos system, without running anything of it
+    Validate(Box<validate::ValidateArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -172,6 +182,7 @@ struct InspectArgs {
 #[derive(Debug, Subcommand)]
 enum FrameworkCommand {
     /// Make a one-layer image of the Kairos binaries, to carry along or to push
+    #[command(after_help = examples::FRAMEWORK_BUILD)]
     Build {
         /// Where the binaries come from: `release[:NAME=VERSION,...]`, `go[:NAME=VERSION,...]`, `dir:`, `tar:`, `oci:` or a reference
         #[arg(long, default_value = "release")]
@@ -272,6 +283,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Copy(args) => commands::copy(&args),
         Command::Unpack(args) => commands::unpack(&args),
         Command::Inspect(args) => commands::inspect(&args),
+        Command::Validate(args) => validate::run(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:
@@ -302,7 +314,7 @@ fn run(command: Command) -> Result<i32> {
         } => store::gc(&store, all),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
-        Command::Man { dir } => man(dir.as_deref()),
+        Command::Man { dir } => man::run(Cli::command(), dir.as_deref()),
     }
 }
 
@@ -318,6 +330,10 @@ impl Command {
             } => true,
             // Reading a root filesystem means reading files of other owners.
             Command::Copy(args) => args.source.starts_with("dir:"),
+            Command::Validate(args) => args
+                .source
+                .as_deref()
+                .is_some_and(|source| source.starts_with("dir:")),
             _ => false,
         }
     }
@@ -330,6 +346,7 @@ impl Command {
             Command::Copy(args) => args.progress.progress,
             Command::Unpack(args) => args.progress.progress,
             Command::Inspect(args) => args.progress.progress,
+            Command::Validate(args) => args.progress.progress,
             _ => Mode::Plain,
         }
     }
@@ -364,21 +381,6 @@ fn completions(shell: clap_complete::Shell) -> Result<i32> {
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kfactory", &mut out);
     print(&String::from_utf8_lossy(&out))?;
-    Ok(0)
-}
-
-fn man(dir: Option<&std::path::Path>) -> Result<i32> {
-    match dir {
-        Some(dir) => {
-            std::fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(Cli::command(), dir)?;
-        }
-        None => {
-            let mut out = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut out)?;
-            print(&String::from_utf8_lossy(&out))?;
-        }
-    }
     Ok(0)
 }
 

@@ -13,12 +13,14 @@ mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
+mod kernel_file;
 mod keys;
 mod kubernetes;
 mod nvdimm;
 mod packages;
 mod plugins;
 mod run;
+mod savings;
 mod services;
 mod ssh;
 mod tidy;
@@ -27,6 +29,7 @@ mod unpacked;
 
 pub use apt::Session as PackageSession;
 pub use packages::Session as RepositorySession;
+pub use plugins::{Plugins, plugins_of};
 pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
@@ -83,6 +86,8 @@ pub struct Environment<'a> {
     pub later_packages: Vec<String>,
     /// What the package steps share.
     pub packages: PackageSession,
+    /// What steps found out since it was last [taken](Self::take_findings).
+    pub findings: std::sync::Mutex<Vec<String>>,
     /// What the package steps share where the manager is not apt.
     pub repositories: RepositorySession,
     /// Cores to use for compression, transfers at a time.
@@ -176,28 +181,53 @@ pub(crate) struct CommandOptions {
     pub(crate) time_limit: Option<Duration>,
 }
 
-/// A secret and its value, while a command may read it.
+/// A secret, while a command may read it.
 struct Hidden {
     id: String,
-    value: Vec<u8>,
+    content: HiddenContent,
+}
+
+enum HiddenContent {
+    Value(Vec<u8>),
+    Directory(PathBuf),
 }
 
 impl Hidden {
+    fn read(secret: Secret) -> Result<Self> {
+        let content = match secret.directory()? {
+            Some(path) => HiddenContent::Directory(path),
+            None => HiddenContent::Value(secret.read()?),
+        };
+        Ok(Self {
+            id: secret.id,
+            content,
+        })
+    }
+
     fn mount(&self) -> Mount {
-        Mount::File {
-            target: Secret::target(&self.id).into(),
-            content: self.value.clone(),
-            mode: 0o400,
+        let target = Secret::target(&self.id).into();
+        match &self.content {
+            HiddenContent::Value(value) => Mount::File {
+                target,
+                content: value.clone(),
+                mode: 0o400,
+            },
+            HiddenContent::Directory(path) => Mount::Bind {
+                source: path.clone(),
+                target,
+                read_only: true,
+            },
         }
     }
 
     /// Takes every secret's value out of a line that a command printed.
     fn mask(secrets: &[Self], line: String) -> String {
         secrets.iter().fold(line, |line, secret| {
-            match std::str::from_utf8(&secret.value) {
-                Ok(value) => line.replace(value, "[secret]"),
-                Err(_) => line,
-            }
+            let text = match &secret.content {
+                HiddenContent::Value(value) => std::str::from_utf8(value).ok(),
+                HiddenContent::Directory(_) => None,
+            };
+            text.map_or_else(|| line.clone(), |text| line.replace(text, "[secret]"))
         })
     }
 }
@@ -290,6 +320,8 @@ fn run_action(
         Action::NvdimmModules => nvdimm::install(env, target, step),
         Action::MeasureUki => uki::measure(env, root),
         Action::ProveFips => fips::prove(env, root),
+        Action::ReportSavings { savings } => savings::report(env, target, step, savings),
+        Action::KernelFile { file } => kernel_file::install(env, target, step, file),
         Action::AptComponent { component } => apt_sources::enable(env, root, component),
         Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
         Action::Run {
@@ -363,6 +395,20 @@ fn run_action(
 }
 
 impl Environment<'_> {
+    /// Says something that is true of the layer, and therefore said again when it comes from the cache.
+    fn finding(&self, text: String) {
+        self.reporter.note(&text);
+        self.findings
+            .lock()
+            .expect("no panic while held")
+            .push(text);
+    }
+
+    /// Returns what steps found out, and forgets it.
+    pub fn take_findings(&self) -> Vec<String> {
+        std::mem::take(&mut self.findings.lock().expect("no panic while held"))
+    }
+
     fn check_cancelled(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             Err(Error::new(Kind::Interrupted, "stopped by the user"))
@@ -430,10 +476,7 @@ impl Environment<'_> {
         let mut found = Vec::new();
         for id in &options.secrets {
             if let Some(secret) = self.request.secret(id)? {
-                found.push(Hidden {
-                    value: secret.read()?,
-                    id: secret.id,
-                });
+                found.push(Hidden::read(secret)?);
             }
         }
         Ok(found)
