@@ -25,6 +25,7 @@ mod services;
 mod ssh;
 mod tidy;
 mod uki;
+mod unpacked;
 mod yip;
 
 pub use apt::Session as PackageSession;
