@@ -125,17 +125,21 @@ pub(super) fn extension(
         apt.refresh()?;
     }
     let names: Vec<&str> = install.iter().map(String::as_str).collect();
+    apt.unpacked().next();
     for line in lines {
         if !names.is_empty()
             && line.contains(" install ")
-            && let Ok(archives) = apt.needed(target, &names)
+            && let Ok(listing) = apt.list(target, &names)
         {
             // Only saves time: what goes wrong here goes wrong again, and is told, below.
-            let _ = apt.fetch(&archives, true);
+            let (at_hand, _) = mpsc::channel();
+            let _ = apt.fetch(&listing.archives, false, &at_hand);
         }
         let with_config = format!("apt-get {}", apt.config());
         let line = line.replacen("apt-get", &with_config, 1);
-        apt.command(target, &["sh".into(), "-c".into(), line])?;
+        let result = apt.command(target, &["sh".into(), "-c".into(), line]);
+        apt.unpacked().dpkg_ended();
+        result?;
     }
     if refresh {
         *env.packages.refreshed.lock().expect("no panic while held") = true;
