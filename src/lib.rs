@@ -16,6 +16,7 @@
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
+//! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@ mod initrd;
 pub mod inspect;
 pub mod kairos;
 pub mod location;
+pub mod parity;
 pub mod plan;
 pub mod progress;
 pub mod provider;

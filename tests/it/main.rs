@@ -14,6 +14,7 @@ mod deps;
 mod families;
 mod judges;
 mod options;
+mod parity;
 mod plans;
 mod providers;
 mod refused;
