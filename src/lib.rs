@@ -5,6 +5,7 @@
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
 //! - [`choice`]: what is asked for of packages, word by word.
+//! - [`kernel_file`]: a kernel that the user brings.
 //! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
@@ -14,6 +15,8 @@
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
+//! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
+//! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
@@ -22,12 +25,15 @@ pub mod changeset;
 pub mod choice;
 pub mod cli;
 pub mod convert;
+mod cpio;
 pub mod distro;
 pub mod error;
 pub mod exec;
 pub mod framework;
+mod initrd;
 pub mod inspect;
 pub mod kairos;
+pub mod kernel_file;
 pub mod location;
 pub mod plan;
 pub mod progress;
@@ -38,6 +44,8 @@ pub mod secret;
 pub mod step;
 pub mod store;
 pub mod suggest;
+pub mod tree;
 pub mod unpack;
+pub mod validate;
 pub mod yaml;
 pub mod yip;

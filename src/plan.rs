@@ -151,6 +151,8 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     if request.trusted {
         trusted::apply(&mut all, &base);
     }
+    let planned = planned(&providers, &runs, facts.arch)?;
+    changed.notes.extend(without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&policy, &steps, request)?;
     let layers = group(&steps, request.layers);
@@ -168,7 +170,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         notes: changed.notes,
         framework: request.framework.clone(),
         downloads: framework::downloads(&spec, facts.arch, variant, request.fips),
-        providers: planned(&providers, &runs, facts.arch)?,
+        providers: planned,
         layers,
         extensions: Vec::new(),
     })
@@ -198,6 +200,22 @@ impl Plan {
     pub fn to_yip(&self) -> Result<String> {
         yip::render(self)
     }
+}
+
+/// Says which providers have no FIPS builds, where those were asked for.
+fn without_fips<'a>(
+    providers: &'a [PlannedProvider],
+    request: &'a Request,
+) -> impl Iterator<Item = String> + 'a {
+    providers
+        .iter()
+        .filter(|provider| request.fips && provider.download.is_some())
+        .map(|provider| {
+            format!(
+                "{} releases no FIPS builds: its own cryptography is not certified",
+                provider.name
+            )
+        })
 }
 
 /// Returns the variant whose binaries `steps` install.

@@ -15,6 +15,7 @@ use crate::location::Location;
 use crate::provider::{self, Provider, ProviderOptions, ProviderSource};
 use crate::secret::Secret;
 use crate::step::{self, Phase};
+use crate::validate::Scope;
 use crate::yaml;
 
 /// Which phases run.
@@ -104,6 +105,9 @@ pub struct Request {
     pub compression: String,
     /// The network for steps that ask for one.
     pub network: Network,
+    /// Rules that the result is not checked against before it is pushed; `all` for none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_validate: Vec<String>,
     /// Kubernetes providers, by name; any makes the variant `standard`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<String>,
@@ -244,6 +248,7 @@ impl Request {
         for step in &self.skip_steps {
             step::check_skip_name(step)?;
         }
+        self.check_rules()?;
         self.check_providers()?;
         self.check_choices()?;
         self.check_board()?;
@@ -254,6 +259,20 @@ impl Request {
             destinations,
             request: self.clone(),
         })
+    }
+
+    /// Returns whether the result is pushed without being checked.
+    pub fn skips_validation(&self) -> bool {
+        self.no_validate.iter().any(|rule| rule == "all")
+    }
+
+    fn check_rules(&self) -> Result<()> {
+        let ignored = self.no_validate.iter().filter(|rule| *rule != "all");
+        Scope {
+            ignored: ignored.cloned().collect(),
+            ..Scope::default()
+        }
+        .check_ignored()
     }
 
     /// Returns the model.
@@ -328,11 +347,7 @@ impl Request {
         }
         self.firmware.parse::<FirmwareChoice>()?;
         if let KernelChoice::File(path) = self.kernel.parse()? {
-            return Err(Error::usage(format!(
-                "a kernel from a file (`--kernel {}`) is not available in this version of kfactory",
-                path.display()
-            ))
-            .hint("`--kernel PACKAGE[=VERSION]` takes one from the distribution's repositories"));
+            crate::kernel_file::KernelFile::open(&path)?;
         }
         Ok(())
     }

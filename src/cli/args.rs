@@ -165,6 +165,9 @@ pub(super) struct RequestArgs {
     /// The network for steps that ask for one [default: host]
     #[arg(long, value_enum)]
     pub(super) network: Option<Network>,
+    /// Push without checking the result first, or, with names, without these rules (`kfactory validate --rules` lists them)
+    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "all")]
+    pub(super) no_validate: Vec<String>,
     /// What puts Kubernetes into the image, which makes its variant `standard`: `k3s`, `k0s`, or the name that a provider plugin in the
     /// image answers to; comma lists, several times if wanted
     #[arg(
@@ -219,7 +222,10 @@ pub(super) struct RequestArgs {
         help_heading = "Packages"
     )]
     pub(super) without: Vec<String>,
-    /// The kernel: `PACKAGE[=VERSION]`, or `none` for an image that boots only with a kernel from outside
+    /// The kernel: `PACKAGE[=VERSION]`; `none` for an image that boots only with a kernel from outside, in a UKI for example; or a
+    /// file, told by a `/` in it: a `.deb` (installed with what it depends on; Debian and Ubuntu), or an image (x86 bzImage, arm64
+    /// Image) that becomes /boot/vmlinuz-RELEASE, with the modules from `lib/modules/RELEASE` and `config-RELEASE` beside it. An
+    /// arm64 image does not say its release: there it is that of the only modules. Modules that are not there must be in the base
     #[arg(long, value_name = "KERNEL", help_heading = "Packages")]
     pub(super) kernel: Option<String>,
     /// Firmware for devices: `all`, `none`, or that of some vendors (`amd,intel,...`; a wrong one is answered with the known ones)
@@ -262,6 +268,7 @@ impl RequestArgs {
         set(&mut request.base, &self.base);
         set_list(&mut request.destinations, &self.dest);
         set_list(&mut request.skip_steps, &self.skip_step);
+        set_list(&mut request.no_validate, &self.no_validate);
         self.set_providers(&mut request)?;
         set_list(&mut request.secrets, &self.secret);
         set_list(&mut request.with, &self.with);

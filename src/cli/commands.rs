@@ -24,14 +24,14 @@ use crate::{inspect as inspection, plan as planning, unpack as unpacking};
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What every command on images needs.
-struct Session {
+pub(super) struct Session {
     options: Options,
     runtime: Runtime,
     reporter: Arc<Reporter>,
 }
 
 impl Session {
-    fn new(
+    pub(super) fn new(
         image: &ImageArgs,
         progress: &ProgressArgs,
         no_cache: bool,
@@ -60,6 +60,16 @@ impl Session {
 }
 
 impl Session {
+    /// Returns the registry client.
+    pub(super) fn registry(&self) -> &crate::registry::Registry {
+        &self.options.registry
+    }
+
+    /// Returns the store's directory.
+    pub(super) fn store(&self) -> &std::path::Path {
+        &self.options.store
+    }
+
     fn engine<'a>(&'a self, store: &'a Store) -> Engine<'a> {
         Engine {
             store,
@@ -125,6 +135,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
         let value = serde_json::json!({
             "digest": made.digest, "store": made.store_name, "destinations": made.destinations,
             "bytes": made.size_bytes, "layers": made.new_layers, "cached_layers": made.cached_layers,
+            "validation": made.validation,
         });
         print(&format!("{value}\n"))?;
         return Ok(0);
@@ -318,7 +329,7 @@ pub(super) fn framework_build(
     Ok(0)
 }
 
-fn fetch(
+pub(super) fn fetch(
     source: &Location,
     platform: &Platform,
     store: &Store,

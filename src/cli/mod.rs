@@ -7,6 +7,7 @@ mod examples;
 mod man;
 mod providers;
 mod store;
+mod validate;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Command {
     /// Show an image's layers with their steps, sizes and digests, and what makes it a Kairos image
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
+    /// Check that an image boots, installs and upgrades as a Kairos system, without running anything of it
+    Validate(Box<validate::ValidateArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -280,6 +283,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Copy(args) => commands::copy(&args),
         Command::Unpack(args) => commands::unpack(&args),
         Command::Inspect(args) => commands::inspect(&args),
+        Command::Validate(args) => validate::run(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:
@@ -326,6 +330,10 @@ impl Command {
             } => true,
             // Reading a root filesystem means reading files of other owners.
             Command::Copy(args) => args.source.starts_with("dir:"),
+            Command::Validate(args) => args
+                .source
+                .as_deref()
+                .is_some_and(|source| source.starts_with("dir:")),
             _ => false,
         }
     }
@@ -338,6 +346,7 @@ impl Command {
             Command::Copy(args) => args.progress.progress,
             Command::Unpack(args) => args.progress.progress,
             Command::Inspect(args) => args.progress.progress,
+            Command::Validate(args) => args.progress.progress,
             _ => Mode::Plain,
         }
     }

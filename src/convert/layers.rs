@@ -18,6 +18,7 @@ use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 
 use super::cache::base_chain;
+use super::check::Check;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
@@ -30,6 +31,7 @@ use crate::provider::{Configs, Provider};
 use crate::request::Request;
 use crate::step::Action;
 use crate::store::{Run, StepRecord, boot_id, remove_tree};
+use crate::validate::Report;
 
 /// A layer of the result.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub(super) struct MadeLayer {
     /// When its steps ran, in seconds since 1970: a cached layer keeps its date, so that its image keeps its digest.
     pub(super) created: i64,
     pub(super) cached: bool,
+    /// What its steps found out, said again when it comes from the cache.
+    pub(super) findings: Vec<String>,
 }
 
 /// What the layers of one run share.
@@ -52,6 +56,7 @@ pub(super) struct Builder<'a> {
     pub(super) providers: &'a [Provider],
     pub(super) configs: &'a Configs,
     pub(super) outputs: &'a Outputs<'a>,
+    pub(super) check: Check<'a>,
 }
 
 /// A layer of a running build.
@@ -68,10 +73,12 @@ struct Finished {
     changes: String,
     /// What stood below it, topmost first.
     lowers: Vec<PathBuf>,
+    /// What its steps found out.
+    findings: Vec<String>,
 }
 
 impl Builder<'_> {
-    /// Makes every layer of `plan` on top of the base's `tree`.
+    /// Makes every layer of `plan` on top of the base's `tree`, and validates what they are together.
     ///
     /// # Errors
     ///
@@ -82,7 +89,7 @@ impl Builder<'_> {
         facts: &Facts,
         base: &BaseImage,
         tree: &Path,
-    ) -> Result<Vec<MadeLayer>> {
+    ) -> Result<(Vec<MadeLayer>, Option<Report>)> {
         let framework = OnceLock::new();
         let resolve = || {
             framework
@@ -130,11 +137,14 @@ impl Builder<'_> {
             let (cached, keys) = self.cached_prefix(plan, base, &inputs)?;
             for layer in &cached {
                 self.engine.reporter.cached(&layer.name);
+                for finding in &layer.findings {
+                    self.engine.reporter.note(finding);
+                }
                 self.outputs.layer(&layer.info);
             }
             let mut pending: Vec<Pending<'_>> =
                 cached.iter().cloned().map(Pending::Ready).collect();
-            let outcome = if cached.len() < plan.layers.len() {
+            let checking = if cached.len() < plan.layers.len() {
                 if needed && self.framework.is_local() {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
@@ -150,16 +160,27 @@ impl Builder<'_> {
                     lowers,
                     &mut pending,
                 )
+                // The last layer is still being captured and uploaded.
+                .map(|all| Some(scope.spawn(move || self.check.stack(&all))))
             } else {
-                Ok(())
+                Ok(None)
             };
             // Captures are waited for even when a step failed: what is whole goes into the cache.
             let made: Result<Vec<MadeLayer>> = pending.into_iter().map(Pending::wait).collect();
-            outcome.and(made).map_err(cause)
+            let checking = checking.map_err(&cause)?;
+            let made = made.map_err(&cause)?;
+            let report = match checking {
+                Some(job) => job
+                    .join()
+                    .map_err(|_| Error::internal("validating the result panicked"))??,
+                None => None,
+            };
+            let report = self.report(base, tree, &made, &keys, report)?;
+            Ok((made, report))
         })
     }
 
-    /// Runs the layers after the cached ones, each on top of all before it.
+    /// Runs the layers after the cached ones, each on top of all before it; returns the whole stack, topmost first.
     #[allow(
         clippy::too_many_arguments,
         reason = "called once; a struct would be made and taken apart again"
@@ -173,7 +194,7 @@ impl Builder<'_> {
         cached: &[MadeLayer],
         mut lowers: Vec<PathBuf>,
         pending: &mut Vec<Pending<'scope>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<PathBuf>> {
         let mut key = self.key_after(plan, base, cached.len(), inputs)?;
         let chain = cached.iter().fold(base_chain(base), |chain, layer| {
             extend(chain, layer.info.diff_id)
@@ -189,6 +210,7 @@ impl Builder<'_> {
                 key,
                 changes,
                 lowers: lowers.clone(),
+                findings: env.take_findings(),
             };
             let (above, next) = mpsc::channel();
             let chain = std::mem::replace(&mut below, next);
@@ -196,7 +218,39 @@ impl Builder<'_> {
             pending.push(Pending::Capturing(job));
             lowers.insert(0, upper);
         }
-        Ok(())
+        Ok(lowers)
+    }
+
+    /// Returns the report about the finished layers: the `fresh` one, a remembered one, or one that is made now.
+    fn report(
+        &self,
+        base: &BaseImage,
+        tree: &Path,
+        made: &[MadeLayer],
+        keys: &[Digest],
+        fresh: Option<Report>,
+    ) -> Result<Option<Report>> {
+        if !self.check.is_wanted() {
+            return Ok(None);
+        }
+        let chain = made.iter().fold(base_chain(base), |chain, layer| {
+            extend(chain, layer.info.diff_id)
+        });
+        if fresh.is_none()
+            && let Some(report) = self.check.remembered(&chain)
+        {
+            return Ok(Some(report));
+        }
+        let report = match fresh {
+            Some(report) => Some(report),
+            None => self
+                .check
+                .stack(&self.stack_below(base, tree, made, keys)?)?,
+        };
+        if let Some(report) = &report {
+            self.check.remember(&chain, report)?;
+        }
+        Ok(report)
     }
 
     /// Captures a finished layer, hands it to the destinations and records it in the step cache.
@@ -221,6 +275,7 @@ impl Builder<'_> {
             info,
             created: self.clock.created(),
             cached: false,
+            findings: layer.findings.clone(),
         };
         let Ok(parent) = chain.recv() else {
             return Ok(made);
@@ -232,6 +287,7 @@ impl Builder<'_> {
             created: made.created,
             blobs: [(self.compression.to_string(), made.info.clone())].into(),
             boot: boot_id(),
+            findings: layer.findings.clone(),
         };
         self.engine.store.put_step(&layer.key, &record)?;
         // Said only now: what is said to be done is kept, whatever happens next.
@@ -273,6 +329,7 @@ impl Builder<'_> {
             created: self.clock.created(),
             later_packages: later_packages(plan),
             packages: exec::PackageSession::default(),
+            findings: Default::default(),
             repositories: exec::RepositorySession::default(),
             jobs: self.engine.options.jobs,
             reporter: self.engine.reporter,

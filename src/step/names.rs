@@ -16,6 +16,12 @@ impl StepName {
         self.0
     }
 
+    /// Returns whether the step of this name belongs to the init phase.
+    pub fn is_of_init(self) -> bool {
+        let info = NAMES.iter().find(|info| info.name == self);
+        info.is_some_and(|info| info.phase == Some(Phase::Init))
+    }
+
     /// Tells whether `word` names the step; case does not matter.
     pub fn is_named(self, word: &str) -> bool {
         let is = |name: StepName| name.0.eq_ignore_ascii_case(word.trim());

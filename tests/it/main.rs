@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 mod boot;
+mod choices;
 mod cli;
 mod contract;
 mod conversion;
@@ -19,3 +20,4 @@ mod providers;
 mod refused;
 mod repeat;
 mod support;
+mod validate;

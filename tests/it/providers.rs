@@ -4,12 +4,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::plans::{compare, plan};
 use crate::repeat::FreshStore;
 use crate::support::base::shell_tar;
 use crate::support::conversion::{BASE, conversion};
 use crate::support::framework::stand_ins;
 use crate::support::program::Ran;
-use crate::support::releases::{Releases, k3s_dir, k3s_file};
+use crate::support::releases::{Releases, k3s_dir, k3s_file, sha256};
 use crate::support::tree::Tree;
 use crate::support::{Kfactory, need, world};
 
@@ -80,7 +81,14 @@ impl Small {
             stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]).display()
         );
         Kfactory::new(["convert", &self.base, &dest, "--framework", &framework])
-            .args(["--progress", "plain", "--skip-step", OTHER_STEPS])
+            // What is left without all other steps is no system.
+            .args([
+                "--progress",
+                "plain",
+                "--no-validate",
+                "--skip-step",
+                OTHER_STEPS,
+            ])
             .args(options)
             .store(&self.store)
             .dated()
@@ -304,6 +312,30 @@ fn a_plugin_that_reports_an_error_is_quoted_with_its_log() {
 }
 
 #[test]
+fn a_plugin_that_cannot_say_what_is_installed_is_a_warning() {
+    let plugin = "#!/bin/sh\n[ \"$1\" = init.provider.install ] || { echo oops >&2; exit 1; }\necho '{\"state\":\"success\"}'\n";
+    let files = [
+        ("system/providers/agent-provider-edge", 0o755, plugin),
+        ("usr/bin/k3s", 0o755, &k3s_program("v1.31.2+k3s1")),
+    ];
+    let Some(small) = Small::new("mute", &files) else {
+        return;
+    };
+    let ran = small.convert(&["--provider", "edge"]).succeed();
+    ran.tells(&[
+        "warning: ",
+        "agent-provider-edge failed",
+        "exited with status 1",
+    ]);
+    // What the plugin does not say, the program in the image does.
+    let release = small.tree("tree").read("etc/kairos-release");
+    assert!(
+        release.contains("KAIROS_SOFTWARE_VERSION=\"v1.31.2+k3s1\"\n"),
+        "{release}"
+    );
+}
+
+#[test]
 fn a_provider_that_nobody_installs_is_an_error() {
     let files = [("usr/bin/agent-provider-bystander", 0o755, BYSTANDER)];
     let Some(small) = Small::new("unclaimed", &files) else {
@@ -329,7 +361,11 @@ fn a_provider_that_nobody_installs_is_an_error() {
     let Some(small) = Small::new("without", &[]) else {
         return;
     };
-    small.fail(1, &["--provider", "edge"], &["holds no provider plugin"]);
+    let words = [
+        "warning: the base holds no provider plugin",
+        "caused by: the image holds no provider plugin",
+    ];
+    small.fail(1, &["--provider", "edge"], &words);
 }
 
 #[test]
@@ -425,6 +461,73 @@ fn k3s_is_installed_from_its_release_and_kept_for_the_next_run() {
     assert!(again.says("layer provider: cached"), "{}", again.stderr());
     assert_eq!(again.digest(), ran.digest());
     assert_eq!(releases.asked().len(), asked, "nothing is asked for again");
+}
+
+#[test]
+fn k0s_is_installed_from_its_release() {
+    let files = [("usr/bin/systemctl", 0o755, "#!/bin/sh\n")];
+    let Some(small) = Small::new("k0s", &files) else {
+        return;
+    };
+    let (releases, arch) = (Releases::start(), k3s_file().1);
+    let version = "v1.33.4+k0s.0";
+    let program = format!("#!/bin/sh\necho {version}\n");
+    let dir = "/k0sproject/k0s/releases/download/v1.33.4%2Bk0s.0";
+    releases.put(
+        &format!("{dir}/k0s-v1.33.4%2Bk0s.0-{arch}"),
+        program.as_bytes(),
+    );
+    let sums = format!("{} *k0s-{version}-{arch}\n", sha256(program.as_bytes()));
+    releases.put(&format!("{dir}/sha256sums.txt"), sums.as_bytes());
+    let config = small.dir.join("k0s.yaml");
+    std::fs::write(&config, "kind: ClusterConfig\n").expect("written");
+    small
+        .convert(&["-p", "k0s", "--provider-k0s-version", version])
+        .args(["--provider-k0s-config", config.to_str().expect("UTF-8")])
+        .env("KFACTORY_PROVIDER_MIRROR", &releases.base)
+        .succeed();
+    let tree = small.tree("tree");
+    assert_eq!(tree.read("usr/bin/k0s"), program);
+    assert_eq!(tree.read("etc/k0s/k0s.yaml"), "kind: ClusterConfig\n");
+    for service in ["k0scontroller", "k0sworker"] {
+        let unit = tree.read(&format!("etc/systemd/system/{service}.service"));
+        let command = service.trim_start_matches("k0s");
+        assert!(unit.contains(&format!("ExecStart=/usr/bin/k0s {command}\n")));
+    }
+    assert!(!tree.has("usr/bin/kubectl"), "that is k3s' way");
+    let release = tree.read("etc/kairos-release");
+    assert!(
+        release.contains(
+            "KAIROS_SOFTWARE_VERSION=\"v1.33.4+k0s.0\"\nKAIROS_SOFTWARE_VERSION_PREFIX=\"k0s\"\n"
+        ),
+        "{release}"
+    );
+}
+
+#[test]
+fn plans_with_providers_are_as_the_golden_files_say() {
+    let rows = [
+        ("k3s-debian-12", "debian-12", "amd64", "-p k3s"),
+        (
+            "k0s-alpine-3.23",
+            "alpine-3.23",
+            "arm64",
+            "-p k0s --provider-k0s-version 1.33.4+k0s.0",
+        ),
+        (
+            "plugins-ubuntu-24.04",
+            "ubuntu-24.04",
+            "amd64",
+            "-p k3s,edge --provider-source plugin --provider-edge-version 7 --provider-edge-config f",
+        ),
+    ];
+    for (golden, system, arch, options) in rows {
+        let options: Vec<&str> = options.split(' ').collect();
+        compare(
+            &format!("providers/{golden}"),
+            &plan(system, arch, &options),
+        );
+    }
 }
 
 #[test]
