@@ -471,17 +471,12 @@ mod tests {
 
     #[test]
     fn what_is_not_implemented_is_refused_by_name() {
-        let base = request("debian:12", "oci:out:v1.0.0");
-        for (request, word) in [(
-            Request {
-                stage_extensions: vec!["x".into()],
-                ..base.clone()
-            },
-            "-x",
-        )] {
-            let text = request.validate().unwrap_err().render_text();
-            assert!(text.contains(word), "{text}");
-        }
+        let request = Request {
+            stage_extensions: vec!["x".into()],
+            ..request("debian:12", "oci:out:v1.0.0")
+        };
+        let text = request.validate().unwrap_err().render_text();
+        assert!(text.contains("-x"), "{text}");
     }
 
     #[test]
