@@ -5,6 +5,7 @@
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
 //! - [`choice`]: what is asked for of packages, word by word.
+//! - [`kernel_file`]: a kernel that the user brings.
 //! - [`secret`]: what a step may read and no layer holds.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
@@ -33,9 +34,11 @@ pub mod framework;
 mod initrd;
 pub mod inspect;
 pub mod kairos;
+pub mod kernel_file;
 pub mod location;
 pub mod parity;
 pub mod plan;
+mod priority;
 pub mod progress;
 pub mod provider;
 pub mod registry;

@@ -21,13 +21,14 @@ mod preflight;
 mod programs;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kfactory_layers::compress::Compression;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::platform::Platform;
+use kfactory_layers::root::Root;
 use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, facts_of, facts_of_dir};
@@ -37,7 +38,7 @@ pub use framework::{Builds, image as framework_image};
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
-use crate::plan;
+use crate::plan::{self, Plan, PlannedProvider};
 use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
@@ -143,6 +144,7 @@ pub fn convert(
     for note in &plan.notes {
         reporter.warn(note);
     }
+    warn_of_missing_plugins(&plan, &tree, reporter)?;
     for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
         if plan.skipped.contains(&step) {
             reporter.warn(&format!(
@@ -305,6 +307,26 @@ fn usage(error: impl std::error::Error + 'static) -> Error {
     Error::from_source(&error).kind_is(Kind::Usage)
 }
 
+/// Says early what would be an error only after minutes of installing. No error yet: a package or an extension may bring the plugin.
+fn warn_of_missing_plugins(plan: &Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
+    let by_plugin = |it: &&PlannedProvider| {
+        it.download.is_none() && crate::provider::Distribution::find(&it.name).is_none()
+    };
+    let Some(provider) = plan.providers.iter().find(by_plugin) else {
+        return Ok(());
+    };
+    if crate::exec::plugins_of(&Root::open(tree)?)?
+        .found
+        .is_empty()
+    {
+        reporter.warn(&format!(
+            "the base holds no provider plugin: unless a step brings one that installs `{}`, this conversion will fail",
+            provider.name
+        ));
+    }
+    Ok(())
+}
+
 fn finish_image(
     base: &BaseImage,
     checked: &CheckedRequest,
@@ -396,15 +418,11 @@ fn check_layers(image: &Image, engine: Engine<'_>) -> Result<()> {
         if engine.options.cancel.is_cancelled() {
             return Err(Error::new(Kind::Interrupted, "stopped by the user"));
         }
-        Changeset::open(engine.store, layer, *diff_id, None)
+        let what = format!("layer {} of {total}", index + 1);
+        let transfer = engine.reporter.transfer("check", &what, layer.size);
+        Changeset::open(engine.store, layer, *diff_id, Some(&transfer))
             .and_then(Changeset::finish)
-            .map_err(|error| {
-                error.context(format!(
-                    "checking layer {} of {total} ({})",
-                    index + 1,
-                    layer.digest
-                ))
-            })?;
+            .map_err(|error| error.context(format!("checking {what} ({})", layer.digest)))?;
     }
     Ok(())
 }

@@ -199,38 +199,67 @@ fn ask(
     bus::read_answer(&ran.stdout).map_err(|error| bad_answer(plugin, &error))
 }
 
-/// Returns the plugins of the image, the first of each name along the search path.
-fn find(env: &Environment<'_>, root: &Root) -> Result<Vec<Plugin>> {
-    let mut plugins: Vec<Plugin> = Vec::new();
+/// The plugins of an image.
+#[derive(Debug, Default)]
+pub struct Plugins {
+    /// The first of each name along the search path.
+    pub found: Vec<Plugin>,
+    /// What has a plugin's name and cannot be one.
+    pub not_executable: Vec<String>,
+}
+
+/// Looks for provider plugins in the image at `root`.
+///
+/// # Errors
+///
+/// A directory cannot be read.
+pub fn plugins_of(root: &Root) -> Result<Plugins> {
+    let mut plugins = Plugins::default();
     for dir in PATH.split(':').chain(DIRS.iter().copied()) {
-        if !root
-            .metadata_opt(dir)?
-            .is_some_and(|metadata| metadata.kind == FileKind::Directory)
-        {
-            continue;
-        }
-        let mut names: Vec<String> = root
-            .read_dir(dir)?
-            .into_iter()
-            .filter_map(|entry| entry.name.into_string().ok())
-            .filter(|name| name.starts_with(bus::PREFIX) && name.len() > bus::PREFIX.len())
-            .collect();
-        names.sort();
-        for file in names {
+        for file in names_in(root, dir)? {
             let name = file[bus::PREFIX.len()..].to_owned();
             let path = format!("{}/{file}", dir.trim_end_matches('/'));
-            if plugins.iter().any(|known| known.name == name) {
+            if plugins.found.iter().any(|known| known.name == name) {
                 continue;
             }
-            match root.metadata_opt(&path)? {
-                Some(it) if it.kind == FileKind::File && it.mode & 0o111 != 0 => {
-                    plugins.push(Plugin { name, path });
-                }
-                _ => env.reporter.warn(&format!(
-                    "{path} is no executable file: it is not used as a provider plugin"
-                )),
+            let is_program = root
+                .metadata_opt(&path)?
+                .is_some_and(|it| it.kind == FileKind::File && it.mode & 0o111 != 0);
+            if is_program {
+                plugins.found.push(Plugin { name, path });
+            } else {
+                plugins.not_executable.push(path);
             }
         }
     }
     Ok(plugins)
+}
+
+/// Returns the names of plugins in one directory, sorted.
+fn names_in(root: &Root, dir: &str) -> Result<Vec<String>> {
+    let is_dir = root
+        .metadata_opt(dir)?
+        .is_some_and(|metadata| metadata.kind == FileKind::Directory);
+    if !is_dir {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = root
+        .read_dir(dir)?
+        .into_iter()
+        .filter_map(|entry| entry.name.into_string().ok())
+        .filter(|name| name.starts_with(bus::PREFIX) && name.len() > bus::PREFIX.len())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Returns the plugins of the image, and says which files are none.
+fn find(env: &Environment<'_>, root: &Root) -> Result<Vec<Plugin>> {
+    let plugins = plugins_of(root)?;
+    for path in plugins.not_executable {
+        env.reporter.warn(&format!(
+            "{path} is no executable file: it is not used as a provider plugin"
+        ));
+    }
+    Ok(plugins.found)
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 mod boot;
+mod choices;
 mod cli;
 mod contract;
 mod conversion;
@@ -16,6 +17,7 @@ mod judges;
 mod options;
 mod parity;
 mod plans;
+mod plugins;
 mod providers;
 mod refused;
 mod repeat;

@@ -9,6 +9,7 @@ pub(crate) mod layer;
 pub(crate) mod program;
 pub(crate) mod registry;
 pub(crate) mod releases;
+pub(crate) mod small;
 pub(crate) mod tools;
 pub(crate) mod tree;
 pub(crate) mod user;
@@ -16,6 +17,6 @@ pub(crate) mod web;
 pub(crate) mod world;
 
 pub(crate) use program::Kfactory;
-pub(crate) use registry::Server;
-pub(crate) use tools::{need, run, skipped};
+pub(crate) use registry::{Server, run};
+pub(crate) use tools::{need, skipped};
 pub(crate) use world::world;

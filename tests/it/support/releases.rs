@@ -91,7 +91,8 @@ pub(crate) fn k3s_file() -> (&'static str, &'static str) {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// Returns the checksum as lower-case hex.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     let sum = sha2::Sha256::digest(bytes);
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
