@@ -16,6 +16,7 @@ mod extensions;
 mod families;
 mod judges;
 mod options;
+mod parity;
 mod plans;
 mod plugins;
 mod providers;
