@@ -6,6 +6,7 @@
 //! - [`request`]: what is asked for, as one value; the recipe file.
 //! - [`choice`]: what is asked for of packages, word by word.
 //! - [`secret`]: what a step may read and no layer holds.
+//! - [`words`]: reads words that people write, and guesses at misspelt ones.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
@@ -37,3 +38,4 @@ pub mod secret;
 pub mod step;
 pub mod store;
 pub mod unpack;
+pub mod words;

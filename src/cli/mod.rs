@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod doctor;
+mod kairos_init;
 mod store;
 
 use std::io::Write as _;
@@ -224,6 +225,9 @@ struct DoctorArgs {
 /// Runs the program and returns its exit code.
 pub fn main() -> i32 {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if kairos_init::is_called(arguments.first()) {
+        return kairos_init::main(arguments);
+    }
     if let Err(error) = args::refuse_provider_flags(&arguments) {
         return report(&error, Mode::Plain);
     }
@@ -236,22 +240,27 @@ pub fn main() -> i32 {
     };
     let mode = cli.command.progress();
     if cli.command.needs_stage() && !kfactory_sandbox::stage::in_stage() {
-        return match kfactory_sandbox::stage::enter() {
-            Ok(code) => code,
-            Err(error) => {
-                let hints = error.hints();
-                report(
-                    &Error::from_source(&error)
-                        .context("cannot create the sandbox")
-                        .hints(hints),
-                    mode,
-                )
-            }
-        };
+        return enter_stage(mode);
     }
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => report(&error, mode),
+    }
+}
+
+/// Runs the program again where it may make sandboxes, and returns its exit code.
+fn enter_stage(mode: Mode) -> i32 {
+    match kfactory_sandbox::stage::enter() {
+        Ok(code) => code,
+        Err(error) => {
+            let hints = error.hints();
+            report(
+                &Error::from_source(&error)
+                    .context("cannot create the sandbox")
+                    .hints(hints),
+                mode,
+            )
+        }
     }
 }
 

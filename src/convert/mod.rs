@@ -12,6 +12,7 @@ mod base;
 mod cache;
 mod clock;
 mod framework;
+pub mod in_place;
 mod layers;
 mod outputs;
 mod preflight;
@@ -124,23 +125,7 @@ pub fn convert(
     let tree = tree::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
     let plan = plan::plan(&facts, request, &checked.version)?;
-    reporter.note(&format!(
-        "converting {} ({}) as {}",
-        facts.distro.name,
-        facts.architecture(),
-        checked.version
-    ));
-
-    for note in &plan.notes {
-        reporter.warn(note);
-    }
-    for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
-        if plan.skipped.contains(&step) {
-            reporter.warn(&format!(
-                "step `{step}` is left out: without {missing} the image does not boot"
-            ));
-        }
-    }
+    announce(&plan, reporter);
 
     let made = layers::Builder {
         request,
@@ -169,6 +154,26 @@ pub fn convert(
         cached_layers: made.iter().filter(|layer| layer.cached).count(),
         new_layers: made.len(),
     })
+}
+
+/// Says what is about to be made, and what the user should know about it.
+fn announce(plan: &plan::Plan, reporter: &Reporter) {
+    reporter.note(&format!(
+        "converting {} ({}) as {}",
+        plan.facts.distro.name,
+        plan.facts.architecture(),
+        plan.version
+    ));
+    for note in &plan.notes {
+        reporter.warn(note);
+    }
+    for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
+        if plan.skipped.contains(&step) {
+            reporter.warn(&format!(
+                "step `{step}` is left out: without {missing} the image does not boot"
+            ));
+        }
+    }
 }
 
 /// Reads a location; a registry name without a registry goes through the short names of `registries.conf`.

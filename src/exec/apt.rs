@@ -66,8 +66,11 @@ pub(super) fn install(
         let (apt, now, names) = (&apt, &now, names.as_slice());
         let fetching = scope.spawn(move || apt.fetch(now, true));
         if upgrade {
-            // Only saves time: what goes wrong here goes wrong again, and is told, where it is needed.
-            scope.spawn(move || apt.work_ahead(names, now, &archives_whole).ok());
+            // A tree that is changed in place has no second view to work on.
+            if !target.lowers.is_empty() {
+                // Only saves time: what goes wrong here goes wrong again, and is told, where it is needed.
+                scope.spawn(move || apt.work_ahead(names, now, &archives_whole).ok());
+            }
             apt.run(Operation::Upgrade)?;
         }
         fetching

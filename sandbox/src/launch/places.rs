@@ -113,10 +113,7 @@ impl Places {
 
     fn link(&mut self, source: &Path, target: &Path) -> io::Result<()> {
         let source = source.canonicalize()?;
-        if target
-            .canonicalize()
-            .is_ok_and(|present| present == source)
-        {
+        if target.canonicalize().is_ok_and(|present| present == source) {
             return Ok(());
         }
         if is_empty_dir(&source) && is_dir(target) && !is_empty_dir(target) {
@@ -350,7 +347,11 @@ mod tests {
         assert_eq!(read("root/bare/one"), "list");
         assert_eq!(read("root/settings"), "list");
         assert_eq!(read("root/run/secrets/token"), "hush");
-        for path in ["root/in-use/left", "root/scratch/left", "root/run/work/left"] {
+        for path in [
+            "root/in-use/left",
+            "root/scratch/left",
+            "root/run/work/left",
+        ] {
             fs::write(at(path), "left").unwrap();
         }
         places.take_back().unwrap();

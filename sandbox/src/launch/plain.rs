@@ -169,7 +169,9 @@ mod tests {
 
     #[test]
     fn lines_status_and_environment_are_those_of_the_command() {
-        let (outcome, lines) = run(&sh("echo out; echo err >&2; env | sort; printf end; exit 7"));
+        let (outcome, lines) = run(&sh(
+            "echo out; echo err >&2; env | sort; printf end; exit 7",
+        ));
         assert_eq!(outcome.unwrap().status, Status::Exit(7));
         assert!(lines.contains(&"out".into()) && lines.contains(&"err".into()));
         assert_eq!(lines.last().map(String::as_str), Some("end"));
