@@ -6,16 +6,17 @@
 //! - [`request`]: what is asked for, as one value; the recipe file.
 //! - [`choice`]: what is asked for of packages, word by word.
 //! - [`secret`]: what a step may read and no layer holds.
-//! - [`words`]: reads words that people write, and guesses at misspelt ones.
+//! - [`words`]: words that people write in more than one spelling.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
+//! - [`yip`]: stage extensions, read from files and checked.
 //! - [`convert`]: the pipeline that pulls, unpacks, runs, captures and pushes.
 //! - [`exec`]: carries out a step's actions on a mounted tree.
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
-//! - [`progress`], [`error`]: what people see.
+//! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
 
 pub mod changeset;
@@ -37,5 +38,8 @@ pub mod request;
 pub mod secret;
 pub mod step;
 pub mod store;
+pub mod suggest;
 pub mod unpack;
 pub mod words;
+pub mod yaml;
+pub mod yip;

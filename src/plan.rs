@@ -5,8 +5,12 @@
 mod choices;
 #[cfg(test)]
 mod choices_tests;
+mod extensions;
+mod fips;
 mod listing;
+mod model;
 mod text;
+mod trusted;
 mod yip;
 
 use serde::Serialize;
@@ -18,9 +22,10 @@ use crate::framework::{self, FrameworkError, FrameworkSpec};
 use crate::kairos::release::ReleaseFacts;
 use crate::kairos::version::Version;
 use crate::request::{Layers, Request};
-use crate::step::{self, Step, StepName};
+use crate::step::{self, Action, Step, StepName};
 
 pub use choices::LeftOut;
+pub(crate) use model::check_arch;
 
 /// What is known about the base before anything runs.
 #[derive(Debug, Clone, Serialize)]
@@ -71,6 +76,9 @@ pub struct Plan {
     pub downloads: Vec<String>,
     /// The layers that the steps are gathered into.
     pub layers: Vec<LayerUnit>,
+    /// The files of stage extensions, in the order they are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
 }
 
 /// Steps that share a layer.
@@ -91,7 +99,14 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     let policy = Policy::new(&facts.distro, facts.arch);
     let base = distro::Facts::new(&facts.distro, facts.arch, request.model()?, request.trusted);
     let runs = |name| !is_left_out(name, request);
-    let changed = choices::change(packages::select(&base), &base, request, &runs)?;
+    model::check(&base, request)?;
+    let mut selection = packages::select(&base);
+    model::select(&mut selection, &base);
+    if request.fips {
+        fips::check(&base, request)?;
+        fips::select(&mut selection, &base);
+    }
+    let mut changed = choices::change(selection, &base, request, &runs)?;
     let selection = &changed.selection;
     if policy.has_packages {
         refuse_missing_kernel(facts, request, selection)?;
@@ -108,6 +123,13 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         release_entries(facts, request, version),
     ));
     changed.apply(&mut all);
+    model::apply(&mut all, &base, request, &mut changed.notes);
+    if request.fips {
+        fips::apply(&mut all, &base, &mut changed.notes);
+    }
+    if request.trusted {
+        trusted::apply(&mut all, &base);
+    }
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&steps, request)?;
     let layers = group(&steps, request.layers);
@@ -123,8 +145,9 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         selected_for: base,
         notes: changed.notes,
         framework: request.framework.clone(),
-        downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core),
+        downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core, request.fips),
         layers,
+        extensions: Vec::new(),
     })
 }
 
@@ -183,6 +206,27 @@ fn is_left_out(name: StepName, request: &Request) -> bool {
         || (request.kernel == "none" && NEED_A_KERNEL.contains(&name))
 }
 
+fn step_mut(steps: &mut [Step], name: StepName) -> Option<&mut Step> {
+    steps.iter_mut().find(|step| step.name == name)
+}
+
+/// Has `component` of the distribution's sources enabled before the first packages are installed.
+fn enable_component(steps: &mut [Step], component: &str) {
+    let enable = Action::AptComponent {
+        component: component.into(),
+    };
+    let installs = |step: &&mut Step| {
+        let packages = |action: &Action| matches!(action, Action::Packages { .. });
+        step.actions.iter().any(packages)
+    };
+    // Both: one of the two may be left out.
+    for step in steps.iter_mut().filter(installs) {
+        if !step.actions.contains(&enable) {
+            step.actions.insert(0, enable.clone());
+        }
+    }
+}
+
 fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
     let (run, left_out): (Vec<Step>, Vec<Step>) = all
         .into_iter()
@@ -217,7 +261,10 @@ fn refuse_unused_secrets(steps: &[Step], request: &Request) -> Result<()> {
 fn refuse_missing_kernel(facts: &Facts, request: &Request, selection: &Selection) -> Result<()> {
     let skipped = is_left_out(StepName::INSTALL_KERNEL, request) || !request.kernel.is_empty();
     let kernel = |chosen: &Chosen| !distro::kinds::is_firmware(&chosen.name);
-    if !selection.kernel.iter().any(kernel) && !skipped {
+    // A board may have it among its base packages.
+    let in_base = |chosen: &Chosen| distro::kinds::is_kernel(&chosen.name);
+    let found = selection.kernel.iter().any(kernel) || selection.base.iter().any(in_base);
+    if !found && !skipped {
         return Err(Error::user(format!(
             "no kernel package is known for {} on {}",
             facts.distro.name,
@@ -267,7 +314,7 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
     for (index, step) in steps.iter().enumerate() {
         let name = match layers {
             Layers::Group => step.group.name(),
-            Layers::Step => step.name.as_str(),
+            Layers::Step => step.label(),
             Layers::Phase => step.phase.name(),
             Layers::One => "kairos",
         };

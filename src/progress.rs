@@ -198,6 +198,17 @@ impl Reporter {
         }
     }
 
+    /// Says that a blob of `bytes` did not have to be sent, and why; bars show only what moves.
+    pub fn not_sent(&self, what: &str, bytes: u64, why: &str) {
+        match self.mode {
+            Mode::Json => self.json(
+                &json!({ "event": "transfer-skipped", "verb": "push", "what": what, "bytes": bytes, "why": why }),
+            ),
+            Mode::Plain => self.say(&format!("push {what}: {why}")),
+            Mode::Auto | Mode::None => {}
+        }
+    }
+
     /// Starts showing a transfer of `total_bytes`.
     pub fn transfer(
         self: &Arc<Self>,

@@ -12,6 +12,7 @@ use crate::kairos::version::Version;
 use crate::location::Location;
 use crate::secret::Secret;
 use crate::step::{self, Phase};
+use crate::yaml;
 
 /// Which phases run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -96,10 +97,10 @@ pub struct Request {
     /// Kubernetes providers; refused in this version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<String>,
-    /// Trusted Boot; refused in this version.
+    /// Whether the image is for Trusted Boot.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
-    /// FIPS builds; refused in this version.
+    /// Whether the image is to run in FIPS mode.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fips: bool,
     /// Packages to install beside those that the rules choose.
@@ -114,6 +115,9 @@ pub struct Request {
     /// Firmware for devices: `all`, `none` or vendors; empty: what the rules choose.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub firmware: String,
+    /// The release of NVIDIA's Jetson repositories; `None`: the newest that is known to work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l4t: Option<String>,
     /// Secrets that steps may read, as `id=NAME,src=FILE`; their values are nowhere in the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
@@ -160,9 +164,7 @@ impl Request {
     ///
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
-        let mut request: Request = serde_saphyr::from_str(text).map_err(|error| {
-            Error::usage(format!("cannot read recipe `{name}`")).context_below(error)
-        })?;
+        let mut request: Request = yaml::read(text, &format!("recipe `{name}`"))?;
         let defaults = Self::defaults();
         for (value, default) in [
             (&mut request.model, defaults.model),
@@ -224,6 +226,7 @@ impl Request {
             step::check_skip_name(step)?;
         }
         self.check_choices()?;
+        self.check_board()?;
         self.check_secrets()?;
         Ok(CheckedRequest {
             version: self.resolve_version(&destinations)?,
@@ -276,6 +279,25 @@ impl Request {
         Ok(())
     }
 
+    /// Refuses a board whose architecture is not the one that is asked for: known before anything is pulled.
+    fn check_board(&self) -> Result<()> {
+        let model = self.model()?;
+        if let Some(release) = &self.l4t
+            && (release.is_empty() || !release.chars().all(|c| c.is_ascii_digit() || c == '.'))
+        {
+            return Err(
+                Error::usage(format!("`--l4t {release}`: that is no release"))
+                    .hint("write it as `36.4`"),
+            );
+        }
+        let platform = match &self.platform {
+            Some(text) => kfactory_layers::platform::Platform::parse(text)
+                .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))?,
+            None => kfactory_layers::platform::Platform::host(),
+        };
+        crate::plan::check_arch(model, &platform.architecture)
+    }
+
     /// Reads every secret once: a missing file is better found now than after minutes of installing.
     fn check_secrets(&self) -> Result<()> {
         let mut seen = Vec::new();
@@ -295,17 +317,13 @@ impl Request {
 
     fn refuse_unimplemented(&self) -> Result<()> {
         let refuse = |what: String| {
-            Err(Error::usage(format!("{what} is not available in this version of kfactory"))
-                .hint("this version converts Debian and Ubuntu bases to the core variant of the generic model"))
+            Err(Error::usage(format!(
+                "{what} is not available in this version of kfactory"
+            ))
+            .hint("`kfactory plan` without it shows what this version does"))
         };
-        if self.model()? != Model::Generic {
-            return refuse(format!("model `{}`", self.model));
-        }
         if let Some(provider) = self.providers.iter().find(|p| !p.is_empty()) {
             return refuse(format!("provider `{provider}` (`--provider`)"));
-        }
-        if self.trusted {
-            return refuse("Trusted Boot (`--trusted`)".into());
         }
         if self.fips {
             return refuse("FIPS (`--fips`)".into());
@@ -390,31 +408,10 @@ mod tests {
         for (request, word) in [
             (
                 Request {
-                    trusted: true,
-                    ..base.clone()
-                },
-                "--trusted",
-            ),
-            (
-                Request {
-                    fips: true,
-                    ..base.clone()
-                },
-                "--fips",
-            ),
-            (
-                Request {
                     providers: vec!["k3s".into()],
                     ..base.clone()
                 },
                 "k3s",
-            ),
-            (
-                Request {
-                    model: "rpi4".into(),
-                    ..base.clone()
-                },
-                "rpi4",
             ),
             (
                 Request {

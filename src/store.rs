@@ -89,6 +89,11 @@ impl Store {
             })
     }
 
+    /// Returns whether there is a store at `dir`: who only looks should not make one.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join("lock").is_file()
+    }
+
     /// Opens the store at `dir`, creating it if it is missing, and sweeps what dead runs left behind.
     ///
     /// # Errors

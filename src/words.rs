@@ -1,6 +1,7 @@
-//! Reads words that people write, and says what a misspelt one may have meant.
+//! Reads words that people write in more than one spelling.
 
 use crate::error::{Error, Result};
+use crate::suggest::nearest;
 
 const TRUE: [&str; 4] = ["true", "1", "yes", "on"];
 const FALSE: [&str; 4] = ["false", "0", "no", "off"];
@@ -20,45 +21,10 @@ pub fn boolean(name: &str, text: &str) -> Result<bool> {
         return Ok(true);
     }
     let error = Error::usage(format!("`{text}` is neither true nor false (`{name}`)"));
-    Err(match closest(&word, TRUE.into_iter().chain(FALSE)) {
+    Err(match nearest(&word, TRUE.into_iter().chain(FALSE)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint("write `true` or `false`"),
     })
-}
-
-/// Returns the one of `known` that `word` most likely meant, if any is near enough.
-pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let near = known
-        .into_iter()
-        .map(|other| (distance(&word, &other.to_lowercase()), other))
-        .min_by_key(|(distance, _)| *distance);
-    // A third of the letters wrong is a typo; more is another word.
-    near.filter(|(distance, other)| *distance * 3 <= word.len().max(other.len()))
-        .map(|(_, other)| other)
-}
-
-/// Counts the letters to insert, drop, replace or swap with the next that make `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let differs = usize::from(a[i - 1] != b[j - 1]);
-                let mut best = (rows[i - 1][j] + 1)
-                    .min(rows[i][j - 1] + 1)
-                    .min(rows[i - 1][j - 1] + differs);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    best = best.min(rows[i - 2][j - 2] + 1);
-                }
-                best
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -91,19 +57,5 @@ mod tests {
             );
         }
         assert!(boolean("-t", "perhaps").is_err());
-    }
-
-    #[test]
-    fn a_typo_is_near_and_another_word_is_not() {
-        let known = ["BASE_IMAGE", "FLAVOR_RELEASE", "MODEL", "TRUSTED_BOOT"];
-        for (word, near) in [
-            ("BASE_IMGAE", Some("BASE_IMAGE")),
-            ("flavour_release", Some("FLAVOR_RELEASE")),
-            ("TRUSTEDBOOT", Some("TRUSTED_BOOT")),
-            ("COLOUR", None),
-            ("", None),
-        ] {
-            assert_eq!(closest(word, known), near, "{word}");
-        }
     }
 }

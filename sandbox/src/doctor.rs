@@ -41,7 +41,7 @@ impl Level {
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// A constant name: `sub-ids`, `user-namespaces`, `overlayfs`, `bubblewrap`, `seccomp` or `rung`.
+    /// A constant name: `sub-ids`, `user-namespaces`, `overlayfs`, `bubblewrap`, `seccomp` or `conversion`.
     pub id: &'static str,
     /// How much it matters.
     pub level: Level,
@@ -94,7 +94,7 @@ pub fn probe(store: &Path) -> Vec<Finding> {
             );
         }
     }
-    findings.push(rung(&findings));
+    findings.push(conversion(&findings));
     findings
 }
 
@@ -331,17 +331,17 @@ fn try_bubblewrap(
     }
 }
 
-/// Says which way of working the findings leave.
-fn rung(findings: &[Finding]) -> Finding {
+/// Says whether the findings together let a conversion run.
+fn conversion(findings: &[Finding]) -> Finding {
     if findings.iter().all(|finding| finding.level != Level::Fail) {
         return Finding::ok(
-            "rung",
-            "rung 1: a full range of IDs in a user namespace, kernel overlayfs",
+            "conversion",
+            "conversions can run here, with a full range of IDs and overlayfs",
         );
     }
     let first = findings.iter().find(|finding| finding.remedy.is_some());
-    let what = "rung 1 is out of reach; rung 2 (a single ID) and rung 3 (no user namespace) are not available in this version";
-    let mut finding = Finding::fail("rung", what, &[]);
+    let what = "conversions cannot run here: this version needs all of the above";
+    let mut finding = Finding::fail("conversion", what, &[]);
     finding.remedy = first.and_then(|first| first.remedy.clone());
     finding
 }
@@ -368,16 +368,16 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_takes_the_rung_and_lends_its_remedy() {
+    fn one_failure_keeps_conversions_from_running_and_lends_its_remedy() {
         let fine = vec![Finding::ok("a", "")];
-        assert_eq!(rung(&fine).level, Level::Ok);
+        assert_eq!(conversion(&fine).level, Level::Ok);
         let broken = vec![
             Finding::ok("a", ""),
             Finding::fail("b", "", &["do this".to_owned()]),
             Finding::untried("c", "b"),
         ];
-        assert_eq!(rung(&broken).level, Level::Fail);
-        assert_eq!(rung(&broken).remedy.as_deref(), Some("do this"));
+        assert_eq!(conversion(&broken).level, Level::Fail);
+        assert_eq!(conversion(&broken).remedy.as_deref(), Some("do this"));
     }
 
     #[test]
@@ -385,7 +385,13 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let findings = probe(store.path());
         let ids: Vec<_> = findings.iter().map(|finding| finding.id).collect();
-        for id in ["sub-ids", "overlayfs", "bubblewrap", "seccomp", "rung"] {
+        for id in [
+            "sub-ids",
+            "overlayfs",
+            "bubblewrap",
+            "seccomp",
+            "conversion",
+        ] {
             assert_eq!(
                 ids.iter().filter(|other| **other == id).count(),
                 1,

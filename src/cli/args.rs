@@ -140,7 +140,7 @@ pub(super) struct RequestArgs {
     /// The version of the produced system [default: the destination's tag, where it is `v1`, `v1.2.3` or `1.2.3`]
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub(super) version: Option<String>,
-    /// The board
+    /// The board: generic, rpi3, rpi4, nvidia-jetson-agx-orin, nvidia-jetson-orin-nx, nvidia-jetson-thor, nvidia-dgx-spark [default: generic]
     #[arg(short, long)]
     pub(super) model: Option<String>,
     /// Which phases run
@@ -167,10 +167,10 @@ pub(super) struct RequestArgs {
     /// Kubernetes provider (not available in this version)
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub(super) provider: Vec<String>,
-    /// Trusted Boot (not available in this version)
+    /// Make the image for Trusted Boot: one signed EFI image (UKI) is to hold it, so it gets neither boot loader nor initrd
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) trusted: Option<bool>,
-    /// FIPS builds (not available in this version)
+    /// Make the image for FIPS mode: FIPS builds of the Kairos binaries, certified modules, and a proof at the end
     #[arg(long)]
     pub(super) fips: bool,
     /// A package to install beside those that the rules choose; may be given several times
@@ -195,6 +195,9 @@ pub(super) struct RequestArgs {
     /// Firmware for devices: `all`, `none`, or that of some vendors (`amd,intel,...`; a wrong one is answered with the known ones)
     #[arg(long, value_name = "FIRMWARE", help_heading = "Packages")]
     pub(super) firmware: Option<String>,
+    /// The release of NVIDIA's Jetson repositories [default: 36.4 for Orin, 39.2.1 for Thor]
+    #[arg(long, value_name = "RELEASE", help_heading = "Packages")]
+    pub(super) l4t: Option<String>,
     /// A value that steps may read and no layer holds: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be given several times.
     /// Names: `ubuntu-pro-token`
     #[arg(long, value_name = "SECRET")]
@@ -246,6 +249,7 @@ impl RequestArgs {
         request.fips |= self.fips;
         for (slot, value) in [
             (&mut request.version, &self.version),
+            (&mut request.l4t, &self.l4t),
             (&mut request.platform, &self.platform),
         ] {
             if value.is_some() {

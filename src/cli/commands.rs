@@ -162,7 +162,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
         print(&request.to_yaml()?)?;
         return Ok(0);
     }
-    let session = Session::new(&args.image, &args.progress, args.no_cache, &[&request.base])?;
+    let session = Session::new(&args.image, &args.progress, false, &[&request.base])?;
     let plan = make_plan(&checked, &session)?;
     print(&match args.output {
         PlanOutput::Text => plan.to_text(),
@@ -247,14 +247,21 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
         done.entries,
         bytes_text(done.bytes)
     ))?;
+    if done.maps_ids {
+        session.reporter.note(
+            "the files belong to you and your subordinate IDs, as `podman unshare` shows them",
+        );
+    }
     if done.not_applied > 0 {
-        let text = format!(
+        session.reporter.warn(&format!(
             "{} entries keep another owner, device or attribute than the image says",
             done.not_applied
-        );
-        session.reporter.warn(&match &args.ledger {
-            Some(file) => format!("{text}; {} lists them", file.display()),
-            None => format!("{text}; `--ledger FILE` lists them"),
+        ));
+    }
+    if done.maps_ids || done.not_applied > 0 {
+        session.reporter.note(&match &args.ledger {
+            Some(file) => format!("{} has what the image says", file.display()),
+            None => "`--ledger FILE` writes down what the image says".to_owned(),
         });
     }
     Ok(0)
@@ -298,6 +305,7 @@ pub(super) fn framework_build(
     framework: &str,
     output: &str,
     platform: Option<&str>,
+    fips: bool,
     image: &ImageArgs,
     progress: &ProgressArgs,
 ) -> Result<i32> {
@@ -310,7 +318,7 @@ pub(super) fn framework_build(
     }
     let platform = convert::parse_platform(platform)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
-    let built = convert::framework_image(framework, &platform, session.engine(&store))?;
+    let built = convert::framework_image(framework, &platform, fips, session.engine(&store))?;
     convert::write(
         &built,
         std::slice::from_ref(&destination),

@@ -84,9 +84,6 @@ struct PlanArgs {
     /// How to print the plan
     #[arg(long, value_enum, default_value_t = PlanOutput::Text)]
     output: PlanOutput,
-    /// Taken as in `convert`; a plan runs nothing and so uses no cache
-    #[arg(long, hide = true)]
-    no_cache: bool,
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
@@ -140,7 +137,10 @@ struct UnpackArgs {
     source: String,
     /// An empty or missing directory
     dir: PathBuf,
-    /// Write what could not be applied (owners, device nodes, privileged attributes) to this file, one JSON object a line
+    /// Write what the tree lacks of the image to this file, one JSON object a line
+    ///
+    /// Device nodes, privileged attributes and owners that this user may not set. Where files come to belong to
+    /// subordinate IDs, the true owner and mode of every file is in it, so that root can restore them anywhere.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// The platform to take from a multi-platform image [default: this machine's]
@@ -181,6 +181,9 @@ enum FrameworkCommand {
         /// The platform to build for [default: this machine's]
         #[arg(long)]
         platform: Option<String>,
+        /// Take FIPS builds of those that have one
+        #[arg(long)]
+        fips: bool,
         #[command(flatten)]
         image: ImageArgs,
         #[command(flatten)]
@@ -279,10 +282,14 @@ fn run(command: Command) -> Result<i32> {
                     framework,
                     output,
                     platform,
+                    fips,
                     image,
                     progress,
                 },
-        } => commands::framework_build(&framework, &output, platform.as_deref(), &image, &progress),
+        } => {
+            let platform = platform.as_deref();
+            commands::framework_build(&framework, &output, platform, fips, &image, &progress)
+        }
         Command::Store {
             command: StoreCommand::Ls { store },
         } => store::ls(&store),

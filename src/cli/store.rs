@@ -14,40 +14,59 @@ use crate::progress::bytes_text;
 use crate::store::{Access, Store, remove_tree};
 
 pub(super) fn ls(args: &StoreArgs) -> Result<i32> {
-    let store = Store::open(&args.dir()?, Access::Shared)?;
-    let mut text = String::new();
+    let dir = args.dir()?;
+    if !Store::exists(&dir) {
+        return no_store(&dir);
+    }
+    let store = Store::open(&dir, Access::Shared)?;
+    let mut rows = vec![["KIND", "NAME", "SIZE", "DIGEST"].map(str::to_owned)];
     for (name, record) in store.images() {
         let size = image_blobs(&store, &record.manifest)
             .iter()
             .map(|digest| blob_size(&store, digest))
             .sum();
-        text.push_str(&format!(
-            "image  {name}  {}  {}\n",
-            record.manifest,
-            bytes_text(size)
-        ));
+        rows.push(row("image", name, bytes_text(size), &record.manifest));
     }
-    for (key, record) in store.steps() {
-        let size = record.blobs.values().map(|info| info.size).sum();
-        text.push_str(&format!(
-            "layer  {}  {}  {}\n",
-            record.layer,
-            &key[..12],
-            bytes_text(size)
-        ));
-    }
-    for name in names(&store.dir().join("trees")) {
-        if store.dir().join("trees").join(&name).is_dir() {
-            text.push_str(&format!("base   {}\n", &name[..name.len().min(12)]));
+    for (_, record) in store.steps() {
+        // One row for each compression that the layer has been asked for in.
+        for info in record.blobs.values() {
+            let size = bytes_text(info.size);
+            rows.push(row("layer", record.layer.clone(), size, &info.digest));
         }
     }
-    text.push_str(&format!(
-        "{} in {}\n",
-        bytes_text(disk_usage(store.dir())),
-        store.dir().display()
-    ));
-    print(&text)?;
+    for name in names(&store.dir().join("trees")) {
+        let unpacked = store.dir().join("trees").join(&name).is_dir();
+        if let Some(chain) = Digest::from_hex(&name).filter(|_| unpacked) {
+            rows.push(row("base", "(unpacked)".into(), "-".into(), &chain));
+        }
+    }
+    let used = bytes_text(disk_usage(store.dir()));
+    print(&format!("{}{used} in {}\n", table(&rows), dir.display()))?;
     Ok(0)
+}
+
+fn no_store(dir: &Path) -> Result<i32> {
+    print(&format!("there is no store in {} yet\n", dir.display()))?;
+    Ok(0)
+}
+
+fn row(kind: &str, name: String, size: String, digest: &Digest) -> [String; 4] {
+    [kind.to_owned(), name, size, digest.to_string()]
+}
+
+/// Lines the cells of each column up on the left.
+fn table(rows: &[[String; 4]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths = [width(0), width(1), width(2)];
+    rows.iter()
+        .map(|[kind, name, size, digest]| {
+            let [first, second, third] = widths;
+            format!("{kind:first$}  {name:second$}  {size:third$}  {digest}\n")
+        })
+        .collect()
 }
 
 pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
@@ -68,7 +87,11 @@ pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
 }
 
 pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
-    let store = Store::open(&args.dir()?, Access::Exclusive)?;
+    let dir = args.dir()?;
+    if !Store::exists(&dir) {
+        return no_store(&dir);
+    }
+    let store = Store::open(&dir, Access::Exclusive)?;
     let before = disk_usage(store.dir());
     if all {
         for kind in [

@@ -19,12 +19,18 @@ use crate::location::Location;
 use crate::progress::Reporter;
 
 /// Gets the binaries that `spec` names.
-pub(super) fn resolve(spec: &FrameworkSpec, arch: Arch, engine: Engine<'_>) -> Result<Framework> {
+pub(super) fn resolve(
+    spec: &FrameworkSpec,
+    arch: Arch,
+    fips: bool,
+    engine: Engine<'_>,
+) -> Result<Framework> {
     let images = Images { engine };
     let progress = |event: Event<'_>| show(engine.reporter, event);
     let context = FrameworkContext {
         images: Some(&images),
         progress: &progress,
+        fips,
         ..FrameworkContext::new(arch, engine.store.cache_dir("framework")?)
     };
     framework::resolve(spec, &context).map_err(|error| {
@@ -73,11 +79,11 @@ fn show(reporter: &Arc<Reporter>, event: Event<'_>) {
 /// # Errors
 ///
 /// The binaries cannot be had, or the store cannot be written.
-pub fn image(spec: &str, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
+pub fn image(spec: &str, platform: &Platform, fips: bool, engine: Engine<'_>) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
     let arch: Arch = platform.architecture.parse().map_err(super::usage)?;
-    let framework = resolve(&spec, arch, engine)?;
+    let framework = resolve(&spec, arch, fips, engine)?;
     let Engine { store, options, .. } = engine;
     let run = store.start_run()?;
     let tree = run.dir().join("framework");

@@ -231,6 +231,7 @@ impl Builder<'_> {
             created: self.clock.created(),
             later_packages: later_packages(plan),
             packages: exec::PackageSession::default(),
+            repositories: exec::RepositorySession::default(),
             jobs: self.engine.options.jobs,
             reporter: self.engine.reporter,
             cancel: self.engine.options.cancel.clone(),
@@ -308,7 +309,7 @@ impl Builder<'_> {
     }
 
     fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
-        super::framework::resolve(self.framework, facts.arch, self.engine)
+        super::framework::resolve(self.framework, facts.arch, self.request.fips, self.engine)
     }
 }
 
@@ -336,9 +337,10 @@ pub(super) fn package_cache(facts: &Facts) -> String {
 
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.
 pub(super) fn later_packages(plan: &Plan) -> Vec<String> {
-    plan.steps
-        .iter()
-        .flat_map(|step| &step.actions)
+    let actions = plan.steps.iter().flat_map(|step| &step.actions);
+    actions
+        // Nobody can look up what comes from repositories that are yet to be added.
+        .take_while(|action| !matches!(action, Action::ListsChanged))
         .flat_map(|action| match action {
             Action::Packages { install, .. } => install.as_slice(),
             _ => &[],

@@ -1,6 +1,6 @@
 //! Destinations: layers are uploaded as soon as they are whole, the manifest goes last.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
 use kfactory_layers::digest::Digest;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::{BaseImage, Engine};
 use crate::error::{Context as _, Error, Result};
 use crate::location::Location;
-use crate::registry::Reference;
+use crate::registry::{BlobOutcome, Reference};
 use crate::store::ImageRecord;
 
 /// Every destination of a run, and the uploads under way.
@@ -58,13 +58,20 @@ impl<'a> Outputs<'a> {
             let path = self.engine.store.blobs().path(&digest);
             let mount_from = mount_from.clone();
             let permits = self.permits.clone();
-            let transfer = self.engine.reporter.transfer("push", &short(&digest), size);
+            let reporter = self.engine.reporter.clone();
             let task = self.engine.runtime.spawn(async move {
                 let _permit = permits
                     .acquire_owned()
                     .await
                     .map_err(|error| Error::internal(error.to_string()))?;
-                let progress = move |bytes| transfer.reach(bytes);
+                let name = short(&digest);
+                // Shown once bytes go out: most blobs are there already.
+                let transfer = OnceLock::new();
+                let progress = |bytes| {
+                    transfer
+                        .get_or_init(|| reporter.transfer("push", &name, size))
+                        .reach(bytes);
+                };
                 let sent = registry
                     .ensure_blob(
                         &reference,
@@ -75,11 +82,20 @@ impl<'a> Outputs<'a> {
                         &progress,
                     )
                     .await;
-                sent.map(|_| ()).map_err(|error| {
+                let outcome = sent.map_err(|error| {
                     Error::from_source(&error)
                         .hints(error.hints())
-                        .context(format!("cannot push {} to `{reference}`", short(&digest)))
-                })
+                        .context(format!("cannot push {name} to `{reference}`"))
+                })?;
+                match outcome {
+                    // A small one may be gone before anybody asked how far it is.
+                    BlobOutcome::Uploaded => progress(size),
+                    BlobOutcome::Present => reporter.not_sent(&name, size, "already there"),
+                    BlobOutcome::Mounted => {
+                        reporter.not_sent(&name, size, "taken from the base's repository");
+                    }
+                }
+                Ok(())
             });
             self.uploads.lock().expect("no panic while held").push(task);
         }

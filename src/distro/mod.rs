@@ -13,6 +13,7 @@ pub mod detect;
 pub mod facts;
 pub mod hadron;
 pub mod kinds;
+pub mod manager;
 pub mod os_release;
 pub mod packages;
 pub mod policy;

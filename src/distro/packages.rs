@@ -56,6 +56,24 @@ pub fn select(facts: &Facts) -> Selection {
     }
 }
 
+/// Lists the distributions for which a rule names a kernel, or board packages that hold one, for `model` and no other.
+pub fn distros_of(model: Model) -> Vec<DistroId> {
+    let of_model = |rule: &&Rule| rule.raw.step == Step::Kernel && rule.raw.model.contains(&model);
+    let mut found = Vec::new();
+    for rule in DATA.rules.iter().filter(of_model) {
+        let fits = |known: &&super::Known| {
+            rule.raw.distro.is_none_or(|distro| distro == known.id)
+                && rule.raw.family.is_none_or(|family| family == known.family)
+        };
+        for known in super::DISTROS.iter().filter(fits) {
+            if !found.contains(&known.id) {
+                found.push(known.id);
+            }
+        }
+    }
+    found
+}
+
 fn choose(step: Step, facts: &Facts, release: Option<&Release>) -> Vec<Chosen> {
     let apply = |fallback| {
         DATA.rules.iter().filter(move |rule| {

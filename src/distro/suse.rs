@@ -10,6 +10,7 @@ pub const RESIDUE: &[&str] = &[
     "var/cache/zypper/**",
     "var/log/zypper.log",
     "var/log/zypp/**",
+    "var/lib/YaST2/cookies",
     "var/lib/zypp/AnonymousUniqueId",
     "var/lib/zypp/LastDistributionFlavor",
     // A kernel package asks for old kernels to be purged at the next boot; an image has one.

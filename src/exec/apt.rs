@@ -28,7 +28,7 @@ pub struct Session {
 }
 
 /// apt, ready to run on one tree.
-struct Apt<'a> {
+pub(super) struct Apt<'a> {
     env: &'a Environment<'a>,
     target: &'a Target<'a>,
     step: &'a str,
@@ -97,7 +97,11 @@ pub(super) fn cleanup_paths() -> Vec<String> {
 }
 
 impl<'a> Apt<'a> {
-    fn open(env: &'a Environment<'_>, target: &'a Target<'_>, step: &'a str) -> Result<Self> {
+    pub(super) fn open(
+        env: &'a Environment<'_>,
+        target: &'a Target<'_>,
+        step: &'a str,
+    ) -> Result<Self> {
         let cache = env.package_cache.clone();
         let doing = || format!("preparing the package cache in {}", cache.display());
         for name in ["archives", "lists/partial"] {
@@ -123,7 +127,7 @@ impl<'a> Apt<'a> {
         })
     }
 
-    fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<CommandResult> {
+    pub(super) fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<CommandResult> {
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let bind = |source: &Path, target: String| Mount::Bind {
             source: source.to_owned(),
@@ -153,6 +157,11 @@ impl<'a> Apt<'a> {
         )
     }
 
+    /// Returns the option by which every tool of apt finds its lists and archives.
+    pub(super) fn config(&self) -> String {
+        self.workspace.config_option()
+    }
+
     fn run(&self, operation: Operation<'_>) -> Result<CommandResult> {
         let argv = self
             .workspace
@@ -162,7 +171,7 @@ impl<'a> Apt<'a> {
     }
 
     /// Brings the lists up to date once in a run.
-    fn refresh(&self) -> Result<()> {
+    pub(super) fn refresh(&self) -> Result<()> {
         let mut refreshed = self
             .env
             .packages

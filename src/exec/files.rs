@@ -108,6 +108,14 @@ pub(super) fn link(
     Ok(())
 }
 
+/// Refuses a tree without `path`.
+pub(super) fn require(root: &Root, path: &str, remedy: &str) -> Result<()> {
+    if root.exists(path)? {
+        return Ok(());
+    }
+    Err(Error::user(format!("the image has no {path}")).hint(remedy))
+}
+
 /// Removes what matches each pattern; `*` is understood in the last component. What is mounted in the tree is left alone.
 pub(super) fn remove_all(target: &Target<'_>, patterns: &[String]) -> Result<()> {
     let root = &target.root;

@@ -8,17 +8,22 @@ mod aside;
 mod cpio;
 mod download;
 mod files;
+mod fips;
 mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
+mod keys;
+mod nvdimm;
 mod packages;
 mod run;
 mod services;
 mod ssh;
 mod tidy;
+mod uki;
 
 pub use apt::Session as PackageSession;
+pub use packages::Session as RepositorySession;
 pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
@@ -93,6 +98,8 @@ pub struct Environment<'a> {
     pub later_packages: Vec<String>,
     /// What the package steps share.
     pub packages: PackageSession,
+    /// What the package steps share where the manager is not apt.
+    pub repositories: RepositorySession,
     /// Cores to use for compression, transfers at a time.
     pub jobs: usize,
     /// Shows what happens.
@@ -265,9 +272,18 @@ fn run_action(
             replace,
         } => packages::prerequisites(env, target, step, install, url.as_deref(), *replace),
         Action::ImportKeys => packages::import_keys(env, target, step),
-        Action::EnableRepository { id } => packages::enable_repository(root, id),
+        Action::EnableRepository { id } => packages::enable_repository(env, root, id),
         Action::RemovePackages { names } => packages::remove(env, target, step, names),
         Action::Move { from, to } => files::rename(root, from, to),
+        Action::ListsChanged => {
+            env.packages.sources_changed();
+            Ok(())
+        }
+        Action::RepositoryKey { url, path } => keys::fetch(env, root, url, path),
+        Action::Require { path, remedy } => files::require(root, path, remedy),
+        Action::NvdimmModules => nvdimm::install(env, target, step),
+        Action::MeasureUki => uki::measure(env, root),
+        Action::ProveFips => fips::prove(env, root),
         Action::AptComponent { component } => apt_sources::enable(env, root, component),
         Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
         Action::Run {
@@ -316,6 +332,7 @@ fn run_action(
         Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
         Action::CleanPackageCache { paths } => packages::clean(target, paths),
+        Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
     }
 }
 

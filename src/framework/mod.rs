@@ -255,9 +255,9 @@ pub fn resolve(
 
 /// Returns what [`resolve`] would fetch for an image of `variant` on `arch` if nothing were cached: URLs of archives, or modules
 /// with their versions. Pure; empty for what lies on this machine or in an image.
-pub fn downloads(spec: &FrameworkSpec, arch: Arch, variant: Variant) -> Vec<String> {
+pub fn downloads(spec: &FrameworkSpec, arch: Arch, variant: Variant, fips: bool) -> Vec<String> {
     match spec {
-        FrameworkSpec::Release(versions) => release::urls(versions, arch, variant),
+        FrameworkSpec::Release(versions) => release::urls(versions, arch, variant, fips),
         FrameworkSpec::Go(versions) => gobuild::modules(versions, variant),
         FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) | FrameworkSpec::Image(_) => Vec::new(),
     }

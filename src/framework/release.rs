@@ -106,14 +106,14 @@ pub(super) fn resolve(
 }
 
 /// Returns the archives' places, without asking anybody.
-pub(super) fn urls(versions: &Versions, arch: Arch, variant: Variant) -> Vec<String> {
+pub(super) fn urls(versions: &Versions, arch: Arch, variant: Variant, fips: bool) -> Vec<String> {
     component::of_variant(variant)
         .filter_map(|component| match versions.choice(component) {
             Choice::Version(version) => Some(Wanted {
                 component,
                 version,
                 arch,
-                fips: false,
+                fips: component.wants_fips(fips),
             }),
             Choice::LeftOut => None,
         })

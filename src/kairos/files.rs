@@ -64,6 +64,15 @@ pub fn miscellaneous_files() -> [StaticFile; 4] {
     ]
 }
 
+/// Returns the script that hands the firmware of an image over to a Jetson Thor; a cloud-config calls it.
+pub fn jetson_qspi_update() -> StaticFile {
+    StaticFile::new(
+        "/usr/sbin/kairos-jetson-qspi-update",
+        0o755,
+        include_str!("files/kairos-jetson-qspi-update"),
+    )
+}
+
 /// Returns sshd's drop-in; with `fips` it names only algorithms that a FIPS build of OpenSSH accepts.
 ///
 /// Only for images whose sshd [supports it](openssh_supports_hardening).

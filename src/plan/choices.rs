@@ -77,20 +77,8 @@ impl Changed {
     /// Adds to `steps` what the changes take besides other lists of packages.
     pub(super) fn apply(&self, steps: &mut [Step]) {
         drop_units(steps, &self.left_out);
-        let installs = |step: &&mut Step| {
-            step.actions
-                .iter()
-                .any(|action| matches!(action, Action::Packages { .. }))
-        };
-        if let Some(component) = self.component
-            && let Some(first) = steps.iter_mut().find(installs)
-        {
-            first.actions.insert(
-                0,
-                Action::AptComponent {
-                    component: component.into(),
-                },
-            );
+        if let Some(component) = self.component {
+            super::enable_component(steps, component);
         }
         if let Some(keep) = &self.keep_firmware
             && let Some(kernel) = steps
@@ -465,10 +453,14 @@ fn drop_units(steps: &mut [Step], left_out: &[LeftOut]) {
     for action in steps.iter_mut().flat_map(|step| &mut step.actions) {
         match action {
             Action::Services {
-                enable, disable, ..
+                enable,
+                optional,
+                disable,
+                ..
             } => {
-                enable.retain(|unit| !gone(unit));
-                disable.retain(|unit| !gone(unit));
+                for units in [enable, optional, disable] {
+                    units.retain(|unit| !gone(unit));
+                }
             }
             Action::Runlevel { services, .. } => services.retain(|service| !gone(service)),
             _ => {}

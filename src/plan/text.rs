@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Chosen, Plan};
-use crate::step::Action;
+use crate::step::{Action, Step};
 
 /// Renders the plan: one block per layer, one line per action, packages with the rule behind each.
 pub(super) fn render(plan: &Plan) -> String {
@@ -22,6 +22,10 @@ pub(super) fn render(plan: &Plan) -> String {
     for download in &plan.downloads {
         let _ = writeln!(out, "           {download}");
     }
+    for (index, file) in plan.extensions.iter().enumerate() {
+        let title = if index == 0 { "extensions" } else { "" };
+        let _ = writeln!(out, "{title:10} {file}");
+    }
     if !plan.skipped.is_empty() {
         let _ = writeln!(out, "left out   {}", plan.skipped.join(", "));
     }
@@ -33,7 +37,7 @@ pub(super) fn render(plan: &Plan) -> String {
         let _ = writeln!(out, "\nlayer {}", layer.name);
         for &index in &layer.steps {
             let step = &plan.steps[index];
-            let _ = writeln!(out, "  {} ({})", step.name.as_str(), step.phase.name());
+            write_title(&mut out, step);
             for action in &step.actions {
                 let _ = writeln!(out, "    {}", action.describe());
                 if let Action::Packages { install, .. } | Action::Prerequisites { install, .. } =
@@ -45,6 +49,28 @@ pub(super) fn render(plan: &Plan) -> String {
         }
     }
     out
+}
+
+/// Writes a step's name; of an extension's step also its stage, its place in a file, and what must hold.
+fn write_title(out: &mut String, step: &Step) {
+    let Some(extension) = &step.extension else {
+        let _ = writeln!(out, "  {} ({})", step.name.as_str(), step.phase.name());
+        return;
+    };
+    let place = extension
+        .source
+        .as_ref()
+        .map(|source| format!(", {source}"))
+        .unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "  {} (extension in {}{place})",
+        extension.label,
+        extension.stage.name()
+    );
+    for condition in &extension.conditions {
+        let _ = writeln!(out, "    {}", condition.describe());
+    }
 }
 
 fn write_packages(out: &mut String, names: &[String], plan: &Plan) {

@@ -11,20 +11,22 @@ use crate::error::{Error, Result};
 use crate::kairos::StaticFile;
 use crate::kairos::dracut::{DracutFacts, dracut_files};
 use crate::kairos::files::ssh_hardening;
-use crate::step::{Action, Phase, Step};
+use crate::step::{Action, Hook, Phase, Step};
 
-/// Renders the plan as one yip document with the stages `install` and `init`.
+/// Renders the plan as one yip document: the stages `install` and `init`, and those that extensions add steps to.
+///
+/// Steps of extensions are printed as they were written, in the stage they were written for.
 pub(super) fn render(plan: &Plan) -> Result<String> {
     let mut stages = serde_json::Map::new();
-    for phase in [Phase::Install, Phase::Init] {
+    for hook in Hook::ALL {
         let steps: Vec<Value> = plan
             .steps
             .iter()
-            .filter(|step| step.phase == phase)
+            .filter(|step| stage_of(step) == hook)
             .flat_map(|step| yip_steps(plan, step))
             .collect();
         if !steps.is_empty() {
-            stages.insert(phase.name().into(), Value::Array(steps));
+            stages.insert(hook.name().into(), Value::Array(steps));
         }
     }
     let document = json!({ "name": "Kairos conversion", "stages": stages });
@@ -32,8 +34,19 @@ pub(super) fn render(plan: &Plan) -> Result<String> {
         .map_err(|error| Error::internal(format!("writing yip YAML: {error}")))
 }
 
+fn stage_of(step: &Step) -> Hook {
+    match (&step.extension, step.phase) {
+        (Some(extension), _) => extension.stage,
+        (None, Phase::Install) => Hook::Install,
+        (None, Phase::Init) => Hook::Init,
+    }
+}
+
 /// One yip step per action: yip runs the parts of one step in an order of its own, so actions must not share a step.
 fn yip_steps(plan: &Plan, step: &Step) -> Vec<Value> {
+    if let Some(extension) = &step.extension {
+        return vec![extension.yip.clone()];
+    }
     step.actions
         .iter()
         .map(|action| with_name(step, yip_action(plan, action)))
@@ -120,6 +133,23 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         Action::AptComponent { component } => commands(&[format!(
             "sed -i '/^\\(Components:\\|deb \\).* main/{{/{component}/!s/$/ {component}/}}' /etc/apt/sources.list.d/* /etc/apt/sources.list"
         )]),
+        // yip installs from lists that it refreshes itself.
+        Action::ListsChanged => commands(&["apt-get -y update".into()]),
+        Action::RepositoryKey { url, path } => commands(&[format!(
+            "curl -fsSL {url} | gpg --dearmor --yes -o {path}"
+        )]),
+        Action::Require { path, remedy } => commands(&[format!(
+            "[ -e {path} ] || {{ echo {} >&2; exit 1; }}",
+            shell_word(remedy)
+        )]),
+        Action::NvdimmModules => commands(&[
+            "K=$(ls /lib/modules | sort -V | tail -n 1); cd /tmp && apt-get download linux-modules-extra-$K && dpkg-deb -x linux-modules-extra-*.deb x \
+             && mkdir -p /usr/lib/modules/$K/kernel/drivers/nvdimm \
+             && cp -a x/lib/modules/$K/kernel/drivers/nvdimm/. /usr/lib/modules/$K/kernel/drivers/nvdimm/ && depmod -a $K"
+                .into(),
+        ]),
+        Action::MeasureUki => commands(&["du -sm --exclude=/boot --exclude=/proc --exclude=/sys /".into()]),
+        Action::ProveFips => commands(&["ls /boot/.vmlinuz.hmac && lsinitrd /boot/initrd | grep -q fips".into()]),
         Action::KeepFirmware { patterns } => {
             let kept: Vec<String> = patterns
                 .iter()
@@ -199,6 +229,8 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
             json!({ "if": "[ -d /etc/ssh ]", "files": [yip_file(&ssh_hardening(false))] })
         }
         Action::CleanPackageCache { paths } => commands(&[format!("rm -rf {}", paths.join(" "))]),
+        // Only extensions have these, and their steps are printed whole.
+        Action::Plugin(plugin) => json!({ "name": plugin.describe() }),
     }
 }
 

@@ -11,6 +11,7 @@ use reqwest::{Method, StatusCode, Url};
 
 use super::config::ConfigError;
 use super::reference::ReferenceError;
+use super::transport::{authority, is_loopback};
 use kfactory_layers::digest::Digest;
 
 /// The most of a registry's own words to repeat, in characters.
@@ -218,6 +219,11 @@ impl RequestLine {
         let _ = url.set_password(None);
         Self(format!("{method} {url}"))
     }
+
+    fn is_to_this_machine(&self) -> bool {
+        let url = self.0.split_once(' ').map_or("", |(_, url)| url);
+        Url::parse(url).is_ok_and(|url| is_loopback(&authority(&url)))
+    }
 }
 
 impl fmt::Display for RequestLine {
@@ -384,6 +390,9 @@ impl RegistryError {
             ],
             Self::Offline { .. } => vec!["without `--offline` it is fetched".to_owned()],
             Self::RateLimited { retry_after, .. } => rate_hints(*retry_after),
+            Self::Connect { request, .. } if request.is_to_this_machine() => vec![
+                "no registry listens there: check that it runs, and its port".to_owned(),
+            ],
             Self::Connect { .. } => {
                 vec![
                     "`HTTPS_PROXY` and `NO_PROXY` name a proxy; `registries.conf` names mirrors"

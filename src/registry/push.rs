@@ -129,6 +129,8 @@ impl Registry {
 
     /// Makes sure that `reference`'s repository has the blob: looks, then tries to mount it from `from`, then pushes.
     ///
+    /// `progress` is called for bytes that are sent only, as by [`push_blob`](Self::push_blob).
+    ///
     /// # Errors
     ///
     /// As [`push_blob`](Self::push_blob).
@@ -146,7 +148,6 @@ impl Registry {
         let from = from.filter(|from| from.registry() == reference.registry());
         let place = self.push_place(reference, from).await?;
         if self.has_blob_at(&place, digest).await? {
-            progress(size);
             return Ok(BlobOutcome::Present);
         }
         let mut session = None;
@@ -155,10 +156,7 @@ impl Registry {
                 .start_mount(&place, digest, &self.repository_of(from)?)
                 .await
             {
-                Ok(None) => {
-                    progress(size);
-                    return Ok(BlobOutcome::Mounted);
-                }
+                Ok(None) => return Ok(BlobOutcome::Mounted),
                 Ok(session) => session,
                 Err(error) if is_refusal(&error) => None,
                 Err(error) => return Err(error),

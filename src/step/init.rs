@@ -33,12 +33,7 @@ fn initramfs_configs(tool: InitramfsTool) -> Vec<Action> {
 }
 
 fn step(name: StepName, actions: Vec<Action>) -> Step {
-    Step {
-        name,
-        phase: Phase::Init,
-        group: Group::Init,
-        actions,
-    }
+    Step::new(name, Phase::Init, Group::Init, actions)
 }
 
 fn words(list: &[&str]) -> Vec<String> {

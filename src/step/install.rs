@@ -107,21 +107,11 @@ fn names(chosen: &[Chosen]) -> Vec<String> {
 }
 
 fn package_step(name: StepName, group: Group, actions: Vec<Action>) -> Step {
-    Step {
-        name,
-        phase: Phase::Install,
-        group,
-        actions,
-    }
+    Step::new(name, Phase::Install, group, actions)
 }
 
 fn kairos_step(name: StepName, actions: Vec<Action>) -> Step {
-    Step {
-        name,
-        phase: Phase::Install,
-        group: Group::Kairos,
-        actions,
-    }
+    Step::new(name, Phase::Install, Group::Kairos, actions)
 }
 
 fn files(name: StepName, files: impl IntoIterator<Item = StaticFile>) -> Step {

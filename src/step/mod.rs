@@ -4,11 +4,15 @@
 //! from facts and a request without touching a disk, so they can be printed, hashed and compared with golden files.
 //! What depends on the state of the tree (which kernel is installed?) is an action that finds out when it runs.
 
+mod extension;
 pub mod init;
 pub mod install;
 mod names;
+mod plugin;
 
+pub use extension::{Condition, Extension, Hook, Source};
 pub use names::{NAMES, StepName, check_skip_name};
+pub use plugin::{Content, GitAuth, Owner, Plugin, Secret, Unit, UserAccount};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +50,8 @@ pub enum Group {
     Kairos,
     /// Everything of the init phase.
     Init,
+    /// Steps of stage extensions, wherever they stand.
+    Extensions,
 }
 
 impl Group {
@@ -56,6 +62,7 @@ impl Group {
             Group::Kernel => "kernel",
             Group::Kairos => "kairos",
             Group::Init => "init",
+            Group::Extensions => "extensions",
         }
     }
 }
@@ -71,6 +78,29 @@ pub struct Step {
     pub group: Group,
     /// What it does, in order.
     pub actions: Vec<Action>,
+    /// Where it comes from and what it depends on; `None` for a step of our own.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Box<Extension>>,
+}
+
+impl Step {
+    /// Makes a step of our own.
+    pub fn new(name: StepName, phase: Phase, group: Group, actions: Vec<Action>) -> Self {
+        Self {
+            name,
+            phase,
+            group,
+            actions,
+            extension: None,
+        }
+    }
+
+    /// Returns the name that people see: that of the extension's step where it comes from one.
+    pub fn label(&self) -> &str {
+        self.extension
+            .as_ref()
+            .map_or(self.name.as_str(), |extension| &extension.label)
+    }
 }
 
 /// One thing a step does.
@@ -172,6 +202,28 @@ pub enum Action {
         /// The component: `non-free-firmware`.
         component: String,
     },
+    /// Says that there are other repositories now: the lists are brought up to date before the next packages.
+    ListsChanged,
+    /// Fetches the key that a repository is signed with and writes it without its armour.
+    RepositoryKey {
+        /// Where it is, an https address.
+        url: String,
+        /// The keyring to write.
+        path: String,
+    },
+    /// Stops unless the path exists.
+    Require {
+        /// What has to be there.
+        path: String,
+        /// How it gets there.
+        remedy: String,
+    },
+    /// Takes the drivers for memory that outlives a boot out of Ubuntu's package of extra modules, and nothing else of it.
+    NvdimmModules,
+    /// Says how large the image is as a signed EFI image, and what that is compared with.
+    MeasureUki,
+    /// Checks that kernel, initrd and Kairos binaries are what FIPS mode needs.
+    ProveFips,
     /// Removes all firmware for devices but what matches.
     KeepFirmware {
         /// Patterns relative to `/usr/lib/firmware`, for names at its top.
@@ -247,6 +299,8 @@ pub enum Action {
         /// Absolute patterns, as for [`Action::Remove`].
         paths: Vec<String>,
     },
+    /// One piece of work of a stage extension's step.
+    Plugin(Plugin),
 }
 
 impl Action {
@@ -326,6 +380,14 @@ impl Action {
             Action::AptComponent { component } => {
                 format!("enable component {component} in the apt sources")
             }
+            Action::ListsChanged => "bring the package lists up to date before the next packages".into(),
+            Action::RepositoryKey { url, path } => format!("fetch the key {url} as {path}"),
+            Action::Require { path, .. } => format!("require {path}"),
+            Action::NvdimmModules => {
+                "install the nvdimm drivers out of linux-modules-extra of the chosen kernel, if there is such a package".into()
+            }
+            Action::MeasureUki => "measure kernel and root filesystem against the limits of a UKI".into(),
+            Action::ProveFips => "prove that kernel, initrd and Kairos binaries are FIPS builds".into(),
             Action::KeepFirmware { patterns } if patterns.is_empty() => {
                 "remove all firmware for devices".into()
             }
@@ -406,6 +468,7 @@ impl Action {
                     paths.join(" ")
                 )
             }
+            Action::Plugin(plugin) => plugin.describe(),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::Phase;
 use crate::error::{Error, Result};
+use crate::suggest::nearest;
 
 /// The name of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +67,7 @@ names! {
     SSH_HARDENING "sshHardening" Some(Phase::Init), "sshd hardening";
     WORKAROUNDS "workarounds" Some(Phase::Init), "small fixes to what the distribution ships";
     CLEANUP "cleanup" Some(Phase::Init), "machine identity, host keys, caches, logs";
+    STAGE_EXTENSIONS "stageExtensions" None, "the steps of stage extensions, in every stage";
 }
 
 /// Checks one value of `--skip-step`; case does not matter.
@@ -81,8 +83,13 @@ pub fn check_skip_name(name: &str) -> Result<()> {
         return Ok(());
     }
     let known: Vec<&str> = NAMES.iter().map(|info| info.name.as_str()).collect();
-    Err(Error::usage(format!("unknown step `{name}`"))
-        .hint(format!("known steps: {}", known.join(", "))))
+    let error = Error::usage(format!("unknown step `{name}`"));
+    Err(match nearest(name.trim(), known.iter().copied()) {
+        Some(near) => error
+            .hint(format!("did you mean `{near}`?"))
+            .hint("`kfactory steps-info` lists all"),
+        None => error.hint(format!("known steps: {}", known.join(", "))),
+    })
 }
 
 #[cfg(test)]

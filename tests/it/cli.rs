@@ -135,11 +135,9 @@ fn a_recipe_with_a_mistake_is_refused_with_its_place() {
 #[test]
 fn what_this_version_cannot_do_is_refused_by_name() {
     let cases: &[(&[&str], &str)] = &[
-        (&["--trusted"], "--trusted"),
         (&["--fips"], "--fips"),
         (&["--provider", "k3s"], "k3s"),
         (&["--provider-k3s-version", "v1"], "--provider-k3s-version"),
-        (&["--model", "rpi4"], "rpi4"),
         (&["-x", "extensions"], "-x"),
     ];
     for (options, word) in cases {
@@ -239,6 +237,20 @@ fn mistakes_on_the_command_line_are_usage_errors() {
             &["linux"],
         ),
         (
+            &["plan", "debian:12", "--no-cache"],
+            &["unexpected argument '--no-cache'"],
+        ),
+        (
+            &[
+                "convert",
+                "debian:12",
+                "oci:out:v1",
+                "--skip-step",
+                "initrrd",
+            ],
+            &["unknown step `initrrd`", "hint: did you mean `initrd`?"],
+        ),
+        (
             &["plan", "Debian:12", "--version", "v1.0.0"],
             &["cannot read `Debian:12`"],
         ),
@@ -275,9 +287,25 @@ fn errors_are_json_objects_where_progress_is() {
 }
 
 #[test]
+fn looking_at_a_store_that_is_not_there_makes_none() {
+    let dir = world().user_dir("looks").join("none");
+    for command in ["ls", "gc"] {
+        let text = Kfactory::new(["store", command])
+            .store(&dir)
+            .succeed()
+            .stdout;
+        assert!(
+            text.starts_with("there is no store in "),
+            "{command}: {text}"
+        );
+        assert!(!dir.exists(), "{command}");
+    }
+}
+
+#[test]
 fn doctor_finds_what_a_conversion_needs() {
     let text = kfactory(&["doctor"]).run().stdout;
-    for word in ["bwrap", "overlayfs", "free in", "rung 1"] {
+    for word in ["bwrap", "overlayfs", "free in", "conversions can"] {
         assert!(
             text.to_lowercase().contains(word),
             "no {word:?} in:\n{text}"

@@ -1,6 +1,12 @@
 //! The conversion itself, as its user sees it: from registry to registry, without root.
 
-use crate::support::conversion::{IMAGE, conversion};
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use kfactory_layers::ledger::LedgerEntry;
+
+use crate::support::conversion::{Conversion, IMAGE, conversion};
 use crate::support::user::is_root;
 use crate::support::{Kfactory, world};
 
@@ -106,6 +112,7 @@ fn the_store_lists_what_a_conversion_left() {
         .store(&made.store)
         .succeed()
         .stdout;
+    assert!(text.starts_with("KIND   NAME  "), "{text}");
     for word in [
         made.digest.as_str(),
         IMAGE,
@@ -138,11 +145,16 @@ fn a_plain_users_unpack_writes_a_ledger_of_what_it_may_not_do() {
     ];
     Kfactory::new(arguments).store(&made.store).succeed();
     let lines = std::fs::read_to_string(&ledger).expect("written");
-    for line in lines.lines() {
-        let entry: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
-        assert!(entry["path"].is_string(), "{line}");
-    }
+    let entries: BTreeMap<PathBuf, LedgerEntry> = lines
+        .lines()
+        .map(|line| LedgerEntry::from_line(line).expect("one entry a line"))
+        .map(|entry| (entry.path.clone(), entry))
+        .collect();
+    assert_eq!(entries.len(), lines.lines().count(), "one line a path");
     assert!(tree.join("etc/kairos-release").is_file());
+    if is_root() {
+        owners_are_the_images(&entries, made);
+    }
     let again = Kfactory::new(["unpack", &made.reference(), tree.to_str().expect("UTF-8")])
         .store(&made.store)
         .fail(1);
@@ -150,4 +162,31 @@ fn a_plain_users_unpack_writes_a_ledger_of_what_it_may_not_do() {
     if is_root() {
         crate::support::world::remove_tree(&dir);
     }
+}
+
+/// Asserts that a plain user's ledger has the owner, mode and capabilities of everything that root's own unpack made.
+fn owners_are_the_images(entries: &BTreeMap<PathBuf, LedgerEntry>, made: &Conversion) {
+    let mut capabilities = 0;
+    for (path, metadata) in made.tree().walk() {
+        let entry = entries
+            .get(&path)
+            .unwrap_or_else(|| panic!("the ledger lacks {}", path.display()));
+        // Where root's tree has a stand-in for a device node, its mode says nothing.
+        let mode = if entry.dev.is_some() {
+            entry.mode
+        } else {
+            metadata.mode() & 0o7777
+        };
+        assert_eq!(
+            (entry.uid, entry.gid, entry.mode),
+            (metadata.uid(), metadata.gid(), mode),
+            "{}",
+            path.display()
+        );
+        capabilities += usize::from(entry.xattrs.contains_key(&b"security.capability"[..]));
+    }
+    assert!(
+        capabilities > 0,
+        "no file has capabilities, so nothing was compared"
+    );
 }

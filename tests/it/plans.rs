@@ -58,11 +58,11 @@ fn os_release(name: &str) -> String {
 }
 
 /// Returns a directory that holds nothing but the os-release of `name`.
-fn base(name: &str) -> PathBuf {
+pub(crate) fn base(name: &str) -> PathBuf {
     os_release_tar(&format!("plan-{name}"), &os_release(name)).with_extension("")
 }
 
-fn prepared(name: &str, arch: &str, options: &[&str]) -> Kfactory {
+pub(crate) fn prepared(name: &str, arch: &str, options: &[&str]) -> Kfactory {
     let arguments = [
         "plan",
         &format!("dir:{}", base(name).display()),
@@ -78,7 +78,7 @@ fn prepared(name: &str, arch: &str, options: &[&str]) -> Kfactory {
         .store(&world().user_dir("plan-store"))
 }
 
-fn plan(name: &str, arch: &str, options: &[&str]) -> String {
+pub(crate) fn plan(name: &str, arch: &str, options: &[&str]) -> String {
     prepared(name, arch, options).succeed().stdout
 }
 
@@ -92,7 +92,7 @@ fn plans_are_as_the_golden_files_say() {
 }
 
 /// Compares a plan with its golden file, or writes that.
-fn compare(name: &str, found: &str) {
+pub(crate) fn compare(name: &str, found: &str) {
     let golden = testdata("plans").join(format!("{name}.txt"));
     if std::env::var_os("KFACTORY_UPDATE_GOLDEN").is_some() {
         std::fs::write(&golden, found).expect("our source");
@@ -127,7 +127,7 @@ fn every_plan_file_belongs_to_a_system() {
     assert_eq!(found, plans.collect::<Vec<_>>());
 }
 
-fn names(dir: &str) -> Vec<String> {
+pub(crate) fn names(dir: &str) -> Vec<String> {
     let entries = std::fs::read_dir(testdata(dir)).expect("our source");
     let mut names: Vec<String> = entries
         .map(|entry| {

@@ -128,6 +128,16 @@ fn another_compression_runs_no_command_and_keeps_every_diff_id() {
     }
     let again = zstd().succeed();
     assert!(!again.says("recompress"), "{}", again.stderr());
+    let pushed: Vec<&String> = again
+        .lines
+        .iter()
+        .map(|(_, line)| line)
+        .filter(|line| line.starts_with("push "))
+        .collect();
+    assert!(
+        pushed.len() > LAYERS.len() && pushed.iter().all(|line| line.ends_with(": already there")),
+        "{pushed:?}"
+    );
     assert_eq!(again.digest(), ran.digest());
 }
 

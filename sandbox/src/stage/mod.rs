@@ -65,6 +65,20 @@ pub fn in_stage() -> bool {
         && mapped("/proc/self/gid_map") >= idmap::MIN_IDS
 }
 
+/// Returns whether what belongs to one ID here belongs to another outside this process's user namespace.
+///
+/// Root's stage maps every ID to itself; that of a plain user gives the user's own ID as 0, and subordinate IDs above it.
+pub fn maps_ids() -> bool {
+    ["/proc/self/uid_map", "/proc/self/gid_map"]
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .any(|text| {
+            idmap::parse_id_map(&text)
+                .iter()
+                .any(|range| range.inside != range.host)
+        })
+}
+
 /// Runs this program again on a stage, with the same arguments, environment, directory and standard streams, and returns its exit
 /// code: 128 plus the signal's number where a signal ended it.
 ///

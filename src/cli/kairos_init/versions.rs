@@ -6,7 +6,7 @@ use std::path::Path;
 use super::read_in;
 use crate::error::{Error, Result};
 use crate::framework::FrameworkSpec;
-use crate::words;
+use crate::suggest::nearest;
 
 /// Where a base says which versions it wants.
 const FILE: &str = "/etc/kairos/.init_versions.yaml";
@@ -41,7 +41,7 @@ fn merge(framework: &str, text: &str) -> Result<String> {
     for (key, version) in wanted {
         if !KEYS.contains(&key.as_str()) {
             let error = Error::user(format!("unknown key `{key}`"));
-            return Err(match words::closest(&key, KEYS) {
+            return Err(match nearest(&key, KEYS) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint(format!("known keys: {}", KEYS.join(", "))),
             });

@@ -132,7 +132,7 @@ impl Work<'_> {
         let arch = self.plan.facts.arch;
         let resolve = || {
             resolved
-                .get_or_init(|| framework::resolve(self.spec, arch, self.engine))
+                .get_or_init(|| framework::resolve(self.spec, arch, self.request.fips, self.engine))
                 .clone()
         };
         let env = self.environment(&self.plan.facts, run, &resolve)?;
@@ -200,6 +200,7 @@ impl Work<'_> {
             created: self.clock.created(),
             later_packages: later_packages(self.plan),
             packages: exec::PackageSession::default(),
+            repositories: exec::RepositorySession::default(),
             jobs: options.jobs,
             reporter,
             cancel: options.cancel.clone(),

@@ -168,7 +168,7 @@ impl Workspace {
         operation: Operation<'_>,
         option: Option<&str>,
     ) -> Result<Vec<String>, InvalidPackage> {
-        let config = format!("--config-file={}", self.config_path());
+        let config = self.config_option();
         let (verb, names) = match operation {
             Operation::Update => ("update", &[][..]),
             Operation::Upgrade => ("upgrade", &[][..]),
@@ -219,6 +219,11 @@ exec /usr/bin/dpkg-deb "$@"
 "#,
             unpacked = self.unpacked()
         )
+    }
+
+    /// Returns the option that makes `apt-get` or `apt-cache` work in this directory.
+    pub fn config_option(&self) -> String {
+        format!("--config-file={}", self.config_path())
     }
 
     fn config_path(&self) -> String {

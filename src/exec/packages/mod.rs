@@ -1,12 +1,38 @@
 //! Installs packages with the package manager of the base.
 //!
-//! The base's family says which managers it may have, its tree says which one it has.
+//! The base's family says which managers it may have, its tree says which one it has. apt has an engine of its own; the others
+//! share one that follows their data.
+
+mod native;
+mod repositories;
+
+use std::sync::Mutex;
 
 use kfactory_layers::root::Root;
 
 use super::{Environment, Target, apt, files};
 use crate::distro::Family;
-use crate::error::{Error, Result};
+use crate::distro::manager::{self, Manager, Operation};
+use crate::error::{Error, Kind, Result};
+use native::Native;
+pub(super) use repositories::enable as enable_repository;
+
+/// What the package steps of one run share.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Whether the metadata has been refreshed in this run.
+    refreshed: Mutex<bool>,
+}
+
+impl Session {
+    fn set_refreshed(&self, value: bool) {
+        *self.refreshed.lock().expect("no panic while held") = value;
+    }
+
+    fn is_refreshed(&self) -> bool {
+        *self.refreshed.lock().expect("no panic while held")
+    }
+}
 
 /// Refreshes the lists, upgrades if `upgrade` is set, and installs `packages`.
 pub(super) fn install(
@@ -16,42 +42,84 @@ pub(super) fn install(
     upgrade: bool,
     packages: &[String],
 ) -> Result<()> {
-    match env.facts.distro.family {
-        Family::Debian => apt::install(env, target, step, upgrade, packages),
-        _ => Err(refuse(env)),
+    if env.facts.distro.family == Family::Debian {
+        return apt::install(env, target, step, upgrade, packages);
     }
+    if packages.is_empty() && !upgrade {
+        return Ok(());
+    }
+    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+    let names = words(packages);
+    native.refresh()?;
+    native.fetch(&names)?;
+    if upgrade {
+        native.run(Operation::Upgrade)?;
+    }
+    if !names.is_empty() {
+        native.run(Operation::install(&names))?;
+    }
+    native.settle()
 }
 
-fn refuse(env: &Environment<'_>) -> Error {
-    Error::user(format!(
-        "{} (family `{}`) is planned, but this version of kfactory installs packages with apt only",
-        env.facts.distro.name, env.facts.distro.family
-    ))
-    .hint("convert a Debian or Ubuntu base")
-}
-
+/// Installs what brings the repositories that other packages come from.
 pub(super) fn prerequisites(
     env: &Environment<'_>,
-    _target: &Target<'_>,
-    _step: &str,
-    _install: &[String],
-    _url: Option<&str>,
-    _replace: bool,
+    target: &Target<'_>,
+    step: &str,
+    install: &[String],
+    url: Option<&str>,
+    replace: bool,
 ) -> Result<()> {
-    Err(refuse(env))
+    if env.facts.distro.family == Family::Debian {
+        return apt::install(env, target, step, false, install);
+    }
+    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+    let names = words(install);
+    native.refresh()?;
+    let wanted = Operation::Install {
+        names: &names,
+        replace,
+    };
+    match (native.run(wanted), url) {
+        (Err(error), Some(url)) if error.kind() == Kind::Step => {
+            env.reporter.note(&format!(
+                "no repository has {}: it is taken from {url}",
+                install.join(" ")
+            ));
+            native.run(Operation::install(&[url]))?;
+        }
+        (outcome, _) => drop(outcome?),
+    }
+    env.repositories.set_refreshed(false);
+    native.settle()
 }
 
-pub(super) fn import_keys(env: &Environment<'_>, _target: &Target<'_>, _step: &str) -> Result<()> {
-    Err(refuse(env))
+/// Refreshes the repositories and trusts the keys that they state.
+pub(super) fn import_keys(env: &Environment<'_>, target: &Target<'_>, step: &str) -> Result<()> {
+    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+    native.run(Operation::Refresh { import_keys: true })?;
+    env.repositories.set_refreshed(true);
+    native.settle()
 }
 
+/// Removes those of `names` that are installed.
 pub(super) fn remove(
     env: &Environment<'_>,
-    _target: &Target<'_>,
-    _step: &str,
-    _names: &[String],
+    target: &Target<'_>,
+    step: &str,
+    names: &[String],
 ) -> Result<()> {
-    Err(refuse(env))
+    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+    let installed = native.run(Operation::List)?;
+    let present: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| installed.iter().any(|line| line.trim() == *name))
+        .collect();
+    if !present.is_empty() {
+        native.run(Operation::Remove(&present))?;
+    }
+    native.settle()
 }
 
 /// Removes what the base has of caches, and temporary files.
@@ -60,70 +128,25 @@ pub(super) fn clean(target: &Target<'_>, paths: &[String]) -> Result<()> {
     files::remove_all(target, &apt::cleanup_paths())
 }
 
-/// Switches a repository on in the file that describes it.
-pub(super) fn enable_repository(root: &Root, id: &str) -> Result<()> {
-    let dir = "/etc/yum.repos.d";
-    if root.exists(dir)? {
-        for entry in root.read_dir(dir)? {
-            let path = format!("{dir}/{}", entry.name.to_string_lossy());
-            let Some(text) = root
-                .read_to_string_opt(&path)?
-                .filter(|_| path.ends_with(".repo"))
-            else {
-                continue;
-            };
-            if let Some(changed) = enabled(&text, id) {
-                let mode = root
-                    .metadata_opt(&path)?
-                    .map_or(0o644, |it| it.mode & 0o777);
-                root.write(&path, changed.as_bytes(), mode, 0, 0)?;
-                return Ok(());
+fn words(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+/// Finds the manager that the base has.
+fn find(env: &Environment<'_>, root: &Root) -> Result<&'static Manager> {
+    let managers = manager::of_family(env.facts.distro.family);
+    for manager in &managers {
+        for program in manager.programs {
+            if root.exists(program)? {
+                return Ok(manager);
             }
         }
     }
-    Err(
-        Error::user(format!("no repository `{id}` is described in {dir}"))
-            .hint("the kernel comes from it; add it to the base image"),
-    )
-}
-
-/// Returns `text` with the section `id` switched on; `None` if it has no such section.
-fn enabled(text: &str, id: &str) -> Option<String> {
-    let header = format!("[{id}]");
-    let (mut inside, mut found) = (false, false);
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with('[') {
-            inside = line.trim() == header;
-            lines.push(line.to_owned());
-            if inside {
-                found = true;
-                lines.push("enabled=1".into());
-            }
-        } else if !(inside
-            && line
-                .split('=')
-                .next()
-                .is_some_and(|key| key.trim() == "enabled"))
-        {
-            lines.push(line.to_owned());
-        }
-    }
-    lines.push(String::new());
-    found.then(|| lines.join("\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_repository_is_switched_on_and_the_others_stay_as_they_are() {
-        let text = "[a]\nname=A\nenabled=0\n\n[b]\nname=B\nenabled = 0\ngpgcheck=1\n";
-        assert_eq!(
-            enabled(text, "b").as_deref(),
-            Some("[a]\nname=A\nenabled=0\n\n[b]\nenabled=1\nname=B\ngpgcheck=1\n")
-        );
-        assert_eq!(enabled(text, "c"), None);
-    }
+    let names: Vec<&str> = managers.iter().map(|manager| manager.name).collect();
+    Err(Error::user(format!(
+        "{} has no package manager that packages can be installed with; looked for {}",
+        env.facts.distro.name,
+        names.join(", ")
+    ))
+    .hint("take a base image that has one, or pass `--skip-step installPackages,installKernel` for a base with everything in it"))
 }

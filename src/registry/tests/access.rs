@@ -214,6 +214,11 @@ async fn a_registry_that_is_not_there_fails_at_once() {
     let gone = super::Reference::parse(&format!("{name}/a:1")).expect("valid");
     let error = client().fetch_manifest(&gone).await.expect_err("gone");
     assert!(matches!(error, RegistryError::Connect { .. }), "{error:?}");
+    let hints = error.hints().join("\n");
+    assert!(
+        hints.contains("its port") && !hints.contains("PROXY"),
+        "no proxy is asked for this machine: {hints}"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,172 @@
+//! Stage extensions: files in the yip dialect that add steps to a conversion.
+//!
+//! ```text
+//! files -> tree with lines -> documents -> checked -> ordered -> steps of the one step model
+//! source   yaml               fields,      check,     order      translate
+//!                             decode,      template
+//!                             cloud_config
+//! ```
+//!
+//! Everything that can be known to be wrong is known before anything runs, with file and line: broken YAML, unknown
+//! keys, patterns that do not compile, templates that ask for the building machine, work that only a booting machine
+//! can do. Spec: yip.
+
+mod check;
+mod cloud_config;
+mod content;
+mod decode;
+mod entity;
+mod fields;
+mod order;
+mod pattern;
+mod problem;
+mod render;
+pub mod schema;
+mod source;
+mod system;
+mod template;
+#[cfg(test)]
+mod tests;
+mod translate;
+mod yaml;
+
+pub use entity::{Entity, number};
+pub use problem::{Problem, Problems};
+pub use source::{DIRECTORY_IN_IMAGE, SourceText, in_base, is_extension_file, read_dir, read_root};
+pub use system::System;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::distro::Arch;
+use crate::error::{Error, Result};
+use crate::request::Network;
+use crate::step::{Action, Hook, Step};
+
+/// The steps that extensions add to a conversion, checked and in order.
+#[derive(Debug, Clone, Default)]
+pub struct Extensions {
+    /// Every file, in the order they are read.
+    pub files: Vec<String>,
+    /// What runs, but should be known.
+    pub warnings: Vec<Problem>,
+    steps: BTreeMap<Hook, Vec<Step>>,
+}
+
+impl Extensions {
+    /// Reads `texts`, in this order.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that lists everything that is wrong, by file and line; work that needs a network where there is none.
+    pub fn load(texts: &[SourceText], network: Network) -> Result<Self> {
+        let (documents, mut problems) = read(texts);
+        let mut out = Self {
+            files: texts.iter().map(|text| text.file.clone()).collect(),
+            ..Self::default()
+        };
+        for hook in Hook::ALL {
+            let ops = order::arrange(&documents, hook.name(), &mut problems);
+            let steps: Vec<Step> = ops.iter().map(|op| translate::step(op, hook)).collect();
+            if network == Network::None {
+                steps
+                    .iter()
+                    .for_each(|step| refuse_network(step, &mut problems));
+            }
+            if !steps.is_empty() {
+                out.steps.insert(hook, steps);
+            }
+        }
+        if let Some(error) = problems.to_error() {
+            return Err(error);
+        }
+        out.warnings = problems.warnings().to_vec();
+        Ok(out)
+    }
+
+    /// Reads what the base carries, and then every directory that was named.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_dir`] and [`Extensions::load`].
+    pub fn find(base: &[SourceText], dirs: &[String], network: Network) -> Result<Self> {
+        let mut texts = base.to_vec();
+        for dir in dirs {
+            let found = read_dir(Path::new(dir))?;
+            if found.is_empty() {
+                return Err(Error::usage(format!("`{dir}` holds no stage extension"))
+                    .hint("extensions are files that end in .yaml or .yml"));
+            }
+            texts.extend(found);
+        }
+        Self::load(&texts, network)
+    }
+
+    /// Returns the steps that hook into `stage`.
+    pub fn steps(&self, stage: Hook) -> &[Step] {
+        self.steps.get(&stage).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns whether no step was added.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// Reads and checks every text.
+fn read(texts: &[SourceText]) -> (Vec<schema::Document>, Problems) {
+    let mut problems = Problems::default();
+    let mut documents = Vec::new();
+    for source in texts {
+        let mut found = Problems::new(&source.file);
+        let document = decode::document(&source.file, &source.text, &mut found);
+        if found.errors().is_empty() {
+            check::document(&document, &mut found);
+        }
+        problems.add(found);
+        documents.push(document);
+    }
+    (documents, problems)
+}
+
+fn refuse_network(step: &Step, problems: &mut Problems) {
+    let Some(source) = step
+        .extension
+        .as_ref()
+        .and_then(|extension| extension.source.as_ref())
+    else {
+        return;
+    };
+    for action in &step.actions {
+        if let Action::Plugin(plugin) = action
+            && let Some(why) = plugin.needs_network()
+        {
+            let hint = "leave out `--network none`, or bring along what it fetches with `files`"
+                .to_owned();
+            problems.error_in(
+                &source.file,
+                source.line,
+                format!("the step needs a network: {why}"),
+                Some(hint),
+            );
+        }
+    }
+}
+
+/// Takes any text through the loader and the template engine. For fuzzing: whatever the text, this returns.
+pub fn exercise(text: &str) {
+    let source = SourceText {
+        file: "fuzz.yaml".to_owned(),
+        text: text.to_owned(),
+    };
+    let _ = Extensions::load(std::slice::from_ref(&source), Network::Host);
+    let _ = Entity::parse(text);
+    let system = System::from_os_release(text, Arch::Amd64);
+    let _ = system.render(text);
+    let _ = system.render_hostname(text);
+}
+
+/// Returns whether `pattern` is found in `text`; a pattern that is none matches nothing.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    pattern::compile(pattern).is_ok_and(|regex| regex.is_match(text))
+}

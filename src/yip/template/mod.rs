@@ -1,0 +1,155 @@
+//! The templates of yip: Go's `text/template` with those functions of sprig whose answer depends on nothing but their
+//! arguments.
+//!
+//! A text that is no template, or whose template fails, is used as it is, with a warning: files are written for other
+//! tools too. What would bring the building machine into the image (its hardware, the time, chance, the environment)
+//! is refused.
+//!
+//! Spec: yip, "templating"; Go `text/template`; sprig v3.
+
+mod eval;
+mod functions;
+mod lex;
+mod parse;
+mod value;
+
+pub(super) use value::Value;
+
+use std::collections::BTreeMap;
+
+/// A parsed template.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Template {
+    nodes: Vec<parse::Node>,
+    defined: BTreeMap<String, Vec<parse::Node>>,
+}
+
+/// Why a text was not rendered. Lines count from 0, within the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) line: usize,
+    pub(super) message: String,
+    /// Whether it asks for what a build must not use, so that keeping the text would hide a mistake.
+    pub(super) is_refusal: bool,
+}
+
+impl Failure {
+    fn not_a_template(line: usize, message: impl Into<String>) -> Self {
+        Self {
+            line,
+            message: message.into(),
+            is_refusal: false,
+        }
+    }
+
+    fn failed(line: usize, message: impl Into<String>) -> Self {
+        Self {
+            line,
+            message: message.into(),
+            is_refusal: false,
+        }
+    }
+
+    fn refused(line: usize, message: impl Into<String>) -> Self {
+        Self {
+            line,
+            message: message.into(),
+            is_refusal: true,
+        }
+    }
+}
+
+/// A text after rendering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    /// Why it is the original text; `None` where it was rendered.
+    pub(super) kept: Option<Failure>,
+}
+
+/// Reads a template.
+///
+/// # Errors
+///
+/// It is none, or it uses a function that has no place in a build.
+pub(super) fn parse(text: &str) -> Result<Template, Failure> {
+    parse::parse(text)
+}
+
+impl Template {
+    /// Renders it with `data` as the dot.
+    ///
+    /// # Errors
+    ///
+    /// What Go's templates fail at, and data of the building machine.
+    pub(super) fn render(&self, data: &Value) -> Result<String, Failure> {
+        eval::render(self, data)
+    }
+
+    /// Calls `visit` with every chain of fields that starts at the data's root, and its line.
+    pub(super) fn paths(&self, visit: &mut dyn FnMut(usize, &[String])) {
+        for nodes in std::iter::once(&self.nodes).chain(self.defined.values()) {
+            walk(nodes, visit);
+        }
+    }
+}
+
+/// Renders `text`, or keeps it where it cannot be rendered.
+///
+/// # Errors
+///
+/// It asks for what a build must not use.
+pub(super) fn render(text: &str, data: &Value) -> Result<Rendered, Failure> {
+    if !text.contains("{{") {
+        return Ok(Rendered {
+            text: text.to_owned(),
+            kept: None,
+        });
+    }
+    match parse(text).and_then(|template| template.render(data)) {
+        Ok(text) => Ok(Rendered { text, kept: None }),
+        Err(failure) if failure.is_refusal => Err(failure),
+        Err(failure) => Ok(Rendered {
+            text: text.to_owned(),
+            kept: Some(failure),
+        }),
+    }
+}
+
+fn walk(nodes: &[parse::Node], visit: &mut dyn FnMut(usize, &[String])) {
+    use parse::Node;
+    for node in nodes {
+        match node {
+            Node::Text(_) | Node::Break | Node::Continue => {}
+            Node::Action(pipeline) => walk_pipeline(pipeline, visit),
+            Node::If(pipeline, body, otherwise)
+            | Node::With(pipeline, body, otherwise)
+            | Node::Range(pipeline, body, otherwise) => {
+                walk_pipeline(pipeline, visit);
+                walk(body, visit);
+                walk(otherwise, visit);
+            }
+            Node::Template(_, _, data) => {
+                if let Some(pipeline) = data {
+                    walk_pipeline(pipeline, visit);
+                }
+            }
+        }
+    }
+}
+
+fn walk_pipeline(pipeline: &parse::Pipeline, visit: &mut dyn FnMut(usize, &[String])) {
+    use parse::Operand;
+    for operand in pipeline
+        .commands
+        .iter()
+        .flat_map(|command| &command.operands)
+    {
+        match operand {
+            Operand::Fields(fields) => visit(pipeline.line, fields),
+            Operand::Variable(name, fields) if name.is_empty() => visit(pipeline.line, fields),
+            Operand::Group(inner, _) => walk_pipeline(inner, visit),
+            _ => {}
+        }
+    }
+}

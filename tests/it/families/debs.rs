@@ -1,0 +1,98 @@
+//! Bases and repositories of the Debian family: names that Debian's own packages lack, in a small repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use super::base::{self, Family, chosen, os_release};
+use super::{KERNEL, plan};
+use crate::support::web;
+use crate::support::{run, world};
+
+/// Makes base and repository of a release of Ubuntu; `None` where there is no root to make a base of.
+pub(super) fn family(name: &'static str) -> Option<Family> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _alone = LOCK
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let plan = plan(&base::os_release_dir(name), &[]);
+    let packages = chosen(&plan, &["packages", "kernel"]);
+    let kernel = chosen(&plan, &["kernel"]).pop().expect("a kernel");
+    let address = web::serve(&repository(name, &packages, &kernel));
+    let files = [
+        ("usr/lib/os-release", os_release(name)),
+        (
+            "etc/apt/sources.list",
+            format!("deb [trusted=yes] {address} ./\n"),
+        ),
+    ]
+    .map(|(path, content)| (path.to_owned(), 0o644, content));
+    Some(Family {
+        name,
+        manager: "apt",
+        location: base::make(name, &files)?,
+        packages,
+        kernel: KERNEL.into(),
+        rpm_database: None,
+    })
+}
+
+/// Builds a repository with one small package for each name; those that the root has already are newer there.
+fn repository(name: &str, packages: &[String], kernel: &str) -> PathBuf {
+    let dir = world().own_dir(&format!("families-repositories/{name}"));
+    let image = format!("linux-image-{KERNEL}");
+    for package in packages {
+        let depends = if package == kernel {
+            format!("Depends: {image}\n")
+        } else {
+            String::new()
+        };
+        deb(&dir, package, &depends, &[]);
+    }
+    let modules = format!("lib/modules/{KERNEL}");
+    let files = [
+        (format!("boot/vmlinuz-{KERNEL}"), "stub kernel\n"),
+        (format!("{modules}/modules.order"), ""),
+        (format!("{modules}/modules.builtin"), ""),
+        (
+            "DEBIAN/postinst".to_owned(),
+            "#!/bin/sh\nmkdir -p /usr/share/stubs\nset -e\ncommand -v dracut | sed 's,^/run/kfactory/.*bin/,/run/kfactory/bin/,' >/usr/share/stubs/dracut\n",
+        ),
+    ];
+    deb(&dir, &image, "", &files);
+    let index = run(Command::new("apt-ftparchive")
+        .args(["packages", "."])
+        .current_dir(&dir));
+    fs::write(dir.join("Packages"), index).expect("written");
+    let release = run(Command::new("apt-ftparchive")
+        .args(["release", "."])
+        .current_dir(&dir));
+    fs::write(dir.join("Release"), release).expect("written");
+    dir
+}
+
+fn deb(dir: &Path, name: &str, fields: &str, files: &[(String, &str)]) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let build = dir.with_extension("build").join(name);
+    let control = format!(
+        "Package: {name}\nVersion: 0.1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
+    );
+    let mut all = vec![("DEBIAN/control".to_owned(), control.as_str())];
+    all.extend(files.iter().map(|(path, content)| (path.clone(), *content)));
+    for (path, content) in all {
+        let path = build.join(path);
+        fs::create_dir_all(path.parent().expect("below")).expect("a directory");
+        fs::write(&path, content).expect("written");
+        let mode = if path.ends_with("postinst") {
+            0o755
+        } else {
+            0o644
+        };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    run(Command::new("dpkg-deb")
+        .args(["--root-owner-group", "-Znone", "--build"])
+        .arg(&build)
+        .arg(dir.join(format!("{name}.deb"))));
+}

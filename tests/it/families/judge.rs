@@ -1,0 +1,222 @@
+//! Judges a converted image of any family by what is in it.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::base::Family;
+use crate::support::cpio;
+use crate::support::tree::Tree;
+use crate::support::user::is_root;
+use crate::support::{Kfactory, run, world};
+
+/// What no image is to hold, relative to the root; a star stands for a part of a name.
+const RESIDUE: &[(&str, &str)] = &[
+    ("run", "kfactory*"),
+    ("tmp", "*"),
+    ("var/tmp", "*"),
+    ("boot", "do_purge_kernels"),
+    ("boot", "initramfs*"),
+    ("etc/apk", "cache"),
+    ("root", "*rpm*"),
+    ("usr/lib/sysimage/rpm", "*-shm"),
+    ("usr/lib/sysimage/rpm", "*.lock"),
+    ("var/cache/dnf", "*"),
+    ("var/cache/libdnf5", "*"),
+    ("var/cache/pacman/pkg", "*"),
+    ("var/cache/zypp", "*"),
+    ("var/lib/dnf", "history*"),
+    ("var/lib/pacman", "db.lck"),
+    ("var/lib/rpm", "*-shm"),
+    ("var/lib/rpm", "*.lock"),
+    ("var/lib/zypp", "AnonymousUniqueId"),
+    ("var/log", "dnf*"),
+    ("var/log", "hawkey*"),
+    ("var/log", "pacman*"),
+    ("var/log", "zypper*"),
+    ("var/log/zypp", "*"),
+];
+
+/// An unpacked image.
+#[derive(Debug)]
+pub(super) struct Judged {
+    tree: Tree,
+    packages: Vec<String>,
+}
+
+/// Unpacks the image and checks what holds for every family.
+pub(super) fn judge(family: &Family, location: &str) -> Judged {
+    let place = if is_root() {
+        "families-trees"
+    } else {
+        "home/families-trees"
+    };
+    let dir = world().own_dir(place).join(family.name);
+    let store = world().dir.join(if is_root() {
+        "families-judge"
+    } else {
+        "home/families-store"
+    });
+    let ledger = dir.with_extension("ledger");
+    let arguments = [
+        "unpack",
+        location,
+        dir.to_str().expect("UTF-8"),
+        "--ledger",
+        ledger.to_str().expect("UTF-8"),
+    ];
+    Kfactory::as_caller(arguments).store(&store).succeed();
+    let tree = Tree::new(dir);
+    let judged = Judged {
+        packages: installed(family, &tree),
+        tree,
+    };
+    judged.has_packages(
+        &family
+            .packages
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+    );
+    judged.boots(family);
+    judged.has_no_residue();
+    judged
+}
+
+impl Judged {
+    #[track_caller]
+    pub(super) fn has_packages(&self, names: &[&str]) {
+        if self.packages.is_empty() {
+            return;
+        }
+        for name in names {
+            assert!(
+                self.packages.iter().any(|found| found == name),
+                "{name} is not installed"
+            );
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn enables(&self, services: &[&str]) {
+        for service in services {
+            let link = |target: &str| {
+                format!("etc/systemd/system/{target}.target.wants/{service}.service")
+            };
+            let found = ["multi-user", "sysinit", "network-online"]
+                .iter()
+                .any(|target| self.tree.dir.join(link(target)).symlink_metadata().is_ok());
+            assert!(found, "{service} is not enabled");
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn masks(&self, services: &[&str]) {
+        for service in services {
+            let link = self
+                .tree
+                .dir
+                .join(format!("etc/systemd/system/{service}.service"));
+            assert_eq!(
+                std::fs::read_link(link).ok().as_deref(),
+                Some(Path::new("/dev/null")),
+                "{service}"
+            );
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn says(&self, line: &str) {
+        let release = self.tree.read("etc/kairos-release");
+        assert!(
+            release.lines().any(|found| found == line),
+            "no {line} in\n{release}"
+        );
+    }
+
+    #[track_caller]
+    pub(super) fn holds(&self, path: &str, content: &str) {
+        assert_eq!(self.tree.read(path), content);
+    }
+
+    fn boots(&self, family: &Family) {
+        let link = std::fs::read_link(self.tree.dir.join("boot/vmlinuz")).expect("a link");
+        assert_eq!(
+            link,
+            Path::new("/boot").join(format!("vmlinuz-{}", family.kernel))
+        );
+        assert_eq!(self.tree.read("boot/vmlinuz"), "stub kernel\n");
+        let initrd = std::fs::read(self.tree.dir.join("boot/initrd")).expect("an initrd");
+        let entries = cpio::entries(&initrd);
+        for name in [
+            "usr/bin/immucore",
+            "usr/bin/kairos-agent",
+            "usr/lib/systemd/system/immucore.service",
+        ] {
+            assert!(
+                entries.iter().any(|entry| entry.name == name),
+                "the initrd has no {name}"
+            );
+        }
+        // One step of ours builds the initrd; what a package script found where it looked for dracut did nothing.
+        if self.tree.has("usr/share/stubs/dracut") {
+            assert_eq!(
+                self.tree.read("usr/share/stubs/dracut"),
+                "/run/kfactory/bin/dracut\n"
+            );
+        }
+        if self.tree.has("usr/share/stubs/dracut-variable") {
+            assert_eq!(
+                self.tree.read("usr/share/stubs/dracut-variable"),
+                "/run/kfactory/bin/dracut\n"
+            );
+        }
+        assert!(!self.tree.names("system/oem").is_empty() && self.tree.has("etc/cos/grub.cfg"));
+    }
+
+    fn has_no_residue(&self) {
+        for (dir, pattern) in RESIDUE {
+            let found: Vec<String> = self
+                .tree
+                .names(dir)
+                .into_iter()
+                .filter(|name| matches(pattern, name))
+                .collect();
+            assert!(found.is_empty(), "{dir} holds {found:?}");
+        }
+    }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) if !part.is_empty() => rest = &rest[at + part.len()..],
+            Some(_) => rest = "",
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// Lists what the image's own package database says; empty where this machine cannot read it.
+fn installed(family: &Family, tree: &Tree) -> Vec<String> {
+    let Some(database) = family.rpm_database else {
+        return Vec::new();
+    };
+    // A copy: reading a database writes beside it.
+    let copy = world().own_dir("families-databases").join(family.name);
+    run(Command::new("cp")
+        .arg("-r")
+        .arg(tree.dir.join(database))
+        .arg(&copy));
+    let text =
+        run(Command::new("rpm")
+            .arg("--dbpath")
+            .arg(&copy)
+            .args(["-qa", "--qf", "%{NAME}\\n"]));
+    text.lines().map(str::to_owned).collect()
+}

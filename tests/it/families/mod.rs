@@ -1,0 +1,225 @@
+//! Every family end to end: a base that says it is of that family, its real package manager, and repositories of small packages
+//! that the test builds, with the names that the plan asks for.
+//!
+//! What Debian packages of other families (dnf, zypper, rpm, pacman) makes the bases: a root of Debian 12 with these programs and
+//! the os-release of the family. dracut and systemd are real, the kernel is a file with a name.
+
+mod base;
+mod debs;
+mod judge;
+mod pacman;
+mod rpms;
+
+use std::path::Path;
+
+use base::Family;
+use judge::Judged;
+
+use crate::support::framework::programs;
+use crate::support::{Kfactory, need, world};
+
+/// The kernel that every repository has.
+const KERNEL: &str = "6.12.9-100.kfactory";
+
+/// Converts `family` and judges the result; prints the row of the table.
+fn convert(family: &Family, options: &[&str]) -> Option<Judged> {
+    let name = family.name;
+    let store = world().user_dir("families-store");
+    let out = world().user_dir(&format!("families/{name}")).join("image");
+    let dest = format!("oci:{}:v1.0.0", out.display());
+    let framework = format!("dir:{}", programs().display());
+    let arguments = [
+        "convert",
+        &family.location,
+        &dest,
+        "--framework",
+        &framework,
+        "--progress",
+        "plain",
+    ];
+    let ran = Kfactory::new(arguments)
+        .args(options)
+        .store(&store)
+        .env("no_proxy", "127.0.0.1")
+        .dated()
+        .succeed();
+    let judged = judge::judge(family, &dest);
+    let shown = if options.is_empty() {
+        "-".to_owned()
+    } else {
+        options.join(" ")
+    };
+    eprintln!(
+        "family: {name:<22} {:<8} {shown:<42} converted in {:>3.0} s, validated",
+        family.manager,
+        ran.took.as_secs_f64()
+    );
+    Some(judged)
+}
+
+/// The tools that build the bases and the repositories.
+fn can_run(tools: &[&str]) -> bool {
+    need(&["bwrap", "newuidmap", "mmdebstrap"]) && need(tools)
+}
+
+const RPM_TOOLS: &[&str] = &["rpmbuild", "rpm", "createrepo_c"];
+
+fn rpm_family(name: &'static str, options: &[&str]) -> Option<Judged> {
+    if !can_run(RPM_TOOLS) {
+        return None;
+    }
+    convert(&rpms::family(name)?, options)
+}
+
+#[test]
+fn fedora_is_converted_with_dnf() {
+    let Some(judged) = rpm_family("fedora-42", &[]) else {
+        return;
+    };
+    judged.enables(&["chronyd", "fail2ban", "sshd"]);
+    judged.says("KAIROS_FLAVOR=\"fedora\"");
+}
+
+#[test]
+fn rocky_linux_gets_its_extra_repository_first() {
+    let Some(judged) = rpm_family("rocky-9", &["--layers", "step"]) else {
+        return;
+    };
+    judged.has_packages(&["epel-release"]);
+    judged.enables(&["chronyd", "sshd"]);
+}
+
+#[test]
+fn centos_stream_goes_by_its_own_name() {
+    let Some(judged) = rpm_family("centos-stream-10", &["--layers", "one"]) else {
+        return;
+    };
+    judged.says("KAIROS_FLAVOR=\"centos\"");
+}
+
+#[test]
+fn red_hat_itself_has_selinux_switched_off() {
+    let Some(judged) = rpm_family("rhel-9", &[]) else {
+        return;
+    };
+    judged.has_packages(&["epel-release"]);
+    judged.holds("etc/selinux/config", "SELINUX=disabled\n");
+}
+
+#[test]
+fn oracle_linux_is_converted_with_its_own_extra_repository() {
+    let Some(judged) = rpm_family("oracle-9", &["--compression", "zstd"]) else {
+        return;
+    };
+    judged.has_packages(&["oracle-epel-release-el9"]);
+}
+
+#[test]
+fn opensuse_leap_is_converted_with_zypper() {
+    let Some(judged) = rpm_family("opensuse-leap-15.6", &[]) else {
+        return;
+    };
+    judged.enables(&["fail2ban", "sshd", "systemd-networkd"]);
+    judged.masks(&["wicked"]);
+    judged.says("KAIROS_FLAVOR_RELEASE=\"leap-15.6\"");
+}
+
+#[test]
+fn opensuse_tumbleweed_is_converted_with_zypper() {
+    let Some(judged) = rpm_family("opensuse-tumbleweed", &["--layers", "step"]) else {
+        return;
+    };
+    judged.enables(&["sshd"]);
+}
+
+#[test]
+fn suse_enterprise_server_gets_time_and_fail2ban() {
+    let Some(judged) = rpm_family("sles-15.6", &[]) else {
+        return;
+    };
+    judged.enables(&["fail2ban", "systemd-timesyncd"]);
+}
+
+#[test]
+fn arch_linux_is_converted_with_pacman_on_a_base_with_a_kernel() {
+    if !can_run(&["bsdtar", "repo-add"]) {
+        return;
+    }
+    let Some(family) = pacman::family() else {
+        return;
+    };
+    convert(&family, &["--skip-step", "installKernel"]);
+}
+
+fn ubuntu(name: &'static str, options: &[&str]) {
+    if !can_run(&["dpkg-deb", "apt-ftparchive"]) {
+        return;
+    }
+    let Some(family) = debs::family(name) else {
+        return;
+    };
+    let Some(judged) = convert(&family, options) else {
+        return;
+    };
+    judged.enables(&["ssh", "systemd-networkd"]);
+}
+
+#[test]
+fn ubuntu_22_04_is_converted_from_a_local_repository() {
+    ubuntu("ubuntu-22.04", &[]);
+}
+
+#[test]
+fn ubuntu_24_04_is_converted_from_a_local_repository() {
+    ubuntu("ubuntu-24.04", &["--layers", "step"]);
+}
+
+#[test]
+fn the_second_conversion_of_a_family_is_cached() {
+    let Some(first) = rpm_family("rocky-10", &[]) else {
+        return;
+    };
+    let store = world().user_dir("families-store");
+    let family = rpms::family("rocky-10").expect("made before");
+    let dest = format!(
+        "oci:{}:v1.0.0",
+        world().user_dir("families/again").join("image").display()
+    );
+    let framework = format!("dir:{}", programs().display());
+    let arguments = [
+        "convert",
+        &family.location,
+        &dest,
+        "--framework",
+        &framework,
+        "--progress",
+        "plain",
+    ];
+    let ran = Kfactory::new(arguments).store(&store).dated().succeed();
+    assert!(
+        ran.says("layer packages: cached") && ran.says("layer init: cached"),
+        "{}",
+        ran.stderr()
+    );
+    drop(first);
+}
+
+/// Returns the plan of a base that has only the os-release of `name`, as JSON.
+fn plan(os_release: &Path, options: &[&str]) -> serde_json::Value {
+    let base = format!("dir:{}", os_release.display());
+    let arguments = [
+        "plan",
+        &base,
+        "--version",
+        "v1.0.0",
+        "--output",
+        "json",
+        "--progress",
+        "none",
+    ];
+    let ran = Kfactory::new(arguments)
+        .args(options)
+        .store(&world().user_dir("plan-store"))
+        .succeed();
+    serde_json::from_str(&ran.stdout).expect("JSON")
+}

@@ -1,0 +1,148 @@
+//! Bases and repositories of the families with rpm packages.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use super::base::{self, Family, chosen, os_release};
+use super::{KERNEL, plan};
+use crate::support::web;
+use crate::support::{run, world};
+
+/// Units that packages of these families bring and Debian's root lacks. `NetworkManager` stays away: it is enabled where installed.
+const UNITS: &[&str] = &["chronyd", "fail2ban", "sshd", "wicked"];
+
+/// What a kernel's script does: what it finds where it looks for dracut, `kernel-install` by its full path, SUSE's mark.
+const KERNEL_SCRIPT: &str = "command -v dracut > /usr/share/stubs/dracut\n\
+    echo \"${DRACUT:-none}\" > /usr/share/stubs/dracut-variable\n\
+    if [ -x /bin/kernel-install ]; then /bin/kernel-install add @K@ /usr/lib/modules/@K@/vmlinuz; fi\n\
+    touch /boot/do_purge_kernels\n";
+
+/// Makes base and repository of a family; `None` where there is no root to make a base of.
+pub(super) fn family(name: &'static str) -> Option<Family> {
+    // Several tests may ask for the same one.
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _alone = LOCK
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let plan = plan(&base::os_release_dir(name), &[]);
+    let packages = chosen(&plan, &["repository", "packages", "kernel"]);
+    let suse = plan["facts"]["distro"]["family"] == "suse";
+    let address = web::serve(&repository(name, &packages, suse));
+    // zypper's own scripts look there only.
+    let database = if suse {
+        "var/lib/rpm"
+    } else {
+        "usr/lib/sysimage/rpm"
+    };
+    let sources =
+        format!("[stubs]\nname=stubs\nbaseurl={address}/\nenabled=1\ngpgcheck=0\nautorefresh=0\n");
+    let files = [
+        ("usr/lib/os-release", os_release(name)),
+        ("etc/rpm/macros", format!("%_dbpath /{database}\n")),
+        (
+            match suse {
+                true => "etc/zypp/repos.d/stubs.repo",
+                false => "etc/yum.repos.d/stubs.repo",
+            },
+            sources,
+        ),
+        // Debian's name for it, which would be in the way of the family's own unit.
+        ("etc/systemd/system/.wh.sshd.service", String::new()),
+        ("var/lib/zypp/.keep", String::new()),
+    ]
+    .map(|(path, content)| (path.to_owned(), 0o644, content));
+    Some(Family {
+        name,
+        manager: if suse { "zypper" } else { "dnf4" },
+        location: base::make(name, &files)?,
+        packages,
+        kernel: KERNEL.into(),
+        rpm_database: Some(database),
+    })
+}
+
+/// Builds a repository with one small package for each name and returns its directory.
+fn repository(name: &str, packages: &[String], suse: bool) -> PathBuf {
+    let dir = world().own_dir(&format!("families-repositories/{name}"));
+    let spec = dir.with_extension("spec");
+    fs::write(&spec, spec_text(packages, suse)).expect("written");
+    let define = |key: &str, dir: &Path| format!("{key} {}", dir.display());
+    run(Command::new("rpmbuild")
+        .args(["-bb", "--quiet", "--target", "noarch"])
+        .args(["--define", &define("_topdir", &dir.with_extension("build"))])
+        .args(["--define", &define("_rpmdir", &dir)])
+        .arg(&spec));
+    run(Command::new("createrepo_c").arg("--quiet").arg(&dir));
+    dir
+}
+
+/// One spec for all packages: building starts once.
+fn spec_text(packages: &[String], suse: bool) -> String {
+    let mut names = packages.to_vec();
+    // What scripts are run with and what tells the release.
+    names.push("bash".into());
+    names.sort();
+    names.dedup();
+    let kernel = if suse { "kernel-default" } else { "kernel" };
+    let mut packages = String::new();
+    let mut install = "mkdir -p %{buildroot}/usr/share/stubs %{buildroot}/boot %{buildroot}/usr/lib/systemd/system\n".to_owned();
+    for name in &names {
+        let provides = if name == "bash" {
+            "Provides: /bin/sh\nProvides: system-release = 42\n"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            packages,
+            "%package -n {name}\nSummary: stub\n{provides}%description -n {name}\nstub"
+        );
+        let _ = writeln!(packages, "%files -n {name}\n/usr/share/stubs/{name}.stub");
+        let _ = writeln!(
+            install,
+            "echo {name} > %{{buildroot}}/usr/share/stubs/{name}.stub"
+        );
+        if name == kernel {
+            let _ = writeln!(
+                packages,
+                "/usr/lib/modules/{KERNEL}\n{}",
+                if suse {
+                    format!("/boot/vmlinuz-{KERNEL}")
+                } else {
+                    String::new()
+                }
+            );
+            let _ = writeln!(
+                packages,
+                "%posttrans -n {name}\n{}exit 0",
+                KERNEL_SCRIPT.replace("@K@", KERNEL)
+            );
+        }
+        if name == "systemd" {
+            for unit in UNITS {
+                let _ = writeln!(packages, "/usr/lib/systemd/system/{unit}.service");
+                let _ = writeln!(
+                    install,
+                    "printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' > %{{buildroot}}/usr/lib/systemd/system/{unit}.service"
+                );
+            }
+        }
+    }
+    let modules = format!("%{{buildroot}}/usr/lib/modules/{KERNEL}");
+    let place = if suse {
+        format!("%{{buildroot}}/boot/vmlinuz-{KERNEL}")
+    } else {
+        format!("{modules}/vmlinuz")
+    };
+    let _ = writeln!(install, "mkdir -p {modules}\necho 'stub kernel' > {place}");
+    let _ = writeln!(
+        install,
+        "touch {modules}/modules.order {modules}/modules.builtin"
+    );
+    format!(
+        "Name: stubs\nVersion: 1\nRelease: 1\nSummary: stubs\nLicense: MIT\nBuildArch: noarch\nAutoReqProv: no\n\
+         %description\nstubs\n{packages}\n%install\n{install}\n"
+    )
+}
