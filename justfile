@@ -20,6 +20,10 @@ check:
 test:
     bash .ci/test
 
+# Every family with its own package manager, as a table
+test-families:
+    bash .ci/families
+
 # Bootstrap a Debian base and convert it
 demo:
     bash .ci/demo

@@ -15,6 +15,8 @@
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
+//! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
+//! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
@@ -23,10 +25,12 @@ pub mod changeset;
 pub mod choice;
 pub mod cli;
 pub mod convert;
+mod cpio;
 pub mod distro;
 pub mod error;
 pub mod exec;
 pub mod framework;
+mod initrd;
 pub mod inspect;
 pub mod kairos;
 pub mod location;
@@ -39,7 +43,9 @@ pub mod secret;
 pub mod step;
 pub mod store;
 pub mod suggest;
+pub mod tree;
 pub mod unpack;
+pub mod validate;
 pub mod words;
 pub mod yaml;
 pub mod yip;

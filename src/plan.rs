@@ -9,6 +9,8 @@ mod extensions;
 mod fips;
 mod listing;
 mod model;
+#[cfg(test)]
+mod provider_tests;
 mod text;
 mod trusted;
 mod yip;
@@ -18,9 +20,10 @@ use serde::Serialize;
 use crate::distro::packages::{self, Chosen, Selection};
 use crate::distro::{self, Arch, Distro, Policy};
 use crate::error::{Error, Kind, Result};
-use crate::framework::{self, FrameworkError, FrameworkSpec};
-use crate::kairos::release::ReleaseFacts;
+use crate::framework::{self, FrameworkError, FrameworkSpec, Variant};
+use crate::kairos::release::{ReleaseFacts, Software};
 use crate::kairos::version::Version;
+use crate::provider::{self, Installer, Provider};
 use crate::request::{Layers, Request};
 use crate::step::{self, Action, Step, StepName};
 
@@ -74,11 +77,27 @@ pub struct Plan {
     pub framework: String,
     /// What is downloaded for them unless it is cached.
     pub downloads: Vec<String>,
+    /// The providers and where each comes from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<PlannedProvider>,
     /// The layers that the steps are gathered into.
     pub layers: Vec<LayerUnit>,
     /// The files of stage extensions, in the order they are read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
+}
+
+/// A provider that the image gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedProvider {
+    /// Its name.
+    pub name: String,
+    /// Its version; `None` where the plugin decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What is downloaded for it unless it is cached; `None` where a plugin installs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download: Option<String>,
 }
 
 /// Steps that share a layer.
@@ -117,11 +136,13 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
             .kind_is(Kind::Usage)
     })?;
 
+    let providers = request.providers()?;
+    let known = step::provider::known(&providers, runs(StepName::BUILD_PROVIDER));
     let mut all = step::install::steps(&policy, selection);
-    all.extend(step::init::steps(
-        &policy,
-        release_entries(facts, request, version),
-    ));
+    all.extend(step::provider::steps(&providers));
+    let entries = release_entries(facts, request, version, &known);
+    all.extend(step::init::steps(&policy, entries));
+    known.apply(&mut all);
     changed.apply(&mut all);
     model::apply(&mut all, &base, request, &mut changed.notes);
     if request.fips {
@@ -130,9 +151,12 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     if request.trusted {
         trusted::apply(&mut all, &base);
     }
+    let planned = planned(&providers, &runs, facts.arch)?;
+    changed.notes.extend(without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
-    refuse_unused_secrets(&steps, request)?;
+    refuse_unused_secrets(&policy, &steps, request)?;
     let layers = group(&steps, request.layers);
+    let variant = framework_variant(&steps);
     Ok(Plan {
         facts: facts.clone(),
         version: version.to_string(),
@@ -145,7 +169,8 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         selected_for: base,
         notes: changed.notes,
         framework: request.framework.clone(),
-        downloads: framework::downloads(&spec, facts.arch, framework::Variant::Core, request.fips),
+        downloads: framework::downloads(&spec, facts.arch, variant, request.fips),
+        providers: planned,
         layers,
         extensions: Vec::new(),
     })
@@ -177,8 +202,64 @@ impl Plan {
     }
 }
 
+/// Says which providers have no FIPS builds, where those were asked for.
+fn without_fips<'a>(
+    providers: &'a [PlannedProvider],
+    request: &'a Request,
+) -> impl Iterator<Item = String> + 'a {
+    providers
+        .iter()
+        .filter(|provider| request.fips && provider.download.is_some())
+        .map(|provider| {
+            format!(
+                "{} releases no FIPS builds: its own cryptography is not certified",
+                provider.name
+            )
+        })
+}
+
+/// Returns the variant whose binaries `steps` install.
+pub(crate) fn framework_variant(steps: &[Step]) -> Variant {
+    let standard = |step: &Step| step.name == StepName::PROVIDER_BINARIES;
+    if steps.iter().any(standard) {
+        Variant::Standard
+    } else {
+        Variant::Core
+    }
+}
+
+/// Says where each provider that this run installs comes from.
+fn planned(
+    providers: &[Provider],
+    runs: &dyn Fn(StepName) -> bool,
+    arch: Arch,
+) -> Result<Vec<PlannedProvider>> {
+    if !runs(StepName::BUILD_PROVIDER) {
+        return Ok(Vec::new());
+    }
+    let planned = |provider: &Provider| {
+        let (version, download) = match &provider.by {
+            Installer::Native {
+                distribution,
+                version,
+            } => {
+                let url = provider::url(distribution, version, arch)
+                    .map_err(|error| Error::from_source(&error).hints(error.hints()))?;
+                (Some(version.clone()), Some(url))
+            }
+            Installer::Plugin { version } => (version.clone(), None),
+        };
+        Ok(PlannedProvider {
+            name: provider.name.clone(),
+            version,
+            download,
+        })
+    };
+    providers.iter().map(planned).collect()
+}
+
 fn is_skipped(step: &Step, request: &Request) -> bool {
-    is_named(step.name.as_str(), request)
+    names_step(step.name, request)
         || is_named(step.phase.name(), request)
         || (request.kernel == "none" && NEED_A_KERNEL.contains(&step.name))
 }
@@ -193,6 +274,10 @@ fn is_named(name: &str, request: &Request) -> bool {
         .any(|skip| skip.trim().eq_ignore_ascii_case(name))
 }
 
+fn names_step(name: StepName, request: &Request) -> bool {
+    request.skip_steps.iter().any(|skip| name.is_named(skip))
+}
+
 /// Tells whether the request leaves a step out.
 fn is_left_out(name: StepName, request: &Request) -> bool {
     let phase = step::NAMES
@@ -202,7 +287,7 @@ fn is_left_out(name: StepName, request: &Request) -> bool {
     let phase_out = phase
         .is_some_and(|phase| !request.stage.includes(phase) || is_named(phase.name(), request));
     phase_out
-        || is_named(name.as_str(), request)
+        || names_step(name, request)
         || (request.kernel == "none" && NEED_A_KERNEL.contains(&name))
 }
 
@@ -239,15 +324,14 @@ fn choose(all: Vec<Step>, request: &Request) -> (Vec<Step>, Vec<&'static str>) {
 }
 
 /// A secret that no step reads would leave the user believing that something was unlocked.
-fn refuse_unused_secrets(steps: &[Step], request: &Request) -> Result<()> {
-    let read: Vec<&String> = steps
-        .iter()
-        .flat_map(|step| &step.actions)
-        .flat_map(step::Action::secrets)
-        .collect();
+fn refuse_unused_secrets(policy: &Policy, steps: &[Step], request: &Request) -> Result<()> {
+    let actions = || steps.iter().flat_map(|step| &step.actions);
+    let read: Vec<&String> = actions().flat_map(step::Action::secrets).collect();
+    let installs = actions().any(|action| matches!(action, step::Action::Packages { .. }));
     for text in &request.secrets {
         let secret: crate::secret::Secret = text.parse()?;
-        if !read.contains(&&secret.id) {
+        let opens = installs && policy.secrets.contains(&secret.id.as_str());
+        if !opens && !read.contains(&&secret.id) {
             return Err(Error::usage(format!(
                 "no step of this conversion reads the secret `{}`",
                 secret.id
@@ -291,7 +375,12 @@ fn release_entries(
     facts: &Facts,
     request: &Request,
     version: &Version,
+    known: &step::provider::Known,
 ) -> std::collections::BTreeMap<String, String> {
+    let software = known
+        .software
+        .as_ref()
+        .map(|(provider, version)| Software { provider, version });
     let (distro, distro_version) = flavor(&facts.distro);
     ReleaseFacts {
         distro,
@@ -299,12 +388,12 @@ fn release_entries(
         family: facts.distro.family.as_str(),
         arch: facts.architecture(),
         model: &request.model,
-        standard: false,
+        standard: request.is_standard(),
         version,
         fips: request.fips,
         trusted_boot: request.trusted,
         tool_version: concat!("v", env!("CARGO_PKG_VERSION")),
-        software: None,
+        software,
     }
     .keys()
 }

@@ -3,6 +3,8 @@
 //! The command line and the recipe file both produce this value. Options that this version does not implement are
 //! refused by name in [`Request::validate`], before anything is read or pulled.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::choice::{self, FirmwareChoice, KernelChoice};
@@ -10,8 +12,10 @@ use crate::distro::Model;
 use crate::error::{Error, Kind, Result};
 use crate::kairos::version::Version;
 use crate::location::Location;
+use crate::provider::{self, Provider, ProviderOptions, ProviderSource};
 use crate::secret::Secret;
 use crate::step::{self, Phase};
+use crate::validate::Scope;
 use crate::yaml;
 
 /// Which phases run.
@@ -64,6 +68,13 @@ pub enum Network {
     None,
 }
 
+/// Seconds that a provider plugin may take unless the request says otherwise: it may download some hundred MB.
+pub const PLUGIN_SECS: u64 = 30 * 60;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A conversion, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -94,9 +105,21 @@ pub struct Request {
     pub compression: String,
     /// The network for steps that ask for one.
     pub network: Network,
-    /// Kubernetes providers; refused in this version.
+    /// Rules that the result is not checked against before it is pushed; `all` for none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_validate: Vec<String>,
+    /// Kubernetes providers, by name; any makes the variant `standard`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<String>,
+    /// Options of single providers, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub provider_options: BTreeMap<String, ProviderOptions>,
+    /// Who installs `k3s` and `k0s`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub provider_source: ProviderSource,
+    /// The most seconds a provider plugin may take; `None`: [`PLUGIN_SECS`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_timeout: Option<u64>,
     /// Whether the image is for Trusted Boot.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
@@ -225,6 +248,8 @@ impl Request {
         for step in &self.skip_steps {
             step::check_skip_name(step)?;
         }
+        self.check_rules()?;
+        self.check_providers()?;
         self.check_choices()?;
         self.check_board()?;
         self.check_secrets()?;
@@ -236,6 +261,20 @@ impl Request {
         })
     }
 
+    /// Returns whether the result is pushed without being checked.
+    pub fn skips_validation(&self) -> bool {
+        self.no_validate.iter().any(|rule| rule == "all")
+    }
+
+    fn check_rules(&self) -> Result<()> {
+        let ignored = self.no_validate.iter().filter(|rule| *rule != "all");
+        Scope {
+            ignored: ignored.cloned().collect(),
+            ..Scope::default()
+        }
+        .check_ignored()
+    }
+
     /// Returns the model.
     ///
     /// # Errors
@@ -245,6 +284,44 @@ impl Request {
         self.model
             .parse()
             .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))
+    }
+
+    /// Returns the providers that the image gets.
+    ///
+    /// # Errors
+    ///
+    /// As [`provider::resolve`].
+    pub fn providers(&self) -> Result<Vec<Provider>> {
+        provider::resolve(
+            &self.providers,
+            &self.provider_options,
+            self.provider_source,
+        )
+    }
+
+    fn check_providers(&self) -> Result<()> {
+        self.providers()?;
+        let asked = self.is_standard();
+        let stray = [
+            ("--provider-source", !is_default(&self.provider_source)),
+            ("--provider-timeout", self.provider_timeout.is_some()),
+        ];
+        if let Some((option, _)) = stray.iter().find(|(_, given)| *given && !asked) {
+            return Err(
+                Error::usage(format!("`{option}` is given, but no provider"))
+                    .hint("`--provider NAME` asks for one"),
+            );
+        }
+        if self.provider_timeout == Some(0) {
+            return Err(Error::usage("no plugin answers within 0 seconds")
+                .hint("`provider-timeout` is a number of seconds above 0"));
+        }
+        Ok(())
+    }
+
+    /// Tells whether the variant is `standard` rather than `core`.
+    pub fn is_standard(&self) -> bool {
+        self.providers.iter().any(|name| !name.trim().is_empty())
     }
 
     /// Returns the secret `id`, if it was given.
@@ -303,7 +380,7 @@ impl Request {
         let mut seen = Vec::new();
         for text in &self.secrets {
             let secret: Secret = text.parse()?;
-            secret.read()?;
+            secret.check()?;
             if seen.contains(&secret.id) {
                 return Err(Error::usage(format!(
                     "secret `{}` is given twice",
@@ -322,9 +399,6 @@ impl Request {
             ))
             .hint("`kfactory plan` without it shows what this version does"))
         };
-        if let Some(provider) = self.providers.iter().find(|p| !p.is_empty()) {
-            return refuse(format!("provider `{provider}` (`--provider`)"));
-        }
         if self.fips {
             return refuse("FIPS (`--fips`)".into());
         }
@@ -408,10 +482,10 @@ mod tests {
         for (request, word) in [
             (
                 Request {
-                    providers: vec!["k3s".into()],
+                    fips: true,
                     ..base.clone()
                 },
-                "k3s",
+                "--fips",
             ),
             (
                 Request {

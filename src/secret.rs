@@ -21,16 +21,52 @@ pub struct KnownSecret {
     pub id: &'static str,
     /// What it is.
     pub what: &'static str,
+    /// Whether it is a directory of files rather than one value.
+    is_directory: bool,
+}
+
+const fn value(id: &'static str, what: &'static str) -> KnownSecret {
+    KnownSecret {
+        id,
+        what,
+        is_directory: false,
+    }
+}
+
+const fn directory(id: &'static str, what: &'static str) -> KnownSecret {
+    KnownSecret {
+        id,
+        what,
+        is_directory: true,
+    }
 }
 
 /// The token of an Ubuntu Pro subscription.
 pub const UBUNTU_PRO_TOKEN: &str = "ubuntu-pro-token";
 
 /// Every secret that a step of ours uses. Others are refused: a misspelt name would be one that nobody reads.
-pub const KNOWN: &[KnownSecret] = &[KnownSecret {
-    id: UBUNTU_PRO_TOKEN,
-    what: "the token of an Ubuntu Pro subscription, for its FIPS packages",
-}];
+pub const KNOWN: &[KnownSecret] = &[
+    value(
+        UBUNTU_PRO_TOKEN,
+        "the token of an Ubuntu Pro subscription, for its FIPS packages",
+    ),
+    directory(
+        "etc-pki-entitlement",
+        "the certificates of a Red Hat subscription, for its repositories: a copy of /etc/pki/entitlement",
+    ),
+    directory(
+        "rhsm",
+        "the settings of a Red Hat subscription: a copy of /etc/rhsm",
+    ),
+    value(
+        "SCCcredentials",
+        "the credentials of a SUSE registration, for its repositories: /etc/zypp/credentials.d/SCCcredentials",
+    ),
+    value(
+        "SUSEConnect",
+        "where a SUSE registration server is: /etc/SUSEConnect",
+    ),
+];
 
 /// Where the value of a secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +129,41 @@ impl FromStr for Secret {
 }
 
 impl Secret {
+    /// Returns the directory of the secret; `None` if it is a single value.
+    ///
+    /// # Errors
+    ///
+    /// It should be a directory and is none that can be read.
+    pub fn directory(&self) -> Result<Option<PathBuf>> {
+        if !KNOWN
+            .iter()
+            .any(|known| known.id == self.id && known.is_directory)
+        {
+            return Ok(None);
+        }
+        let doing = || format!("cannot read the secret `{}`", self.id);
+        let Source::File(path) = &self.source else {
+            return Err(Error::usage(format!("`{}` is a directory", self.id))
+                .hint(format!("write it as `--secret id={},src=DIR`", self.id)));
+        };
+        std::fs::read_dir(path)
+            .context(|| format!("opening {}", path.display()))
+            .map_err(|error| error.context(doing()))?;
+        Ok(Some(path.clone()))
+    }
+
+    /// Makes sure that the secret can be read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Secret::read`] and [`Secret::directory`].
+    pub fn check(&self) -> Result<()> {
+        match self.directory()? {
+            Some(_) => Ok(()),
+            None => self.read().map(|_| ()),
+        }
+    }
+
     /// Reads the value, without the line feed that editors put at the end of a file.
     ///
     /// # Errors
@@ -176,6 +247,29 @@ mod tests {
                 "{}",
                 error.render_text()
             );
+        }
+    }
+
+    #[test]
+    fn a_subscription_is_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = |text: String| text.parse::<Secret>().unwrap();
+        let entitlement = secret(format!(
+            "id=etc-pki-entitlement,src={}",
+            dir.path().display()
+        ));
+        assert_eq!(
+            entitlement.directory().unwrap().as_deref(),
+            Some(dir.path())
+        );
+        entitlement.check().unwrap();
+        let missing = dir.path().join("missing");
+        for text in [
+            format!("id=rhsm,src={}", missing.display()),
+            "id=rhsm,env=PATH".to_owned(),
+        ] {
+            let error = secret(text).check().unwrap_err().render_text();
+            assert!(error.contains("`rhsm`"), "{error}");
         }
     }
 

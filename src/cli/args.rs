@@ -1,11 +1,12 @@
 //! Options that several subcommands share, and how they become a request.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::providers;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::progress::{Mode, Reporter};
+use crate::provider::ProviderSource;
 use crate::registry::{Credentials, Registry, RegistryOptions, check_registry};
 use crate::request::{Layers, Network, Request, Stage};
 use crate::store::Store;
@@ -124,6 +125,67 @@ fn bare_registry(text: &str) -> Result<String> {
     })
 }
 
+/// Kubernetes providers.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ProviderArgs {
+    /// What puts Kubernetes into the image, which makes its variant `standard`: `k3s`, `k0s`, or the name that a provider plugin in the
+    /// image answers to; comma lists, several times if wanted
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Providers"
+    )]
+    pub(super) provider: Vec<String>,
+    /// The version of provider NAME, as in `--provider-k3s-version v1.34.3+k3s1` [default: a pinned release of k3s and k0s, which `plan`
+    /// shows; the choice of the plugin]
+    #[arg(
+        long = "provider-NAME-version",
+        value_name = "VERSION",
+        help_heading = "Providers"
+    )]
+    pub(super) provider_version: Vec<String>,
+    /// A configuration file for provider NAME, as in `--provider-k3s-config FILE`: k3s gets it as /etc/rancher/k3s/config.yaml, k0s as
+    /// /etc/k0s/k0s.yaml; a plugin is told where to find it
+    #[arg(
+        long = "provider-NAME-config",
+        value_name = "FILE",
+        help_heading = "Providers"
+    )]
+    pub(super) provider_config: Vec<String>,
+    /// Who installs k3s and k0s [default: native]
+    #[arg(long, value_enum, help_heading = "Providers")]
+    pub(super) provider_source: Option<ProviderSource>,
+    /// The most seconds that a provider plugin may take [default: 1800]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Providers")]
+    pub(super) provider_timeout: Option<u64>,
+}
+
+impl ProviderArgs {
+    /// Puts what was given in place of what the recipe says.
+    pub(super) fn set(&self, request: &mut Request) -> Result<()> {
+        if !self.provider.is_empty() {
+            self.provider.clone_into(&mut request.providers);
+            // What the recipe says of others goes with them.
+            let named = |name: &String| self.provider.iter().any(|it| it.trim() == name);
+            request.provider_options.retain(|name, _| named(name));
+        }
+        let options = &mut request.provider_options;
+        providers::merge(options, "version", &self.provider_version, |it| {
+            &mut it.version
+        })?;
+        providers::merge(options, "config", &self.provider_config, |it| {
+            &mut it.config
+        })?;
+        if let Some(source) = self.provider_source {
+            request.provider_source = source;
+        }
+        request.provider_timeout = self.provider_timeout.or(request.provider_timeout);
+        Ok(())
+    }
+}
+
 /// The request, option by option; what is left out comes from the recipe, then from the defaults.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RequestArgs {
@@ -164,9 +226,11 @@ pub(super) struct RequestArgs {
     /// The network for steps that ask for one [default: host]
     #[arg(long, value_enum)]
     pub(super) network: Option<Network>,
-    /// Kubernetes provider (not available in this version)
-    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
-    pub(super) provider: Vec<String>,
+    /// Push without checking the result first, or, with names, without these rules (`kfactory validate --rules` lists them)
+    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "all")]
+    pub(super) no_validate: Vec<String>,
+    #[command(flatten)]
+    pub(super) providers: ProviderArgs,
     /// Make the image for Trusted Boot: one signed EFI image (UKI) is to hold it, so it gets neither boot loader nor initrd
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) trusted: Option<bool>,
@@ -199,7 +263,7 @@ pub(super) struct RequestArgs {
     #[arg(long, value_name = "RELEASE", help_heading = "Packages")]
     pub(super) l4t: Option<String>,
     /// A value that steps may read and no layer holds: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be given several times.
-    /// Names: `ubuntu-pro-token`
+    /// Names: `ubuntu-pro-token`; for RHEL the directories `etc-pki-entitlement` and `rhsm`; for SLES `SCCcredentials` and `SUSEConnect`
     #[arg(long, value_name = "SECRET")]
     pub(super) secret: Vec<String>,
     /// Stage extension directory (not available in this version)
@@ -232,7 +296,8 @@ impl RequestArgs {
         set(&mut request.base, &self.base);
         set_list(&mut request.destinations, &self.dest);
         set_list(&mut request.skip_steps, &self.skip_step);
-        set_list(&mut request.providers, &self.provider);
+        set_list(&mut request.no_validate, &self.no_validate);
+        self.providers.set(&mut request)?;
         set_list(&mut request.secrets, &self.secret);
         set_list(&mut request.with, &self.with);
         set_list(&mut request.without, &self.without);
@@ -260,28 +325,6 @@ impl RequestArgs {
     }
 }
 
-/// Refuses `--provider-NAME-version` and `--provider-NAME-config`, whose names no fixed grammar can hold.
-///
-/// # Errors
-///
-/// A usage error that names the option.
-pub(super) fn refuse_provider_flags(arguments: &[OsString]) -> Result<()> {
-    let options = arguments.iter().take_while(|argument| *argument != "--");
-    match options
-        .filter_map(|argument| argument.to_str())
-        .find(|argument| argument.starts_with("--provider-"))
-    {
-        Some(option) => {
-            let name = option.split('=').next().unwrap_or(option);
-            Err(Error::usage(format!(
-                "provider option `{name}` is not available in this version of kfactory"
-            ))
-            .hint("this version makes the core variant, which has no provider"))
-        }
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,22 +348,5 @@ mod tests {
                 error.render_text()
             );
         }
-    }
-
-    #[test]
-    fn dynamic_provider_options_are_refused_by_name() {
-        let arguments = ["kfactory", "convert", "--provider-k3s-version=v1"].map(OsString::from);
-        assert!(
-            refuse_provider_flags(&arguments)
-                .unwrap_err()
-                .to_string()
-                .contains("--provider-k3s-version")
-        );
-        assert!(
-            refuse_provider_flags(
-                &["kfactory", "convert", "--provider", "k3s"].map(OsString::from)
-            )
-            .is_ok()
-        );
     }
 }

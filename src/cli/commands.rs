@@ -31,7 +31,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    fn new(
+    pub(super) fn new(
         image: &ImageArgs,
         progress: &ProgressArgs,
         no_cache: bool,
@@ -70,6 +70,16 @@ impl Session {
 }
 
 impl Session {
+    /// Returns the registry client.
+    pub(super) fn registry(&self) -> &crate::registry::Registry {
+        &self.options.registry
+    }
+
+    /// Returns the store's directory.
+    pub(super) fn store(&self) -> &std::path::Path {
+        &self.options.store
+    }
+
     fn engine<'a>(&'a self, store: &'a Store) -> Engine<'a> {
         Engine {
             store,
@@ -135,6 +145,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
         let value = serde_json::json!({
             "digest": made.digest, "store": made.store_name, "destinations": made.destinations,
             "bytes": made.size_bytes, "layers": made.new_layers, "cached_layers": made.cached_layers,
+            "validation": made.validation,
         });
         print(&format!("{value}\n"))?;
         return Ok(0);
@@ -305,7 +316,7 @@ pub(super) fn framework_build(
     framework: &str,
     output: &str,
     platform: Option<&str>,
-    fips: bool,
+    builds: convert::Builds,
     image: &ImageArgs,
     progress: &ProgressArgs,
 ) -> Result<i32> {
@@ -318,7 +329,7 @@ pub(super) fn framework_build(
     }
     let platform = convert::parse_platform(platform)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
-    let built = convert::framework_image(framework, &platform, fips, session.engine(&store))?;
+    let built = convert::framework_image(framework, &platform, builds, session.engine(&store))?;
     convert::write(
         &built,
         std::slice::from_ref(&destination),
@@ -328,7 +339,7 @@ pub(super) fn framework_build(
     Ok(0)
 }
 
-fn fetch(
+pub(super) fn fetch(
     source: &Location,
     platform: &Platform,
     store: &Store,

@@ -3,8 +3,12 @@
 mod args;
 mod commands;
 mod doctor;
+mod examples;
 mod kairos_init;
+mod man;
+mod providers;
 mod store;
+mod validate;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -12,6 +16,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::framework::Variant;
 use crate::progress::{Mode, printable_text};
 use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
@@ -26,17 +31,24 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Convert a base image into a Kairos image and push it
+    #[command(after_help = examples::CONVERT)]
     Convert(Box<ConvertArgs>),
     /// Show every step of a conversion without running any
+    #[command(after_help = examples::PLAN)]
     Plan(Box<PlanArgs>),
     /// Show the packages a conversion installs, each with the rule that chose it
     Packages(Box<PackagesArgs>),
     /// Copy an image from any place to any other
+    #[command(after_help = examples::COPY)]
     Copy(CopyArgs),
     /// Unpack an image's root filesystem into a directory
+    #[command(after_help = examples::UNPACK)]
     Unpack(UnpackArgs),
     /// Show an image's layers with their steps, sizes and digests, and what makes it a Kairos image
+    #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
+    /// Check that an image boots, installs and upgrades as a Kairos system, without running anything of it
+    Validate(Box<validate::ValidateArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -171,10 +183,14 @@ struct InspectArgs {
 #[derive(Debug, Subcommand)]
 enum FrameworkCommand {
     /// Make a one-layer image of the Kairos binaries, to carry along or to push
+    #[command(after_help = examples::FRAMEWORK_BUILD)]
     Build {
         /// Where the binaries come from: `release[:NAME=VERSION,...]`, `go[:NAME=VERSION,...]`, `dir:`, `tar:`, `oci:` or a reference
         #[arg(long, default_value = "release")]
         framework: String,
+        /// The images it is for: `standard` ones, with a `--provider`, need more binaries
+        #[arg(long, value_enum, default_value_t = Variant::Core)]
+        variant: Variant,
         /// Where to write: `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE` or a reference
         #[arg(short, long, value_name = "DEST")]
         output: String,
@@ -231,9 +247,10 @@ pub fn main() -> i32 {
     if kairos_init::is_called(arguments.first()) {
         return kairos_init::main(arguments);
     }
-    if let Err(error) = args::refuse_provider_flags(&arguments) {
-        return report(&error, Mode::Plain);
-    }
+    let arguments = match providers::rewrite(arguments, &Cli::command()) {
+        Ok(arguments) => arguments,
+        Err(error) => return report(&error, Mode::Plain),
+    };
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -275,11 +292,13 @@ fn run(command: Command) -> Result<i32> {
         Command::Copy(args) => commands::copy(&args),
         Command::Unpack(args) => commands::unpack(&args),
         Command::Inspect(args) => commands::inspect(&args),
+        Command::Validate(args) => validate::run(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:
                 FrameworkCommand::Build {
                     framework,
+                    variant,
                     output,
                     platform,
                     fips,
@@ -287,8 +306,11 @@ fn run(command: Command) -> Result<i32> {
                     progress,
                 },
         } => {
-            let platform = platform.as_deref();
-            commands::framework_build(&framework, &output, platform, fips, &image, &progress)
+            let (platform, wanted) = (
+                platform.as_deref(),
+                crate::convert::Builds { variant, fips },
+            );
+            commands::framework_build(&framework, &output, platform, wanted, &image, &progress)
         }
         Command::Store {
             command: StoreCommand::Ls { store },
@@ -301,7 +323,7 @@ fn run(command: Command) -> Result<i32> {
         } => store::gc(&store, all),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
-        Command::Man { dir } => man(dir.as_deref()),
+        Command::Man { dir } => man::run(Cli::command(), dir.as_deref()),
     }
 }
 
@@ -317,6 +339,10 @@ impl Command {
             } => true,
             // Reading a root filesystem means reading files of other owners.
             Command::Copy(args) => args.source.starts_with("dir:"),
+            Command::Validate(args) => args
+                .source
+                .as_deref()
+                .is_some_and(|source| source.starts_with("dir:")),
             _ => false,
         }
     }
@@ -329,6 +355,7 @@ impl Command {
             Command::Copy(args) => args.progress.progress,
             Command::Unpack(args) => args.progress.progress,
             Command::Inspect(args) => args.progress.progress,
+            Command::Validate(args) => args.progress.progress,
             _ => Mode::Plain,
         }
     }
@@ -363,21 +390,6 @@ fn completions(shell: clap_complete::Shell) -> Result<i32> {
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kfactory", &mut out);
     print(&String::from_utf8_lossy(&out))?;
-    Ok(0)
-}
-
-fn man(dir: Option<&std::path::Path>) -> Result<i32> {
-    match dir {
-        Some(dir) => {
-            std::fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(Cli::command(), dir)?;
-        }
-        None => {
-            let mut out = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut out)?;
-            print(&String::from_utf8_lossy(&out))?;
-        }
-    }
     Ok(0)
 }
 

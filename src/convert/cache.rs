@@ -8,20 +8,17 @@ use kfactory_layers::layer::{LayerInfo, LayerWriter};
 use kfactory_layers::manifest::Descriptor;
 use serde_json::json;
 
-use super::layers::{Builder, MadeLayer, uses_framework};
+use super::inputs::Inputs;
+use super::layers::{Builder, MadeLayer};
 use super::{BaseImage, Engine, tree};
 use crate::changeset::Changeset;
 use crate::error::{Error, Kind, Result};
-use crate::framework::Framework;
 use crate::plan::{LayerUnit, Plan};
 use crate::step::Step;
 use crate::store::StepRecord;
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
 const CACHE_FORMAT: u32 = 3;
-
-/// Returns the Kairos binaries, waiting for them if need be.
-pub(super) type ResolveFramework<'a> = dyn Fn() -> Result<Framework> + Sync + 'a;
 
 impl Builder<'_> {
     /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
@@ -31,21 +28,16 @@ impl Builder<'_> {
         plan: &Plan,
         unit: &LayerUnit,
         base: &BaseImage,
-        framework: &ResolveFramework<'_>,
+        inputs: &Inputs<'_>,
     ) -> Result<Digest> {
         let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
-        let inputs = if steps.iter().any(|step| uses_framework(step)) {
-            identity(&framework()?)
-        } else {
-            String::new()
-        };
         let definition = json!({
             "format": CACHE_FORMAT,
             "tool": env!("CARGO_PKG_VERSION"),
             "parent": parent,
             "layer": unit.name,
             "steps": steps,
-            "inputs": inputs,
+            "inputs": inputs.identity(&steps)?,
             "env": base.image.env(),
             "network": self.request.network,
             "clamp": self.clock.clamp(),
@@ -59,12 +51,12 @@ impl Builder<'_> {
         plan: &Plan,
         base: &BaseImage,
         count: usize,
-        framework: &ResolveFramework<'_>,
+        inputs: &Inputs<'_>,
     ) -> Result<Digest> {
         plan.layers[..count]
             .iter()
             .try_fold(base_chain(base), |key, unit| {
-                self.key(&key, plan, unit, base, framework)
+                self.key(&key, plan, unit, base, inputs)
             })
     }
 
@@ -73,7 +65,7 @@ impl Builder<'_> {
         &self,
         plan: &Plan,
         base: &BaseImage,
-        framework: &ResolveFramework<'_>,
+        inputs: &Inputs<'_>,
     ) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
         let (mut layers, mut keys) = (Vec::new(), Vec::new());
         let mut chain = base_chain(base);
@@ -82,7 +74,7 @@ impl Builder<'_> {
             return Ok((layers, keys));
         }
         for unit in &plan.layers {
-            key = self.key(&key, plan, unit, base, framework)?;
+            key = self.key(&key, plan, unit, base, inputs)?;
             let record = self
                 .engine
                 .store
@@ -190,15 +182,6 @@ impl Builder<'_> {
         );
         Ok(vec![tree::flatten(&layers, self.engine, self.run)?])
     }
-}
-
-/// Returns what names the binaries by content, wherever they came from.
-fn identity(framework: &Framework) -> String {
-    framework
-        .files
-        .iter()
-        .map(|file| format!("{}={}\n", file.target.display(), file.sha256))
-        .collect()
 }
 
 /// Returns the chain ID of the base; an image without layers is named by the digest of nothing.

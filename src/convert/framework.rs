@@ -13,16 +13,26 @@ use kfactory_layers::root::Root;
 use super::{BaseImage, Clock, Engine, base, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
-    self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Verified,
+    self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Variant,
+    Verified,
 };
 use crate::location::Location;
 use crate::progress::Reporter;
+
+/// Which builds of the binaries an image needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Builds {
+    /// The variant of the image.
+    pub variant: Variant,
+    /// Whether FIPS builds are wanted.
+    pub fips: bool,
+}
 
 /// Gets the binaries that `spec` names.
 pub(super) fn resolve(
     spec: &FrameworkSpec,
     arch: Arch,
-    fips: bool,
+    builds: Builds,
     engine: Engine<'_>,
 ) -> Result<Framework> {
     let images = Images { engine };
@@ -30,7 +40,8 @@ pub(super) fn resolve(
     let context = FrameworkContext {
         images: Some(&images),
         progress: &progress,
-        fips,
+        variant: builds.variant,
+        fips: builds.fips,
         ..FrameworkContext::new(arch, engine.store.cache_dir("framework")?)
     };
     framework::resolve(spec, &context).map_err(|error| {
@@ -74,16 +85,21 @@ fn show(reporter: &Arc<Reporter>, event: Event<'_>) {
     }
 }
 
-/// Makes a one-layer image of the binaries that `spec` names, its blobs in the store.
+/// Makes a one-layer image of the binaries that `spec` names for an image of `variant`, its blobs in the store.
 ///
 /// # Errors
 ///
 /// The binaries cannot be had, or the store cannot be written.
-pub fn image(spec: &str, platform: &Platform, fips: bool, engine: Engine<'_>) -> Result<BaseImage> {
+pub fn image(
+    spec: &str,
+    platform: &Platform,
+    builds: Builds,
+    engine: Engine<'_>,
+) -> Result<BaseImage> {
     let doing = || "writing the framework image".to_owned();
     let spec: FrameworkSpec = spec.parse().map_err(usage)?;
     let arch: Arch = platform.architecture.parse().map_err(super::usage)?;
-    let framework = resolve(&spec, arch, fips, engine)?;
+    let framework = resolve(&spec, arch, builds, engine)?;
     let Engine { store, options, .. } = engine;
     let run = store.start_run()?;
     let tree = run.dir().join("framework");

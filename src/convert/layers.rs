@@ -17,16 +17,21 @@ use kfactory_layers::layer::{LayerInfo, LayerWriter};
 use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 
-use super::cache::{ResolveFramework, base_chain};
+use super::cache::base_chain;
+use super::check::Check;
+use super::framework::Builds;
+use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
 use super::{BaseImage, Clock, Engine};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
-use crate::plan::{Facts, LayerUnit, Plan};
+use crate::plan::{Facts, LayerUnit, Plan, framework_variant};
+use crate::provider::{Configs, Provider};
 use crate::request::Request;
-use crate::step::{Action, Step};
+use crate::step::Action;
 use crate::store::{Run, StepRecord, boot_id, remove_tree};
+use crate::validate::Report;
 
 /// A layer of the result.
 #[derive(Debug, Clone)]
@@ -46,7 +51,10 @@ pub(super) struct Builder<'a> {
     pub(super) clock: &'a Clock,
     pub(super) compression: Compression,
     pub(super) framework: &'a framework::FrameworkSpec,
+    pub(super) providers: &'a [Provider],
+    pub(super) configs: &'a Configs,
     pub(super) outputs: &'a Outputs<'a>,
+    pub(super) check: Check<'a>,
 }
 
 /// A layer of a running build.
@@ -66,7 +74,7 @@ struct Finished {
 }
 
 impl Builder<'_> {
-    /// Makes every layer of `plan` on top of the base's `tree`.
+    /// Makes every layer of `plan` on top of the base's `tree`, and validates what they are together.
     ///
     /// # Errors
     ///
@@ -77,12 +85,23 @@ impl Builder<'_> {
         facts: &Facts,
         base: &BaseImage,
         tree: &Path,
-    ) -> Result<Vec<MadeLayer>> {
+    ) -> Result<(Vec<MadeLayer>, Option<Report>)> {
         let framework = OnceLock::new();
         let resolve = || {
             framework
-                .get_or_init(|| self.resolve_framework(facts))
+                .get_or_init(|| self.resolve_framework(plan, facts))
                 .clone()
+        };
+        let programs = OnceLock::new();
+        let fetch = || {
+            programs
+                .get_or_init(|| super::programs::fetch(self.providers, facts.arch, self.engine))
+                .clone()
+        };
+        let inputs = Inputs {
+            framework: &resolve,
+            programs: &fetch,
+            configs: self.configs,
         };
         let needed = plan.steps.iter().any(uses_framework);
         std::thread::scope(|scope| {
@@ -95,36 +114,66 @@ impl Builder<'_> {
                     }
                 });
             }
+            if plan.steps.iter().any(uses_programs) {
+                scope.spawn(|| {
+                    if fetch().is_err() {
+                        self.engine.options.cancel.cancel();
+                    }
+                });
+            }
             // What stopped the run, where that was not the user.
-            let cause = |error: Error| match framework.get() {
-                Some(Err(cause)) if error.kind() == Kind::Interrupted => cause.clone(),
+            let cause = |error: Error| match (framework.get(), programs.get()) {
+                (Some(Err(cause)), _) | (_, Some(Err(cause)))
+                    if error.kind() == Kind::Interrupted =>
+                {
+                    cause.clone()
+                }
                 _ => error,
             };
-            let (cached, keys) = self.cached_prefix(plan, base, &resolve)?;
+            let (cached, keys) = self.cached_prefix(plan, base, &inputs)?;
             for layer in &cached {
                 self.engine.reporter.cached(&layer.name);
                 self.outputs.layer(&layer.info);
             }
             let mut pending: Vec<Pending<'_>> =
                 cached.iter().cloned().map(Pending::Ready).collect();
-            let outcome = if cached.len() < plan.layers.len() {
+            let checking = if cached.len() < plan.layers.len() {
                 if needed && self.framework.is_local() {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
                 }
-                let env = self.environment(plan, facts, base, &resolve)?;
+                let env = self.environment(plan, facts, base, &inputs)?;
                 let lowers = self.stack_below(base, tree, &cached, &keys)?;
-                self.run_rest(scope, &env, plan, base, &cached, lowers, &mut pending)
+                self.run_rest(
+                    scope,
+                    (&env, &inputs),
+                    plan,
+                    base,
+                    &cached,
+                    lowers,
+                    &mut pending,
+                )
+                // The last layer is still being captured and uploaded.
+                .map(|all| Some(scope.spawn(move || self.check.stack(&all))))
             } else {
-                Ok(())
+                Ok(None)
             };
             // Captures are waited for even when a step failed: what is whole goes into the cache.
             let made: Result<Vec<MadeLayer>> = pending.into_iter().map(Pending::wait).collect();
-            outcome.and(made).map_err(cause)
+            let checking = checking.map_err(&cause)?;
+            let made = made.map_err(&cause)?;
+            let report = match checking {
+                Some(job) => job
+                    .join()
+                    .map_err(|_| Error::internal("validating the result panicked"))??,
+                None => None,
+            };
+            let report = self.report(base, tree, &made, &keys, report)?;
+            Ok((made, report))
         })
     }
 
-    /// Runs the layers after the cached ones, each on top of all before it.
+    /// Runs the layers after the cached ones, each on top of all before it; returns the whole stack, topmost first.
     #[allow(
         clippy::too_many_arguments,
         reason = "called once; a struct would be made and taken apart again"
@@ -132,21 +181,21 @@ impl Builder<'_> {
     fn run_rest<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        env: &Environment<'_>,
+        (env, inputs): (&Environment<'_>, &Inputs<'_>),
         plan: &Plan,
         base: &BaseImage,
         cached: &[MadeLayer],
         mut lowers: Vec<PathBuf>,
         pending: &mut Vec<Pending<'scope>>,
-    ) -> Result<()> {
-        let mut key = self.key_after(plan, base, cached.len(), env.framework)?;
+    ) -> Result<Vec<PathBuf>> {
+        let mut key = self.key_after(plan, base, cached.len(), inputs)?;
         let chain = cached.iter().fold(base_chain(base), |chain, layer| {
             extend(chain, layer.info.diff_id)
         });
         let (sender, mut below) = mpsc::channel();
         let _ = sender.send(chain);
         for (index, unit) in plan.layers.iter().enumerate().skip(cached.len()) {
-            key = self.key(&key, plan, unit, base, env.framework)?;
+            key = self.key(&key, plan, unit, base, inputs)?;
             let changes = self.run_unit(env, plan, unit, index, &lowers)?;
             let upper = self.engine.store.changes(&changes);
             let finished = Finished {
@@ -161,7 +210,39 @@ impl Builder<'_> {
             pending.push(Pending::Capturing(job));
             lowers.insert(0, upper);
         }
-        Ok(())
+        Ok(lowers)
+    }
+
+    /// Returns the report about the finished layers: the `fresh` one, a remembered one, or one that is made now.
+    fn report(
+        &self,
+        base: &BaseImage,
+        tree: &Path,
+        made: &[MadeLayer],
+        keys: &[Digest],
+        fresh: Option<Report>,
+    ) -> Result<Option<Report>> {
+        if !self.check.is_wanted() {
+            return Ok(None);
+        }
+        let chain = made.iter().fold(base_chain(base), |chain, layer| {
+            extend(chain, layer.info.diff_id)
+        });
+        if fresh.is_none()
+            && let Some(report) = self.check.remembered(&chain)
+        {
+            return Ok(Some(report));
+        }
+        let report = match fresh {
+            Some(report) => Some(report),
+            None => self
+                .check
+                .stack(&self.stack_below(base, tree, made, keys)?)?,
+        };
+        if let Some(report) = &report {
+            self.check.remember(&chain, report)?;
+        }
+        Ok(report)
     }
 
     /// Captures a finished layer, hands it to the destinations and records it in the step cache.
@@ -215,7 +296,7 @@ impl Builder<'_> {
         plan: &Plan,
         facts: &'e Facts,
         base: &BaseImage,
-        framework: &'e ResolveFramework<'e>,
+        inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
         let scratch = self.run.dir().join("scratch");
         fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
@@ -224,7 +305,9 @@ impl Builder<'_> {
             facts,
             runner: exec::Runner::Sandbox,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
-            framework,
+            framework: inputs.framework,
+            programs: inputs.programs,
+            configs: inputs.configs,
             package_cache: self.engine.store.cache_dir(&package_cache(facts))?,
             scratch,
             clamp_mtime: self.clock.clamp(),
@@ -308,8 +391,12 @@ impl Builder<'_> {
         Ok(info)
     }
 
-    fn resolve_framework(&self, facts: &Facts) -> Result<Framework> {
-        super::framework::resolve(self.framework, facts.arch, self.request.fips, self.engine)
+    fn resolve_framework(&self, plan: &Plan, facts: &Facts) -> Result<Framework> {
+        let builds = Builds {
+            variant: framework_variant(&plan.steps),
+            fips: self.request.fips,
+        };
+        super::framework::resolve(self.framework, facts.arch, builds, self.engine)
     }
 }
 
@@ -347,12 +434,6 @@ pub(super) fn later_packages(plan: &Plan) -> Vec<String> {
         })
         .cloned()
         .collect()
-}
-
-pub(super) fn uses_framework(step: &Step) -> bool {
-    step.actions
-        .iter()
-        .any(|action| matches!(action, Action::Framework { .. }))
 }
 
 /// Gives the upper directory the mode, owner and time of the directory it covers: overlayfs shows the upper one's.

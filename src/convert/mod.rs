@@ -5,40 +5,46 @@
 //! base        pulled, unpacked once, recognised
 //! plan        pure: facts + request -> steps
 //! layers      cached, or run on an overlay; captured and compressed while the next one runs
+//! check       the result is validated while the last layer is captured
 //! outputs     uploaded as soon as each layer is whole; manifest last
 //! ```
 
 mod base;
 mod cache;
+mod check;
 mod clock;
 mod framework;
 pub mod in_place;
+mod inputs;
 mod layers;
 mod outputs;
 mod preflight;
+mod programs;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kfactory_layers::compress::Compression;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::platform::Platform;
+use kfactory_layers::root::Root;
 use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, facts_of, facts_of_dir};
 pub use clock::Clock;
-pub use framework::image as framework_image;
+pub use framework::{Builds, image as framework_image};
 
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
-use crate::plan;
+use crate::plan::{self, Plan, PlannedProvider};
 use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
 use crate::store::{Access, Store};
+use crate::validate::{Report, Scope, Severity};
 
 /// How a conversion is carried out, as opposed to what it makes.
 #[derive(Debug)]
@@ -83,6 +89,8 @@ pub struct Converted {
     pub cached_layers: usize,
     /// How many new layers there are.
     pub new_layers: usize,
+    /// What validation found; `None` where it was turned off.
+    pub validation: Option<Report>,
 }
 
 /// Converts a base image as `request` says.
@@ -104,6 +112,8 @@ pub fn convert(
     let platform = parse_platform(request.platform.as_deref())?;
     let framework_spec: crate::framework::FrameworkSpec =
         request.framework.parse().map_err(framework::usage)?;
+    let providers = request.providers()?;
+    let configs = crate::provider::read_configs(&providers)?;
     let clock = Clock::from_env()?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
@@ -125,19 +135,30 @@ pub fn convert(
     let tree = tree::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
     let plan = plan::plan(&facts, request, &checked.version)?;
-    announce(&plan, reporter);
+    announce(&plan, &tree, reporter)?;
 
-    let made = layers::Builder {
+    let scope = scope(&plan, request)?;
+    let (made, validation) = layers::Builder {
         request,
         engine,
         run: &run,
         clock: &clock,
         compression,
         framework: &framework_spec,
+        providers: &providers,
+        configs: &configs,
         outputs: &outputs,
+        check: check::Check {
+            engine,
+            run: &run,
+            scope: scope.as_ref(),
+        },
     }
     .build(&plan, &facts, &base, &tree)?;
 
+    if let Some(report) = &validation {
+        tell(report, reporter)?;
+    }
     let image = finish_image(&base, &checked, &made, &clock);
     let digest = image.manifest_digest();
     let store_name = store_name(&checked);
@@ -153,11 +174,54 @@ pub fn convert(
         size_bytes: image.layers().iter().map(|layer| layer.size).sum(),
         cached_layers: made.iter().filter(|layer| layer.cached).count(),
         new_layers: made.len(),
+        validation,
     })
 }
 
+/// Returns what the result is to be validated as; `None` where the request says that it is not.
+fn scope(plan: &plan::Plan, request: &Request) -> Result<Option<Scope>> {
+    if request.skips_validation() {
+        return Ok(None);
+    }
+    Ok(Some(Scope {
+        arch: Some(plan.facts.arch),
+        model: Some(request.model()?),
+        trusted: Some(request.trusted),
+        version: Some(plan.version.clone()),
+        stage: request.stage,
+        skipped: plan.skipped.iter().map(ToString::to_string).collect(),
+        ignored: request.no_validate.clone(),
+    }))
+}
+
+/// Says what validation found.
+///
+/// # Errors
+///
+/// A rule of severity error is broken.
+fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
+    for (finding, more) in report.warnings_by_rule() {
+        let more = match more {
+            0 => String::new(),
+            more => format!(", and {more} more like it"),
+        };
+        reporter.warn(&format!("{}{more}", finding.line()));
+    }
+    match report.error() {
+        Some(error) => Err(error),
+        None => {
+            reporter.note(&format!(
+                "validated: {} rules, {} warnings",
+                report.checked.len(),
+                report.count(Severity::Warning)
+            ));
+            Ok(())
+        }
+    }
+}
+
 /// Says what is about to be made, and what the user should know about it.
-fn announce(plan: &plan::Plan, reporter: &Reporter) {
+fn announce(plan: &plan::Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
     reporter.note(&format!(
         "converting {} ({}) as {}",
         plan.facts.distro.name,
@@ -167,6 +231,7 @@ fn announce(plan: &plan::Plan, reporter: &Reporter) {
     for note in &plan.notes {
         reporter.warn(note);
     }
+    warn_of_missing_plugins(plan, tree, reporter)?;
     for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
         if plan.skipped.contains(&step) {
             reporter.warn(&format!(
@@ -174,6 +239,7 @@ fn announce(plan: &plan::Plan, reporter: &Reporter) {
             ));
         }
     }
+    Ok(())
 }
 
 /// Reads a location; a registry name without a registry goes through the short names of `registries.conf`.
@@ -245,6 +311,26 @@ pub fn parse_platform(text: Option<&str>) -> Result<Platform> {
 
 fn usage(error: impl std::error::Error + 'static) -> Error {
     Error::from_source(&error).kind_is(Kind::Usage)
+}
+
+/// Says early what would be an error only after minutes of installing. No error yet: a package or an extension may bring the plugin.
+fn warn_of_missing_plugins(plan: &Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
+    let by_plugin = |it: &&PlannedProvider| {
+        it.download.is_none() && crate::provider::Distribution::find(&it.name).is_none()
+    };
+    let Some(provider) = plan.providers.iter().find(by_plugin) else {
+        return Ok(());
+    };
+    if crate::exec::plugins_of(&Root::open(tree)?)?
+        .found
+        .is_empty()
+    {
+        reporter.warn(&format!(
+            "the base holds no provider plugin: unless a step brings one that installs `{}`, this conversion will fail",
+            provider.name
+        ));
+    }
+    Ok(())
 }
 
 fn finish_image(

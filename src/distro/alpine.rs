@@ -22,6 +22,7 @@ const HELD_BACK: [PolicyFile; 2] = [
 pub(super) fn policy() -> Policy {
     Policy {
         has_packages: true,
+        secrets: &[],
         preparation: Preparation {
             files: HELD_BACK.into(),
             settle: Some((

@@ -15,6 +15,7 @@ const CACHES: &[&str] = &["/var/cache/pacman/pkg/*", "/var/lib/pacman/sync/*"];
 pub(super) fn policy() -> Policy {
     Policy {
         has_packages: true,
+        secrets: &[],
         preparation: Preparation::default(),
         services: Services {
             // None of them is on a list of packages, so that none is missed.

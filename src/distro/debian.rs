@@ -28,6 +28,7 @@ const CACHES: &[&str] = &["/var/cache/apt/*", "/var/lib/apt/lists/*"];
 pub(super) fn policy() -> Policy {
     Policy {
         has_packages: true,
+        secrets: &[],
         preparation: Preparation::default(),
         services: Services {
             enable: vec!["fail2ban", "systemd-timesyncd", "ssh", "systemd-networkd"],

@@ -5,6 +5,7 @@ use super::policy::{Fixes, InitramfsTool, Policy, Preparation, Services};
 pub(super) fn policy() -> Policy {
     Policy {
         has_packages: false,
+        secrets: &[],
         preparation: Preparation::default(),
         services: Services {
             enable: vec![

@@ -93,6 +93,8 @@ pub struct Fixes {
 pub struct Policy {
     /// Whether the base has a package manager; without one it must come complete.
     pub has_packages: bool,
+    /// Names of the secrets that open its repositories; they are mounts, and only while packages are installed.
+    pub secrets: &'static [&'static str],
     /// What comes before the base packages.
     pub preparation: Preparation,
     /// The services.

@@ -35,6 +35,9 @@ const CACHES: &[&str] = &[
     "/var/cache/yum/*",
 ];
 
+/// Where subscription-manager looks in a container: the images link its own paths to these below `/run/secrets`.
+const SUBSCRIPTION: &[&str] = &["etc-pki-entitlement", "rhsm"];
+
 /// The kernel's command line switches SELinux off at every boot, so that relabelling is pointless.
 const SELINUX_OFF: PolicyFile = PolicyFile {
     path: "/etc/selinux/config",
@@ -46,6 +49,7 @@ pub(super) fn policy(distro: &Distro, arch: Arch) -> Policy {
     let is_red_hat = distro.base == DistroId::Rhel && !distro.is_derivative();
     Policy {
         has_packages: true,
+        secrets: if is_red_hat { SUBSCRIPTION } else { &[] },
         preparation: Preparation {
             repository: is_red_hat.then(|| epel(distro)),
             kernel_repository: kernel_repository(distro, arch),

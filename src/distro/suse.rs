@@ -19,6 +19,9 @@ pub const RESIDUE: &[&str] = &[
 
 const CACHES: &[&str] = &["/var/cache/zypp/*"];
 
+/// What the zypper plugin of SUSE's images reads below `/run/secrets`.
+const REGISTRATION: &[&str] = &["SCCcredentials", "SUSEConnect"];
+
 /// Where SLE Micro for Rancher finds what its own repositories lack; Leap 15.5 is built from the same sources.
 const LEAP_FOR_MICRO: PolicyFile = PolicyFile {
     path: "/etc/zypp/repos.d/oss.repo",
@@ -41,6 +44,10 @@ pub(super) fn policy(distro: &Distro) -> Policy {
     };
     Policy {
         has_packages: true,
+        secrets: match distro.base {
+            DistroId::Sles | DistroId::SleMicroRancher => REGISTRATION,
+            _ => &[],
+        },
         preparation,
         services: services(distro.base),
         initramfs: InitramfsTool::Dracut,

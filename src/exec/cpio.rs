@@ -8,11 +8,8 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 
-const MAGIC: &[u8; 6] = b"070701";
-const HEADER_BYTES: usize = 110;
-const TRAILER: &[u8] = b"TRAILER!!!";
-/// No path in an initramfs comes near this; a larger value is a damaged archive.
-const MAX_NAME_BYTES: u32 = 4096;
+use crate::cpio::{Header, Reader, TRAILER, Writer, bad};
+
 const S_IFCHR: u32 = 0o020_000;
 
 /// Device nodes the kernel or early user space opens before devtmpfs is mounted: name, mode, major, minor.
@@ -23,73 +20,6 @@ const DEVICES: &[(&str, u32, u32, u32)] = &[
     ("dev/random", 0o666, 1, 8),
     ("dev/urandom", 0o666, 1, 9),
 ];
-
-/// The thirteen numbers of a `newc` header, in the order they are written.
-#[derive(Debug, Clone, Copy, Default)]
-struct Header {
-    ino: u32,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    nlink: u32,
-    mtime: u32,
-    size: u32,
-    dev: (u32, u32),
-    rdev: (u32, u32),
-    name_size: u32,
-}
-
-impl Header {
-    fn parse(raw: &[u8; HEADER_BYTES]) -> io::Result<Self> {
-        if &raw[..6] != MAGIC {
-            return Err(bad("an entry does not begin with 070701"));
-        }
-        let field = |index: usize| -> io::Result<u32> {
-            let text = std::str::from_utf8(&raw[6 + index * 8..14 + index * 8])
-                .map_err(|_| bad("a header field is not text"))?;
-            u32::from_str_radix(text, 16).map_err(|_| bad("a header field is not hexadecimal"))
-        };
-        Ok(Self {
-            ino: field(0)?,
-            mode: field(1)?,
-            uid: field(2)?,
-            gid: field(3)?,
-            nlink: field(4)?,
-            mtime: field(5)?,
-            size: field(6)?,
-            dev: (field(7)?, field(8)?),
-            rdev: (field(9)?, field(10)?),
-            name_size: field(11)?,
-        })
-    }
-
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(MAGIC)?;
-        let fields = [
-            self.ino,
-            self.mode,
-            self.uid,
-            self.gid,
-            self.nlink,
-            self.mtime,
-            self.size,
-            self.dev.0,
-            self.dev.1,
-            self.rdev.0,
-            self.rdev.1,
-            self.name_size,
-            0,
-        ];
-        for field in fields {
-            write!(out, "{field:08x}")?;
-        }
-        Ok(())
-    }
-}
-
-fn bad(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("cpio archive: {what}"))
-}
 
 /// Rewrites every archive in `input` but an early one (microcode), which is copied to `early` unchanged.
 ///
@@ -105,10 +35,7 @@ pub(super) fn normalize(
     main: &mut impl Write,
     clamp: u32,
 ) -> io::Result<()> {
-    let mut reader = Aligned {
-        inner: input,
-        position: 0,
-    };
+    let mut reader = Reader::new(input);
     let mut archives = 0;
     while let Some(first) = reader.next_header()? {
         archives += 1;
@@ -125,16 +52,13 @@ pub(super) fn normalize(
 }
 
 fn copy_archive<R: Read>(
-    reader: &mut Aligned<R>,
+    reader: &mut Reader<R>,
     first: (Header, Vec<u8>),
     out: &mut impl Write,
     clamp: u32,
     add_devices: bool,
 ) -> io::Result<()> {
-    let mut out = Padded {
-        inner: out,
-        position: 0,
-    };
+    let mut out = Writer::new(out);
     let mut inodes: HashMap<(u32, (u32, u32)), u32> = HashMap::new();
     let mut seen: HashSet<Vec<u8>> = HashSet::new();
     let mut next_inode = 1;
@@ -193,122 +117,12 @@ fn take(next: &mut u32) -> u32 {
     *next - 1
 }
 
-/// Reads entries and keeps count, because every part is padded to four bytes.
-struct Aligned<R> {
-    inner: R,
-    position: u64,
-}
-
-impl<R: Read> Aligned<R> {
-    /// Returns the next header and its name without the final NUL; `None` at the end of the input.
-    fn next_header(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
-        self.align()?;
-        let mut raw = [0u8; HEADER_BYTES];
-        // Zero bytes between two archives are padding.
-        loop {
-            match self.read_some(&mut raw[..4])? {
-                0 => return Ok(None),
-                4 => {}
-                _ => return Err(bad("it ends inside a header")),
-            }
-            if raw[..4] != [0; 4] {
-                break;
-            }
-        }
-        self.exact(&mut raw[4..])?;
-        let header = Header::parse(&raw)?;
-        if header.name_size == 0 || header.name_size > MAX_NAME_BYTES {
-            return Err(bad("a name has an impossible length"));
-        }
-        let mut name = vec![0; header.name_size as usize];
-        self.exact(&mut name)?;
-        name.pop();
-        self.align()?;
-        Ok(Some((header, name)))
-    }
-
-    fn copy<W: Write>(&mut self, size: u64, out: &mut Padded<W>) -> io::Result<()> {
-        let copied = io::copy(&mut (&mut self.inner).take(size), out)?;
-        self.position += copied;
-        if copied != size {
-            return Err(bad("it ends inside a file"));
-        }
-        out.pad(4)
-    }
-
-    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.inner.read(&mut buffer[filled..])? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        self.position += filled as u64;
-        Ok(filled)
-    }
-
-    fn exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        if self.read_some(buffer)? == buffer.len() {
-            Ok(())
-        } else {
-            Err(bad("it ends inside an entry"))
-        }
-    }
-
-    fn align(&mut self) -> io::Result<()> {
-        let rest = (4 - self.position % 4) % 4;
-        let mut skip = [0u8; 4];
-        let wanted = rest as usize;
-        // The very end of the input need not be padded.
-        self.read_some(&mut skip[..wanted]).map(|_| ())
-    }
-}
-
-struct Padded<W> {
-    inner: W,
-    position: u64,
-}
-
-impl<W: Write> Padded<W> {
-    fn entry(&mut self, header: &Header, name: &[u8]) -> io::Result<()> {
-        let header = Header {
-            name_size: name.len() as u32 + 1,
-            ..*header
-        };
-        header.write(self)?;
-        self.write_all(name)?;
-        self.write_all(&[0])?;
-        self.pad(4)
-    }
-
-    fn pad(&mut self, to: u64) -> io::Result<()> {
-        let rest = (to - self.position % to) % to;
-        self.write_all(&[0u8; 512][..rest as usize])
-    }
-}
-
-impl<W: Write> Write for Padded<W> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(buffer)?;
-        self.position += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn archive(entries: &[(&str, u32, u32, &[u8])]) -> Vec<u8> {
-        let mut out = Padded {
-            inner: Vec::new(),
-            position: 0,
-        };
+        let mut out = Writer::new(Vec::new());
         for (index, (name, mode, nlink, data)) in entries.iter().enumerate() {
             let header = Header {
                 ino: 7000 + index as u32,
@@ -325,7 +139,7 @@ mod tests {
         }
         out.entry(&Header::default(), TRAILER).unwrap();
         out.pad(512).unwrap();
-        out.inner
+        out.into_inner()
     }
 
     fn run(input: &[u8]) -> (Vec<u8>, Vec<u8>) {
@@ -343,21 +157,12 @@ mod tests {
         ]);
         let (early, main) = run(&input);
         assert!(early.is_empty());
-        let mut reader = Aligned {
-            inner: main.as_slice(),
-            position: 0,
-        };
+        let mut reader = Reader::new(main.as_slice());
         let mut names = Vec::new();
         while let Some((header, name)) = reader.next_header().unwrap() {
             assert!(header.mtime <= 100);
             reader
-                .copy(
-                    u64::from(header.size),
-                    &mut Padded {
-                        inner: io::sink(),
-                        position: 0,
-                    },
-                )
+                .copy(u64::from(header.size), &mut Writer::new(io::sink()))
                 .unwrap();
             names.push(String::from_utf8(name).unwrap());
         }

@@ -14,8 +14,10 @@ mod gzip;
 mod initrd;
 mod kernel;
 mod keys;
+mod kubernetes;
 mod nvdimm;
 mod packages;
+mod plugins;
 mod run;
 mod services;
 mod ssh;
@@ -24,12 +26,13 @@ mod uki;
 
 pub use apt::Session as PackageSession;
 pub use packages::Session as RepositorySession;
+pub use plugins::{Plugins, plugins_of};
 pub use tidy::{normalize, prune};
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
@@ -39,6 +42,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::Framework;
 use crate::plan::Facts;
 use crate::progress::Reporter;
+use crate::provider::{Configs, Program};
 use crate::request::{Network, Request};
 use crate::secret::Secret;
 use crate::step::{Action, Step};
@@ -48,6 +52,10 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A command line longer than this is cut in errors: eighty package names say nothing that the output does not say better.
 const COMMAND_BYTES: usize = 160;
+
+/// Of a failed command's captured output this much stands in its error.
+const CAPTURED_LINES: usize = 10;
+const CAPTURED_LINE_BYTES: usize = 400;
 
 /// How the commands of a run are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,6 +94,10 @@ pub struct Environment<'a> {
     pub image_env: Vec<String>,
     /// The Kairos binaries, resolved when first needed.
     pub framework: &'a (dyn Fn() -> Result<Framework> + Sync),
+    /// The programs of Kubernetes distributions, fetched when first needed.
+    pub programs: &'a (dyn Fn() -> Result<Vec<Program>> + Sync),
+    /// Configuration files for providers.
+    pub configs: &'a Configs,
     /// The package cache's directory, shared between runs.
     pub package_cache: PathBuf,
     /// A scratch directory of this run, outside every layer.
@@ -123,6 +135,30 @@ fn shown(argv: &[&str]) -> String {
         text.push(' ');
     }
     text
+}
+
+/// Says why a command did not run to its end; where it was the command's own doing, with what it printed.
+fn launch_error(error: &LaunchError, secrets: &[Hidden]) -> Error {
+    let shown = Error::from_source(error).hints(error.hints());
+    match error {
+        LaunchError::TimedOut { tail, .. } => {
+            let tail = tail.iter().cloned();
+            let tail = tail.map(|line| Hidden::mask(secrets, line)).collect();
+            shown.kind_is(Kind::Step).output(tail)
+        }
+        LaunchError::TooMuchOutput { .. } => shown.kind_is(Kind::Step),
+        _ => shown,
+    }
+}
+
+/// Returns the last lines of a captured output, fit to print.
+fn tail_of(stdout: &[u8]) -> Vec<String> {
+    let lines: Vec<&[u8]> = stdout.split(|byte| *byte == b'\n').collect();
+    let last = &lines[lines.len().saturating_sub(CAPTURED_LINES)..];
+    last.iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| kfactory_sandbox::printable(&line[..line.len().min(CAPTURED_LINE_BYTES)]))
+        .collect()
 }
 
 impl std::fmt::Debug for Environment<'_> {
@@ -170,30 +206,61 @@ pub(crate) struct CommandOptions {
     pub(crate) secrets: Vec<String>,
     /// Whether a status other than 0 is an answer rather than an error.
     pub(crate) any_status: bool,
+    /// What it reads.
+    pub(crate) stdin: spec::Stdin,
+    /// What becomes of its standard output.
+    pub(crate) stdout: spec::Stdout,
+    /// The longest it may take.
+    pub(crate) time_limit: Option<Duration>,
 }
 
-/// A secret and its value, while a command may read it.
+/// A secret, while a command may read it.
 struct Hidden {
     id: String,
-    value: Vec<u8>,
+    content: HiddenContent,
+}
+
+enum HiddenContent {
+    Value(Vec<u8>),
+    Directory(PathBuf),
 }
 
 impl Hidden {
+    fn read(secret: Secret) -> Result<Self> {
+        let content = match secret.directory()? {
+            Some(path) => HiddenContent::Directory(path),
+            None => HiddenContent::Value(secret.read()?),
+        };
+        Ok(Self {
+            id: secret.id,
+            content,
+        })
+    }
+
     fn mount(&self) -> Mount {
-        Mount::File {
-            target: Secret::target(&self.id).into(),
-            content: self.value.clone(),
-            mode: 0o400,
+        let target = Secret::target(&self.id).into();
+        match &self.content {
+            HiddenContent::Value(value) => Mount::File {
+                target,
+                content: value.clone(),
+                mode: 0o400,
+            },
+            HiddenContent::Directory(path) => Mount::Bind {
+                source: path.clone(),
+                target,
+                read_only: true,
+            },
         }
     }
 
     /// Takes every secret's value out of a line that a command printed.
     fn mask(secrets: &[Self], line: String) -> String {
         secrets.iter().fold(line, |line, secret| {
-            match std::str::from_utf8(&secret.value) {
-                Ok(value) => line.replace(value, "[secret]"),
-                Err(_) => line,
-            }
+            let text = match &secret.content {
+                HiddenContent::Value(value) => std::str::from_utf8(value).ok(),
+                HiddenContent::Directory(_) => None,
+            };
+            text.map_or_else(|| line.clone(), |text| line.replace(text, "[secret]"))
         })
     }
 }
@@ -203,6 +270,8 @@ impl Hidden {
 pub(crate) struct CommandResult {
     /// Every line it printed, on both streams.
     pub(crate) lines: Vec<String>,
+    /// Its standard output, where that was captured.
+    pub(crate) stdout: Vec<u8>,
 }
 
 /// Runs one step on `target`.
@@ -310,6 +379,26 @@ fn run_action(
             required,
             unless_exists,
         } => files::framework(env, root, name, path, *required, unless_exists),
+        Action::Kubernetes {
+            distribution,
+            version,
+            config,
+        } => kubernetes::install(env, root, distribution, version, *config),
+        Action::ProviderInstall {
+            provider,
+            version,
+            config,
+        } => plugins::install(
+            env,
+            target,
+            step,
+            &plugins::Wanted {
+                provider,
+                version,
+                config: *config,
+            },
+        ),
+        Action::ProviderInfo { providers } => plugins::info(env, target, step, providers),
         Action::LinkKernel => kernel::link(env, root),
         Action::InitramfsConfig => initrd::configure(env, root),
         Action::Initrd { tool } => initrd::build(env, target, step, *tool),
@@ -345,6 +434,13 @@ impl Environment<'_> {
         }
     }
 
+    /// Returns the configuration file that was given for `provider`.
+    fn config(&self, provider: &str) -> Result<&[u8]> {
+        let content = self.configs.get(provider).map(Vec::as_slice);
+        content
+            .ok_or_else(|| Error::internal(format!("the configuration of {provider} was not read")))
+    }
+
     /// Returns whether steps may have a network at all.
     fn has_network(&self) -> bool {
         self.request.network == Network::Host
@@ -374,15 +470,18 @@ impl Environment<'_> {
         });
         // A stopped command is no failure of the sandbox: what the user did comes first.
         self.check_cancelled()?;
-        let outcome = outcome
-            .map_err(|error| Error::from_source(&error).hints(error.hints()))
-            .map_err(|error| error.context(format!("running `{}`", shown(argv))))?;
+        let outcome = outcome.map_err(|error| {
+            launch_error(&error, &secrets).context(format!("running `{}`", shown(argv)))
+        })?;
         self.reporter
             .command_done(step, &argv.join(" "), start.elapsed());
         match outcome.status {
-            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult { lines }),
+            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult {
+                lines,
+                stdout: outcome.stdout,
+            }),
             status => {
-                let tail = outcome.tail.into_iter();
+                let tail = outcome.tail.into_iter().chain(tail_of(&outcome.stdout));
                 let tail = tail.map(|line| Hidden::mask(&secrets, line)).collect();
                 Err(Error::new(Kind::Step, format!("`{}` {status}", shown(argv))).output(tail))
             }
@@ -394,10 +493,7 @@ impl Environment<'_> {
         let mut found = Vec::new();
         for id in &options.secrets {
             if let Some(secret) = self.request.secret(id)? {
-                found.push(Hidden {
-                    value: secret.read()?,
-                    id: secret.id,
-                });
+                found.push(Hidden::read(secret)?);
             }
         }
         Ok(found)
@@ -414,6 +510,9 @@ impl Environment<'_> {
         std::fs::create_dir_all(&var_tmp).context(|| format!("creating {}", var_tmp.display()))?;
         let mut spec = SandboxSpec::new(target.path, argv.iter().map(OsString::from));
         spec.env = self.variables(options);
+        spec.stdin = options.stdin.clone();
+        spec.stdout = options.stdout;
+        spec.time_limit = options.time_limit;
         spec.network = if network {
             spec::Network::Host
         } else {

@@ -5,9 +5,10 @@
 pub use crate::distro::Arch;
 
 /// What kind of image the framework is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Variant {
     /// An image without Kubernetes.
+    #[default]
     Core,
     /// An image with a Kubernetes provider and its mesh.
     Standard,

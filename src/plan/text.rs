@@ -22,6 +22,14 @@ pub(super) fn render(plan: &Plan) -> String {
     for download in &plan.downloads {
         let _ = writeln!(out, "           {download}");
     }
+    for provider in &plan.providers {
+        let version = provider.version.iter().map(|it| format!(" {it}"));
+        let name = format!("{}{}", provider.name, version.collect::<String>());
+        let _ = match &provider.download {
+            Some(url) => writeln!(out, "provider   {name}\n           {url}"),
+            None => writeln!(out, "provider   {name}, by a plugin of the image"),
+        };
+    }
     for (index, file) in plan.extensions.iter().enumerate() {
         let title = if index == 0 { "extensions" } else { "" };
         let _ = writeln!(out, "{title:10} {file}");

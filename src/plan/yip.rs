@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::kairos::StaticFile;
 use crate::kairos::dracut::{DracutFacts, dracut_files};
 use crate::kairos::files::ssh_hardening;
+use crate::provider::bus::{Event, Payload};
+use crate::provider::{self, Distribution, Manager};
 use crate::step::{Action, Hook, Phase, Step};
 
 /// Renders the plan as one yip document: the stages `install` and `init`, and those that extensions add steps to.
@@ -178,6 +180,21 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         Action::Framework { name, path, .. } => {
             commands(&[format!("install -D -m 0755 framework/{name} {path}")])
         }
+        Action::Kubernetes {
+            distribution,
+            version,
+            ..
+        } => kubernetes(plan, distribution, version),
+        Action::ProviderInstall {
+            provider, version, ..
+        } => publish(&Event::install(&Payload {
+            provider: provider.clone(),
+            version: version.clone(),
+            log_level: "info".into(),
+            family: plan.facts.distro.family.as_str().into(),
+            ..Payload::default()
+        })),
+        Action::ProviderInfo { .. } => publish(&Event::info()),
         Action::LinkKernel => commands(&[
             "ln -sfn \"/boot/vmlinuz-$(ls /lib/modules | sort -V | tail -n 1)\" /boot/vmlinuz"
                 .into(),
@@ -232,6 +249,43 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         // Only extensions have these, and their steps are printed whole.
         Action::Plugin(plugin) => json!({ "name": plugin.describe() }),
     }
+}
+
+/// Gives an event to the plugins where most of them are.
+fn publish(event: &Event) -> Value {
+    let input = String::from_utf8_lossy(&event.message("").stdin).into_owned();
+    commands(&[format!(
+        "for plugin in /system/providers/agent-provider-*; do printf %s {} | \"$plugin\" {}; done",
+        shell_word(&input),
+        event.name
+    )])
+}
+
+/// The program, its links and its services; without the checksum, which is known only when the release was asked.
+fn kubernetes(plan: &Plan, name: &str, version: &str) -> Value {
+    let Some(distribution) = Distribution::find(name) else {
+        return commands(&[]);
+    };
+    let manager = match plan.facts.distro.family {
+        Family::Alpine => Manager::OpenRc,
+        _ => Manager::Systemd,
+    };
+    let url = provider::url(distribution, version, plan.facts.arch).unwrap_or_default();
+    let target = distribution.target;
+    let mut lines = vec![
+        format!("curl -fsSL -o {target} {url}"),
+        format!("chmod 0755 {target}"),
+    ];
+    for command in distribution.links {
+        lines.push(format!(
+            "command -v {command} || ln -s {name} /usr/bin/{command}"
+        ));
+    }
+    let files: Vec<Value> = provider::files(distribution, manager)
+        .iter()
+        .map(yip_file)
+        .collect();
+    json!({ "files": files, "commands": lines })
 }
 
 /// What the step writes on a system with the packages of the plan and nothing besides.

@@ -308,7 +308,16 @@ pub fn read_info(data: &str) -> Result<Option<Installed>, AnswerError> {
             reason: error.to_string(),
             start: start(data.as_bytes()),
         })?;
-    let whole = !installed.provider.is_empty() && !installed.version.is_empty();
+    let values = [&installed.provider, &installed.version];
+    // They end up in a file that shells and GRUB read.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+~:".contains(c);
+    if let Some(value) = values.iter().find(|value| !value.chars().all(plain)) {
+        return Err(AnswerError::NotInfo {
+            reason: format!("{value:?} holds a character that no version has"),
+            start: start(data.as_bytes()),
+        });
+    }
+    let whole = values.iter().all(|value| !value.is_empty());
     Ok(whole.then_some(installed))
 }
 

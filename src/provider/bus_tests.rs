@@ -172,6 +172,7 @@ fn what_is_installed_needs_a_name_and_a_version() {
         Ok(Some(installed))
     );
     assert_eq!(read_info(r#"{"provider":"k3s","version":""}"#), Ok(None));
+    assert!(read_info(r#"{"provider":"k3s","version":"v1\nX=1"}"#).is_err());
     assert!(read_info("v1").is_err());
     assert!(read_info("").is_err());
 }

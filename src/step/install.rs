@@ -110,7 +110,7 @@ fn package_step(name: StepName, group: Group, actions: Vec<Action>) -> Step {
     Step::new(name, Phase::Install, group, actions)
 }
 
-fn kairos_step(name: StepName, actions: Vec<Action>) -> Step {
+pub(super) fn kairos_step(name: StepName, actions: Vec<Action>) -> Step {
     Step::new(name, Phase::Install, Group::Kairos, actions)
 }
 
@@ -135,7 +135,18 @@ fn cloud_configs() -> Step {
 }
 
 fn binaries() -> Step {
-    let place = |component: &Component| Action::Framework {
+    let core = COMPONENTS
+        .iter()
+        .filter(|component| !component.standard_only);
+    kairos_step(
+        StepName::KAIROS_BINARIES,
+        core.map(framework_action).collect(),
+    )
+}
+
+/// Returns the action that puts a program of the framework in its place.
+pub(super) fn framework_action(component: &Component) -> Action {
+    Action::Framework {
         name: component.name.into(),
         path: component.target.into(),
         required: component.required,
@@ -147,11 +158,7 @@ fn binaries() -> Step {
             ],
             _ => Vec::new(),
         },
-    };
-    let core = COMPONENTS
-        .iter()
-        .filter(|component| !component.standard_only);
-    kairos_step(StepName::KAIROS_BINARIES, core.map(place).collect())
+    }
 }
 
 impl From<StaticFile> for Action {

@@ -9,6 +9,7 @@ pub mod init;
 pub mod install;
 mod names;
 mod plugin;
+pub mod provider;
 
 pub use extension::{Condition, Extension, Hook, Source};
 pub use names::{NAMES, StepName, check_skip_name};
@@ -48,6 +49,8 @@ pub enum Group {
     Kernel,
     /// Kairos files and binaries.
     Kairos,
+    /// Kubernetes.
+    Provider,
     /// Everything of the init phase.
     Init,
     /// Steps of stage extensions, wherever they stand.
@@ -61,6 +64,7 @@ impl Group {
             Group::Packages => "packages",
             Group::Kernel => "kernel",
             Group::Kairos => "kairos",
+            Group::Provider => "provider",
             Group::Init => "init",
             Group::Extensions => "extensions",
         }
@@ -258,6 +262,32 @@ pub enum Action {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         unless_exists: Vec<String>,
     },
+    /// Installs a Kubernetes distribution from its release: the program, its links, and a service for each role, none enabled.
+    Kubernetes {
+        /// The distribution's name.
+        distribution: String,
+        /// The release, with its `v`.
+        version: String,
+        /// Whether the user gave a configuration file for it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        config: bool,
+    },
+    /// Asks the provider plugins in the image to install a provider; exactly one must do it.
+    ProviderInstall {
+        /// The provider's name.
+        provider: String,
+        /// The version; empty: the plugin's choice.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        version: String,
+        /// Whether the user gave a configuration file for it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        config: bool,
+    },
+    /// Finds out which provider the image holds and merges its name and version into `/etc/kairos-release`.
+    ProviderInfo {
+        /// The providers that were asked for.
+        providers: Vec<String>,
+    },
     /// Chooses the kernel and makes `/boot/vmlinuz` name it.
     LinkKernel,
     /// Builds `/boot/initrd` for the chosen kernel.
@@ -426,6 +456,39 @@ impl Action {
                 };
                 format!("install {name} as {path} (0755){unless}")
             }
+            Action::Kubernetes {
+                distribution,
+                version,
+                config,
+            } => {
+                let config = if *config {
+                    ", with the given configuration"
+                } else {
+                    ""
+                };
+                format!("install {distribution} {version} with its services, none enabled{config}")
+            }
+            Action::ProviderInstall {
+                provider,
+                version,
+                config,
+            } => {
+                let version = if version.is_empty() {
+                    ""
+                } else {
+                    &format!(" {version}")
+                };
+                let config = if *config {
+                    ", with the given configuration"
+                } else {
+                    ""
+                };
+                format!("ask the image's provider plugins to install {provider}{version}{config}")
+            }
+            Action::ProviderInfo { providers } => format!(
+                "ask the image for the version of {} and set 2 keys in /etc/kairos-release",
+                providers.join(", ")
+            ),
             Action::LinkKernel => {
                 "choose the highest kernel version and link /boot/vmlinuz to it".into()
             }

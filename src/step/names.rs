@@ -15,6 +15,18 @@ impl StepName {
     pub fn as_str(self) -> &'static str {
         self.0
     }
+
+    /// Returns whether the step of this name belongs to the init phase.
+    pub fn is_of_init(self) -> bool {
+        let info = NAMES.iter().find(|info| info.name == self);
+        info.is_some_and(|info| info.phase == Some(Phase::Init))
+    }
+
+    /// Tells whether `word` names the step; case does not matter.
+    pub fn is_named(self, word: &str) -> bool {
+        let is = |name: StepName| name.0.eq_ignore_ascii_case(word.trim());
+        is(self) || (self == StepName::BUILD_PROVIDER && is(StepName::KUBERNETES))
+    }
 }
 
 impl Serialize for StepName {
@@ -56,9 +68,9 @@ names! {
     MISCELLANEOUS "miscellaneous" Some(Phase::Install), "login banner, motd, suc-upgrade, log rotation";
     CLOUDCONFIGS "cloudconfigs" Some(Phase::Install), "the bundled cloud-configs in /system/oem";
     KAIROS_BINARIES "kairosBinaries" Some(Phase::Install), "kairos-agent, immucore, the disk-encryption challenger and the installer";
-    PROVIDER_BINARIES "providerBinaries" None, "provider plugin binaries (nothing for the core variant)";
-    BUILD_PROVIDER "buildProvider" None, "install the Kubernetes distribution (nothing for the core variant)";
-    KUBERNETES "kubernetes" None, "another spelling of buildProvider";
+    PROVIDER_BINARIES "providerBinaries" Some(Phase::Install), "the Kairos provider and edgevpn (nothing for the core variant)";
+    BUILD_PROVIDER "buildProvider" Some(Phase::Install), "install every `--provider` (nothing for the core variant)";
+    KUBERNETES "kubernetes" Some(Phase::Install), "another spelling of buildProvider";
     KAIROS_RELEASE "kairosRelease" Some(Phase::Init), "/etc/kairos-release";
     KERNEL "kernel" Some(Phase::Init), "/boot/vmlinuz names the newest kernel";
     INITRAMFS_CONFIGS "initramfsConfigs" Some(Phase::Init), "dracut configuration and the immucore module";
@@ -95,6 +107,13 @@ pub fn check_skip_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kubernetes_is_another_name_of_the_step_that_installs_it() {
+        assert!(StepName::BUILD_PROVIDER.is_named(" Kubernetes"));
+        assert!(StepName::BUILD_PROVIDER.is_named("buildprovider"));
+        assert!(!StepName::PROVIDER_BINARIES.is_named("kubernetes"));
+    }
 
     #[test]
     fn names_are_compared_without_case_and_unknown_ones_are_refused() {

@@ -15,6 +15,8 @@ mod families;
 mod judges;
 mod options;
 mod plans;
+mod providers;
 mod refused;
 mod repeat;
 mod support;
+mod validate;

@@ -18,10 +18,10 @@ const LAYERS: [&str; 4] = ["packages", "kernel", "kairos", "init"];
 const STEP_LIMIT: Duration = Duration::from_secs(300);
 
 /// A store that is empty but for the packages that the first conversion downloaded; removed when dropped.
-struct FreshStore(PathBuf);
+pub(crate) struct FreshStore(pub(crate) PathBuf);
 
 impl FreshStore {
-    fn new(name: &str, made: &Conversion) -> Self {
+    pub(crate) fn new(name: &str, made: &Conversion) -> Self {
         let dir = world().user_dir(name);
         let cache = made.store.join("cache/packages");
         let target = dir.join("cache");

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use super::args::ImageArgs;
+use super::args::{ImageArgs, ProviderArgs};
 use super::commands::{self, Session};
 use super::{print, report};
 use crate::convert::in_place::{self, InPlace};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Result};
 use crate::exec::Runner;
 use crate::framework;
 use crate::progress::{Level, Mode, Reporter};
@@ -51,9 +51,8 @@ struct Cli {
     /// The board
     #[arg(short, long, default_value = "generic")]
     model: String,
-    /// A provider that puts Kubernetes into the image, which makes its variant `standard`; comma lists, several times if wanted
-    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
-    provider: Vec<String>,
+    #[command(flatten)]
+    providers: ProviderArgs,
     /// FIPS builds of the Kairos binaries and the initrd's FIPS module
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     fips: Option<String>,
@@ -123,9 +122,10 @@ pub(super) fn is_called(program: Option<&OsString>) -> bool {
 
 /// Runs the program and returns its exit code.
 pub(super) fn main(arguments: Vec<OsString>) -> i32 {
-    if let Err(error) = super::args::refuse_provider_flags(&arguments) {
-        return report(&error, Mode::Plain);
-    }
+    let arguments = match super::providers::rewrite_for(arguments, &Cli::command()) {
+        Ok(arguments) => arguments,
+        Err(error) => return report(&error, Mode::Plain),
+    };
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -257,11 +257,8 @@ fn version() -> Result<i32> {
 }
 
 fn validate(trusted: Option<&str>) -> Result<i32> {
-    words::boolean("--trusted", trusted.unwrap_or_default())?;
-    Err(
-        Error::usage("`kairos-init validate` is not available in this version of kfactory")
-            .hint("`kfactory inspect` shows what makes an image a Kairos image"),
-    )
+    let trusted = trusted.map(|text| words::boolean("--trusted", text));
+    super::validate::own_root(trusted.transpose()?)
 }
 
 fn completion(shell: clap_complete::Shell) -> Result<i32> {

@@ -26,12 +26,13 @@ impl Cli {
             skip_steps: given(&self.skip_step),
             platform: self.platform.clone(),
             framework: versions::apply(&self.framework, root)?,
-            providers: given(&self.provider),
             trusted: boolean("--trusted", self.trusted.as_deref())?,
             fips: boolean("--fips", self.fips.as_deref())?,
             secrets: self.secret.clone(),
             ..Request::new(format!("dir:{}", root.display()))
         };
+        self.providers.set(&mut request)?;
+        request.providers = given(&request.providers);
         let mut warnings = Vec::new();
         if boolean("--stage-extensions", self.stage_extensions.as_deref())? {
             match extensions(root)? {
@@ -58,7 +59,8 @@ impl Cli {
                 }
                 if let Some(version) = version {
                     new.push_str(&format!(" --provider-{name}-version {version}"));
-                    set_version(request, &name, version)?;
+                    let options = request.provider_options.entry(name).or_default();
+                    options.version.get_or_insert(version);
                 }
                 Ok(Some(format!(
                     "`--kubernetes-provider` (`-k`) and `--k8sversion` are deprecated; write `{new}`"
@@ -70,13 +72,6 @@ impl Cli {
             .hint(format!("`--provider k3s --provider-k3s-version {version}`"))),
         }
     }
-}
-
-/// Sets the version of a provider that was asked for.
-fn set_version(_request: &mut Request, name: &str, version: String) -> Result<()> {
-    Err(Error::usage(format!(
-        "provider option `--provider-{name}-version {version}` is not available in this version of kfactory"
-    )))
 }
 
 /// Returns the directory of the stage extensions, if there is one.

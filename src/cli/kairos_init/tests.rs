@@ -8,6 +8,8 @@ fn parse(line: &str) -> Result<(Request, Vec<String>)> {
     // Two apostrophes stand for a value that a wrapper left empty.
     let words = line.split_whitespace().map(|word| word.trim_matches('\''));
     let words = ["/kairos-init"].into_iter().chain(words);
+    let words = words.map(OsString::from).collect();
+    let words = super::super::providers::rewrite_for(words, &Cli::command())?;
     let cli = Cli::try_parse_from(words).map_err(Error::usage)?;
     let root = tempfile::tempdir().expect("room");
     let (mut request, warnings) = cli.request(root.path())?;
@@ -41,6 +43,11 @@ fn every_spelling_makes_the_request_it_means() {
     };
     let k3s: Change = |request| request.providers = vec!["k3s".into()];
     let both: Change = |request| request.providers = vec!["k3s".into(), "edge".into()];
+    let version: Change = |request| {
+        request.providers = vec!["k3s".into()];
+        let options = request.provider_options.entry("k3s".into()).or_default();
+        options.version = Some("v1.34.3+k3s1".into());
+    };
     let board: Change = |request| request.model = "rpi4".into();
     let fips: Change = |request| request.fips = true;
     for (line, change) in [
@@ -81,6 +88,16 @@ fn every_spelling_makes_the_request_it_means() {
         ("-p k3s --provider=edge -v v1.0.0", both),
         ("-k k3s -v v1.0.0", k3s),
         ("--kubernetes-provider=k3s -v v1.0.0", k3s),
+        (
+            "-p k3s --provider-k3s-version v1.34.3+k3s1 -v v1.0.0",
+            version,
+        ),
+        (
+            "--provider-k3s-version=v1.34.3+k3s1 -v v1.0.0 -p=k3s",
+            version,
+        ),
+        ("-k k3s --k8sversion v1.34.3+k3s1 -v v1.0.0", version),
+        ("--provider '' --provider--version '' -v v1.0.0", same),
         ("-k '' --k8sversion '' -v v1.0.0", same),
         ("-m rpi4 -v v1.0.0", board),
         ("-m generic -v v1.0.0", same),

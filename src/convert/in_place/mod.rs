@@ -12,13 +12,16 @@ use std::sync::{Arc, OnceLock};
 
 use kfactory_layers::root::Root;
 
-use super::layers::{later_packages, uses_framework};
-use super::{Clock, Engine, Options, announce, framework, parse_platform, preflight};
+use super::framework::Builds;
+use super::inputs::{Inputs, uses_framework, uses_programs};
+use super::layers::later_packages;
+use super::{Clock, Engine, Options, announce, framework, parse_platform, preflight, programs};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Runner, Target};
 use crate::framework::FrameworkSpec;
 use crate::plan::{self, Facts, Plan};
 use crate::progress::Reporter;
+use crate::provider::{Configs, Provider};
 use crate::request::Request;
 use crate::store::{Access, Store};
 use leftovers::Leftovers;
@@ -71,6 +74,8 @@ pub fn convert_in_place(
 ) -> Result<Plan> {
     let plan = plan_in_place(request, &place.root)?;
     let spec: FrameworkSpec = request.framework.parse().map_err(framework::usage)?;
+    let providers = request.providers()?;
+    let configs = crate::provider::read_configs(&providers)?;
     let clock = Clock::from_env()?;
     if place.runner == Runner::Sandbox {
         preflight::local(&options.store, &[])?;
@@ -81,6 +86,8 @@ pub fn convert_in_place(
         place,
         plan: &plan,
         spec: &spec,
+        providers: &providers,
+        configs: &configs,
         clock: &clock,
         engine: Engine {
             store: &store,
@@ -89,7 +96,7 @@ pub fn convert_in_place(
             reporter,
         },
     };
-    announce(&plan, reporter);
+    announce(&plan, &place.root, reporter)?;
     work.run()?;
     Ok(plan)
 }
@@ -100,6 +107,8 @@ struct Work<'a> {
     place: &'a InPlace,
     plan: &'a Plan,
     spec: &'a FrameworkSpec,
+    providers: &'a [Provider],
+    configs: &'a Configs,
     clock: &'a Clock,
     engine: Engine<'a>,
 }
@@ -128,14 +137,28 @@ impl Work<'_> {
 
     /// Runs every step, with the binaries fetched beside the first ones.
     fn steps(&self, target: &Target<'_>, run: &Path) -> Result<()> {
-        let resolved = OnceLock::new();
         let arch = self.plan.facts.arch;
+        let builds = Builds {
+            variant: plan::framework_variant(&self.plan.steps),
+            fips: self.request.fips,
+        };
+        let (framework, programs) = (OnceLock::new(), OnceLock::new());
         let resolve = || {
-            resolved
-                .get_or_init(|| framework::resolve(self.spec, arch, self.request.fips, self.engine))
+            framework
+                .get_or_init(|| framework::resolve(self.spec, arch, builds, self.engine))
                 .clone()
         };
-        let env = self.environment(&self.plan.facts, run, &resolve)?;
+        let fetch = || {
+            programs
+                .get_or_init(|| programs::fetch(self.providers, arch, self.engine))
+                .clone()
+        };
+        let inputs = Inputs {
+            framework: &resolve,
+            programs: &fetch,
+            configs: self.configs,
+        };
+        let env = self.environment(&self.plan.facts, run, &inputs)?;
         let needed = self.plan.steps.iter().any(uses_framework);
         if needed && self.spec.is_local() {
             // At hand or not, and known at once: better than after minutes of installing packages.
@@ -150,13 +173,24 @@ impl Work<'_> {
                     }
                 });
             }
+            if self.plan.steps.iter().any(uses_programs) && self.can_fetch() {
+                scope.spawn(|| {
+                    if fetch().is_err() {
+                        self.engine.options.cancel.cancel();
+                    }
+                });
+            }
             let outcome = self.plan.layers.iter().try_for_each(|layer| {
                 let mut steps = layer.steps.iter().map(|index| &self.plan.steps[*index]);
                 steps.try_for_each(|step| exec::run_step(&env, target, &layer.name, step))
             });
-            outcome.map_err(|error| match resolved.get() {
+            outcome.map_err(|error| match (framework.get(), programs.get()) {
                 // What stopped the run, where that was not the user.
-                Some(Err(cause)) if error.kind() == Kind::Interrupted => Error::clone(cause),
+                (Some(Err(cause)), _) | (_, Some(Err(cause)))
+                    if error.kind() == Kind::Interrupted =>
+                {
+                    Error::clone(cause)
+                }
                 _ => error,
             })
         })
@@ -173,7 +207,7 @@ impl Work<'_> {
         &'e self,
         facts: &'e Facts,
         run: &Path,
-        framework: &'e (dyn Fn() -> Result<crate::framework::Framework> + Sync),
+        inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
         let Engine {
             store,
@@ -193,7 +227,9 @@ impl Work<'_> {
             facts,
             runner: self.place.runner,
             image_env: self.place.env.clone(),
-            framework,
+            framework: inputs.framework,
+            programs: inputs.programs,
+            configs: inputs.configs,
             package_cache: store.cache_dir(&super::layers::package_cache(facts))?,
             scratch,
             clamp_mtime: self.clock.clamp(),

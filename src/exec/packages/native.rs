@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use kfactory_sandbox::spec::Mount;
 
 use super::super::{CommandOptions, Environment, Target};
+use crate::distro::Policy;
 use crate::distro::manager::{Manager, Operation, Setup, WORKSPACE};
 use crate::error::{Context as _, Error, Kind, Result};
 
@@ -74,11 +75,17 @@ impl<'a> Native<'a> {
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let variables = self.setup.environment.iter();
+        let facts = self.env.facts;
         let options = CommandOptions {
             network: true,
             mounts: self.mounts(),
             env: variables
                 .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            secrets: Policy::new(&facts.distro, facts.arch)
+                .secrets
+                .iter()
+                .map(|id| (*id).to_owned())
                 .collect(),
             ..CommandOptions::default()
         };

@@ -138,6 +138,11 @@ impl Judged {
         assert_eq!(self.tree.read(path), content);
     }
 
+    #[track_caller]
+    pub(super) fn lacks(&self, path: &str) {
+        assert!(!self.tree.has(path), "{path} is in the image");
+    }
+
     fn boots(&self, family: &Family) {
         let link = std::fs::read_link(self.tree.dir.join("boot/vmlinuz")).expect("a link");
         assert_eq!(

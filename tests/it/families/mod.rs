@@ -36,6 +36,8 @@ fn convert(family: &Family, options: &[&str]) -> Option<Judged> {
         &framework,
         "--progress",
         "plain",
+        // The packages are stand-ins, without what boots; the test has a judge of its own.
+        "--no-validate",
     ];
     let ran = Kfactory::new(arguments)
         .args(options)
@@ -98,12 +100,28 @@ fn centos_stream_goes_by_its_own_name() {
 }
 
 #[test]
-fn red_hat_itself_has_selinux_switched_off() {
-    let Some(judged) = rpm_family("rhel-9", &[]) else {
+fn red_hat_itself_has_selinux_switched_off_and_reads_a_subscription_that_stays_outside() {
+    let subscription = world().user_dir("subscription");
+    std::fs::write(subscription.join("4711-key.pem"), "secret").expect("written");
+    let secret = format!("id=etc-pki-entitlement,src={}", subscription.display());
+    let Some(judged) = rpm_family("rhel-9", &["--secret", &secret]) else {
         return;
     };
     judged.has_packages(&["epel-release"]);
     judged.holds("etc/selinux/config", "SELINUX=disabled\n");
+    judged.holds("usr/share/stubs/secrets", "4711-key.pem\n");
+    judged.lacks("run/secrets");
+}
+
+#[test]
+fn a_subscription_is_refused_where_no_step_reads_one() {
+    let base = format!("dir:{}", base::os_release_dir("fedora-42").display());
+    let secret = format!("id=etc-pki-entitlement,src={}", world().dir.display());
+    let arguments = ["plan", &base, "--version", "v1.0.0", "--secret", &secret];
+    Kfactory::new(arguments)
+        .store(&world().user_dir("plan-store"))
+        .fail(2)
+        .tells(&["no step of this conversion reads the secret `etc-pki-entitlement`"]);
 }
 
 #[test]
@@ -194,6 +212,7 @@ fn the_second_conversion_of_a_family_is_cached() {
         &framework,
         "--progress",
         "plain",
+        "--no-validate",
     ];
     let ran = Kfactory::new(arguments).store(&store).dated().succeed();
     assert!(

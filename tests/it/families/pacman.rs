@@ -46,6 +46,15 @@ pub(super) fn family() -> Option<Family> {
             format!("usr/lib/modules/{KERNEL}/modules.builtin"),
             String::new(),
         ),
+        // Debian's name for its own unit would be in the way of the family's.
+        (
+            "etc/systemd/system/.wh.sshd.service".to_owned(),
+            String::new(),
+        ),
+        (
+            "usr/lib/systemd/system/sshd.service".to_owned(),
+            "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n".to_owned(),
+        ),
         (
             "var/lib/pacman/local/ALPM_DB_VERSION".to_owned(),
             "9\n".to_owned(),

@@ -12,7 +12,8 @@ use crate::support::web;
 use crate::support::{run, world};
 
 /// Units that packages of these families bring and Debian's root lacks. `NetworkManager` stays away: it is enabled where installed.
-const UNITS: &[&str] = &["chronyd", "fail2ban", "sshd", "wicked"];
+const UNITS: &[&str] = &["chronyd", "fail2ban", "sshd"];
+const SUSE_UNITS: &[&str] = &["fail2ban", "sshd", "wicked"];
 
 /// What a kernel's script does: what it finds where it looks for dracut, `kernel-install` by its full path, SUSE's mark.
 const KERNEL_SCRIPT: &str = "command -v dracut > /usr/share/stubs/dracut\n\
@@ -120,8 +121,14 @@ fn spec_text(packages: &[String], suse: bool) -> String {
                 KERNEL_SCRIPT.replace("@K@", KERNEL)
             );
         }
+        if name == "epel-release" {
+            let _ = writeln!(
+                packages,
+                "%post -n {name}\nls /run/secrets/* >/usr/share/stubs/secrets 2>/dev/null || :"
+            );
+        }
         if name == "systemd" {
-            for unit in UNITS {
+            for unit in if suse { SUSE_UNITS } else { UNITS } {
                 let _ = writeln!(packages, "/usr/lib/systemd/system/{unit}.service");
                 let _ = writeln!(
                     install,

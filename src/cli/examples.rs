@@ -1,0 +1,53 @@
+//! The examples at the end of a command's help and manual page.
+
+pub(super) const CONVERT: &str = "\
+Examples:
+  kfactory convert ubuntu:24.04 ghcr.io/me/os:v1.0.0
+      Pull, convert and push; the version comes from the tag.
+  kfactory convert debian:12 --version v1.0.0
+      Keep the result in the store, under the name that is printed.
+  kfactory convert debian:12 ghcr.io/me/os:v1.0.0 oci-archive:os.tar:v1.0.0
+      Write the same image to two places.
+  kfactory convert tar:rootfs.tar oci:out:v1.0.0 --compression zstd --skip-step sshHardening
+      Start from a root filesystem, leave a step out.
+  kfactory convert debian:12 ghcr.io/me/os:v1.0.0 --print-recipe > os.yaml; kfactory convert -f os.yaml
+      Keep the request in a file.";
+
+pub(super) const PLAN: &str = "\
+Examples:
+  kfactory plan debian:12 --version v1.0.0
+      Every step, package and rule of the conversion.
+  kfactory plan -f os.yaml --output json
+      The same for programs.
+  kfactory plan debian:12 --version v1.0.0 --output yip
+      As a yip document.";
+
+pub(super) const COPY: &str = "\
+Examples:
+  kfactory copy ghcr.io/me/os:v1.0.0 oci-archive:os.tar:v1.0.0
+      Take an image along as a file.
+  kfactory copy oci-archive:os.tar:v1.0.0 registry.lan:5000/os:v1.0.0
+      Push it elsewhere.
+  kfactory copy store:debian-12-kairos:v1.0.0 oci:out:v1.0.0
+      Take a result out of the store.";
+
+pub(super) const UNPACK: &str = "\
+Examples:
+  kfactory unpack ghcr.io/me/os:v1.0.0 rootfs
+      The root filesystem, with owners as far as this user may set them.
+  kfactory unpack oci:out:v1.0.0 rootfs --ledger owners.jsonl
+      Write down what the image says where the tree cannot show it.";
+
+pub(super) const INSPECT: &str = "\
+Examples:
+  kfactory inspect ghcr.io/me/os:v1.0.0
+      Layers, what made them, and what makes it a Kairos image.
+  kfactory inspect --json oci:out:v1.0.0 | jq '.layers[].size'
+      The same for programs.";
+
+pub(super) const FRAMEWORK_BUILD: &str = "\
+Examples:
+  kfactory framework build -o oci:framework
+      Upstream's releases, to carry to a machine without access to them.
+  kfactory framework build --framework go:immucore=v0.20.4 -o registry.lan:5000/framework:v1
+      Build them from their Go modules, one of them at another version.";

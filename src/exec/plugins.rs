@@ -1,0 +1,265 @@
+//! Runs the provider plugins of the image: each gets every event, in the sandbox, and has a time to answer in.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kfactory_layers::metadata::FileKind;
+use kfactory_layers::root::Root;
+use kfactory_sandbox::spec::{Mount, Stdin, Stdout};
+
+use super::{CommandOptions, Environment, PATH, Target, files, kubernetes};
+use crate::error::{Error, Kind, Result};
+use crate::provider::bus::{
+    self, ClaimError, Event, Installed, MAX_ANSWER_BYTES, Payload, Plugin, Reply,
+};
+use crate::request::PLUGIN_SECS;
+
+/// Where plugins are looked for beside the search path of commands. The last is the working directory.
+const DIRS: &[&str] = &["/system/providers", "/usr/local/system/providers", "/"];
+/// Where a plugin finds data that is too long for its input, and configuration files: in memory, so in no layer.
+const RUN_DIR: &str = "/run/kairos-provider";
+
+/// What is to be installed.
+pub(super) struct Wanted<'a> {
+    pub(super) provider: &'a str,
+    pub(super) version: &'a str,
+    pub(super) config: bool,
+}
+
+/// Asks every plugin to install a provider; exactly one must do it.
+pub(super) fn install(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    wanted: &Wanted<'_>,
+) -> Result<()> {
+    let (config, mounts) = config(env, wanted)?;
+    let event = Event::install(&Payload {
+        provider: wanted.provider.to_owned(),
+        version: wanted.version.to_owned(),
+        log_level: "info".to_owned(),
+        config,
+        family: env.facts.distro.family.as_str().to_owned(),
+    });
+    let mut replies = Vec::new();
+    for plugin in find(env, &target.root)? {
+        let reply = ask(env, target, step, &plugin, &event, mounts.clone())?;
+        if let Reply::Done { log, .. } = &reply {
+            for line in log.lines() {
+                env.reporter
+                    .step_output(step, &kfactory_sandbox::printable(line.as_bytes()));
+            }
+        }
+        replies.push((plugin, reply));
+    }
+    let plugin =
+        bus::claimed_by(&replies).map_err(|error| not_installed(wanted.provider, &error))?;
+    env.reporter.note(&format!(
+        "provider `{}` was installed by {}",
+        wanted.provider, plugin.path
+    ));
+    Ok(())
+}
+
+/// Returns the path of the configuration file as the plugin sees it, and the mount that puts it there.
+fn config(env: &Environment<'_>, wanted: &Wanted<'_>) -> Result<(String, Vec<Mount>)> {
+    if !wanted.config {
+        return Ok((String::new(), Vec::new()));
+    }
+    let path = format!("{RUN_DIR}/{}.config", wanted.provider);
+    let mount = Mount::File {
+        target: path.clone().into(),
+        content: env.config(wanted.provider)?.to_owned(),
+        mode: 0o400,
+    };
+    Ok((path, vec![mount]))
+}
+
+fn not_installed(provider: &str, error: &ClaimError) -> Error {
+    let error_shown =
+        Error::from_source(error).context(format!("nobody installed provider `{provider}`"));
+    match error {
+        ClaimError::ClaimedTwice(_) => Error::from_source(error)
+            .context(format!(
+                "provider `{provider}` was installed more than once"
+            ))
+            .hint("remove all but one of these plugins from the base"),
+        _ if crate::provider::Distribution::find(provider).is_some() => error_shown
+            .hint("`--provider-source native` installs it from its release, without a plugin"),
+        _ => error_shown
+            .hint(format!(
+                "put an executable `{}{provider}` into /system/providers of the base",
+                bus::PREFIX
+            ))
+            .hint("`k3s` and `k0s` need no plugin: is the name right?"),
+    }
+}
+
+/// Finds out which provider the image holds and writes it into the release file.
+///
+/// The plugins are asked first, and the last one that knows wins; then the programs themselves. A plugin that fails is no error: the
+/// image is what it is.
+pub(super) fn info(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    providers: &[String],
+) -> Result<()> {
+    let mut found = None;
+    for plugin in find(env, &target.root)? {
+        match installed(env, target, step, &plugin) {
+            Ok(Some(installed)) => found = Some(installed),
+            Ok(None) => {}
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            Err(error) => env.reporter.warn(&error.to_string()),
+        }
+    }
+    let found = match found {
+        Some(found) => Some(found),
+        None => kubernetes::installed(env, target, step)?,
+    };
+    let Some(Installed { provider, version }) = found else {
+        env.reporter.warn(&format!(
+            "nothing in the image tells the version of provider {}: /etc/kairos-release has no KAIROS_SOFTWARE_VERSION",
+            providers.join(", ")
+        ));
+        return Ok(());
+    };
+    let entries = BTreeMap::from([
+        ("KAIROS_SOFTWARE_VERSION".to_owned(), version),
+        ("KAIROS_SOFTWARE_VERSION_PREFIX".to_owned(), provider),
+    ]);
+    files::release(&target.root, &entries)
+}
+
+fn installed(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    plugin: &Plugin,
+) -> Result<Option<Installed>> {
+    match ask(env, target, step, plugin, &Event::info(), Vec::new())? {
+        Reply::Done { data, .. } => {
+            bus::read_info(&data).map_err(|error| bad_answer(plugin, &error))
+        }
+        Reply::NotApplicable => Ok(None),
+    }
+}
+
+fn bad_answer(plugin: &Plugin, error: &bus::AnswerError) -> Error {
+    let said = error.said().iter();
+    Error::from_source(error)
+        .context(format!("provider plugin {} failed", plugin.path))
+        .kind_is(Kind::Step)
+        .output(
+            said.map(|line| kfactory_sandbox::printable(line.as_bytes()))
+                .collect(),
+        )
+}
+
+/// Gives `event` to one plugin and returns its reply.
+fn ask(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    plugin: &Plugin,
+    event: &Event,
+    mut mounts: Vec<Mount>,
+) -> Result<Reply> {
+    let file = format!("{RUN_DIR}/event.json");
+    let message = event.message(&file);
+    mounts.extend(message.file.map(|content| Mount::File {
+        target: file.into(),
+        content,
+        mode: 0o400,
+    }));
+    let seconds = env.request.provider_timeout.unwrap_or(PLUGIN_SECS);
+    let limit = Duration::from_secs(seconds);
+    let options = CommandOptions {
+        // Plugins are free to download what they install; what is installed they can tell without.
+        network: *event != Event::info(),
+        mounts,
+        stdin: Stdin::Bytes(message.stdin),
+        stdout: Stdout::Captured {
+            limit_bytes: MAX_ANSWER_BYTES,
+        },
+        time_limit: Some(limit),
+        ..CommandOptions::default()
+    };
+    let start = Instant::now();
+    let ran = env
+        .command(target, step, &[&plugin.path, event.name], options)
+        .map_err(|error| match error.kind() {
+            Kind::Interrupted => error,
+            _ if start.elapsed() >= limit => error
+                .context(format!("provider plugin {} gave no answer", plugin.path))
+                .hint("`--provider-timeout SECONDS` gives plugins another time"),
+            _ => error.context(format!("provider plugin {} failed", plugin.path)),
+        })?;
+    bus::read_answer(&ran.stdout).map_err(|error| bad_answer(plugin, &error))
+}
+
+/// The plugins of an image.
+#[derive(Debug, Default)]
+pub struct Plugins {
+    /// The first of each name along the search path.
+    pub found: Vec<Plugin>,
+    /// What has a plugin's name and cannot be one.
+    pub not_executable: Vec<String>,
+}
+
+/// Looks for provider plugins in the image at `root`.
+///
+/// # Errors
+///
+/// A directory cannot be read.
+pub fn plugins_of(root: &Root) -> Result<Plugins> {
+    let mut plugins = Plugins::default();
+    for dir in PATH.split(':').chain(DIRS.iter().copied()) {
+        for file in names_in(root, dir)? {
+            let name = file[bus::PREFIX.len()..].to_owned();
+            let path = format!("{}/{file}", dir.trim_end_matches('/'));
+            if plugins.found.iter().any(|known| known.name == name) {
+                continue;
+            }
+            let is_program = root
+                .metadata_opt(&path)?
+                .is_some_and(|it| it.kind == FileKind::File && it.mode & 0o111 != 0);
+            if is_program {
+                plugins.found.push(Plugin { name, path });
+            } else {
+                plugins.not_executable.push(path);
+            }
+        }
+    }
+    Ok(plugins)
+}
+
+/// Returns the names of plugins in one directory, sorted.
+fn names_in(root: &Root, dir: &str) -> Result<Vec<String>> {
+    let is_dir = root
+        .metadata_opt(dir)?
+        .is_some_and(|metadata| metadata.kind == FileKind::Directory);
+    if !is_dir {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = root
+        .read_dir(dir)?
+        .into_iter()
+        .filter_map(|entry| entry.name.into_string().ok())
+        .filter(|name| name.starts_with(bus::PREFIX) && name.len() > bus::PREFIX.len())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Returns the plugins of the image, and says which files are none.
+fn find(env: &Environment<'_>, root: &Root) -> Result<Vec<Plugin>> {
+    let plugins = plugins_of(root)?;
+    for path in plugins.not_executable {
+        env.reporter.warn(&format!(
+            "{path} is no executable file: it is not used as a provider plugin"
+        ));
+    }
+    Ok(plugins.found)
+}

@@ -1,0 +1,169 @@
+//! What the rules found, as one value that every form of output is made of, and that is remembered.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Facts, Rule, Severity};
+use crate::error::Error;
+
+/// What is wrong, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule that is broken.
+    pub rule: String,
+    /// How bad it is: the rule's severity, unless a step that makes it was left out on purpose.
+    pub severity: Severity,
+    /// Where in the image, as an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// What is wrong.
+    pub text: String,
+    /// What to do.
+    pub remedy: String,
+    /// The step that would have made it and was left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub skipped_step: Option<String>,
+}
+
+/// What was looked at and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What the image is, as far as it says.
+    pub image: Summary,
+    /// The rules that were held against it, in order.
+    pub checked: Vec<String>,
+    /// What is wrong, in the order of the rules.
+    pub findings: Vec<Finding>,
+}
+
+/// What decided which rules were meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The architecture, in Go's spelling.
+    pub arch: Option<String>,
+    /// The family of its distribution.
+    pub family: Option<String>,
+    /// The board.
+    pub model: String,
+    /// `core` or `standard`.
+    pub variant: String,
+    /// Whether it is for Trusted Boot.
+    pub trusted_boot: bool,
+    /// Whether it is a FIPS image.
+    pub fips: bool,
+    /// The version of its kernel.
+    pub kernel: Option<String>,
+}
+
+/// Paths named by a broken rule beyond this number are only counted.
+const MAX_PER_RULE: usize = 10;
+
+impl Report {
+    pub(super) fn new(facts: &Facts) -> Self {
+        Self {
+            image: Summary {
+                arch: facts.arch.map(|arch| arch.to_string()),
+                family: facts.family.map(|family| family.to_string()),
+                model: facts.model.clone(),
+                variant: (if facts.standard { "standard" } else { "core" }).to_owned(),
+                trusted_boot: facts.trusted,
+                fips: facts.fips,
+                kernel: facts.kernel.clone(),
+            },
+            checked: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        rule: &Rule,
+        found: Vec<(Option<String>, String)>,
+        left_out: Option<&str>,
+    ) {
+        self.checked.push(rule.id.to_owned());
+        let more = found.len().saturating_sub(MAX_PER_RULE);
+        let mut found: Vec<_> = found.into_iter().take(MAX_PER_RULE).collect();
+        if more > 0 {
+            found.push((None, format!("and {more} more")));
+        }
+        for (path, text) in found {
+            self.findings.push(Finding {
+                rule: rule.id.to_owned(),
+                severity: match left_out {
+                    Some(_) => Severity::Warning,
+                    None => rule.severity,
+                },
+                path,
+                text,
+                remedy: rule.remedy.to_owned(),
+                skipped_step: left_out.map(str::to_owned),
+            });
+        }
+    }
+
+    /// Returns how many findings have this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.of(severity).count()
+    }
+
+    /// Returns whether nothing is wrong that stops the image from working.
+    pub fn passes(&self) -> bool {
+        self.count(Severity::Error) == 0
+    }
+
+    fn of(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
+        let all = self.findings.iter();
+        all.filter(move |finding| finding.severity == severity)
+    }
+
+    /// Returns the first warning of each rule, and how many more there are of it.
+    pub fn warnings_by_rule(&self) -> Vec<(&Finding, usize)> {
+        let mut rules: Vec<(&Finding, usize)> = Vec::new();
+        for finding in self.of(Severity::Warning) {
+            match rules
+                .iter_mut()
+                .find(|(first, _)| first.rule == finding.rule)
+            {
+                Some((_, more)) => *more += 1,
+                None => rules.push((finding, 0)),
+            }
+        }
+        rules
+    }
+
+    /// Returns the error that stops an image from being published, or `None` where nothing does.
+    pub fn error(&self) -> Option<Error> {
+        if self.passes() {
+            return None;
+        }
+        let mut error = Error::user("the image does not pass validation: nothing was pushed");
+        let mut remedies: Vec<&str> = Vec::new();
+        for finding in self.of(Severity::Error) {
+            error = error.context_below(finding.line());
+            if !remedies.contains(&finding.remedy.as_str()) {
+                remedies.push(&finding.remedy);
+            }
+        }
+        for remedy in remedies {
+            error = error.hint(remedy);
+        }
+        Some(error.hint(
+            "`--no-validate=RULE` leaves one rule out, `--no-validate` all of them; finished layers are cached",
+        ))
+    }
+}
+
+impl Finding {
+    /// Returns the finding without its remedy, on one line.
+    pub fn line(&self) -> String {
+        let mut line = format!("{}: ", self.rule);
+        if let Some(path) = &self.path {
+            line.push_str(&format!("{path}: "));
+        }
+        line.push_str(&self.text);
+        if let Some(step) = &self.skipped_step {
+            line.push_str(&format!(" (step `{step}` was left out)"));
+        }
+        line
+    }
+}
