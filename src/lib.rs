@@ -5,6 +5,7 @@
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
 //! - [`choice`]: what is asked for of packages, word by word.
+//! - [`kernel_file`]: a kernel that the user brings.
 //! - [`secret`]: what a step may read and no layer holds.
 //! - [`words`]: words that people write in more than one spelling.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
@@ -33,6 +34,7 @@ pub mod framework;
 mod initrd;
 pub mod inspect;
 pub mod kairos;
+pub mod kernel_file;
 pub mod location;
 pub mod plan;
 pub mod progress;

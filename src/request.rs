@@ -347,11 +347,7 @@ impl Request {
         }
         self.firmware.parse::<FirmwareChoice>()?;
         if let KernelChoice::File(path) = self.kernel.parse()? {
-            return Err(Error::usage(format!(
-                "a kernel from a file (`--kernel {}`) is not available in this version of kfactory",
-                path.display()
-            ))
-            .hint("`--kernel PACKAGE[=VERSION]` takes one from the distribution's repositories"));
+            crate::kernel_file::KernelFile::open(&path)?;
         }
         Ok(())
     }

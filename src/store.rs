@@ -48,6 +48,9 @@ pub struct StepRecord {
     pub blobs: std::collections::BTreeMap<String, LayerInfo>,
     /// The boot during which the directory was written, see [`boot_id`].
     pub boot: String,
+    /// What the steps found out that the user is to know whenever the layer is used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
 }
 
 /// A result kept in the store.
@@ -516,6 +519,7 @@ mod tests {
             created: 0,
             blobs: Default::default(),
             boot: boot_id(),
+            findings: Vec::new(),
         };
         store.put_step(&key, &record).unwrap();
         drop(run);

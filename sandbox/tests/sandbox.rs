@@ -452,6 +452,13 @@ fn cancelling_ends_every_process_at_any_moment() {
     }
 }
 
+/// Waits until no process names `mark` any more.
+#[track_caller]
+fn assert_all_gone(mark: &str) {
+    let gone = eventually(|| processes_with(mark).is_empty());
+    assert!(gone, "{:?}", processes_with(mark));
+}
+
 #[test]
 fn a_killed_program_leaves_no_process() {
     for (number, caller) in callers().into_iter().enumerate() {
@@ -467,11 +474,7 @@ fn a_killed_program_leaves_no_process() {
         );
         running.child.kill().unwrap();
         running.child.wait().unwrap();
-        assert!(
-            eventually(|| processes_with(&mark).is_empty()),
-            "{:?}",
-            processes_with(&mark)
-        );
+        assert_all_gone(&mark);
     }
 }
 
@@ -490,11 +493,7 @@ fn a_program_killed_while_it_starts_leaves_no_process() {
             running.child.kill().unwrap();
             running.child.wait().unwrap();
         }
-        assert!(
-            eventually(|| processes_with(&mark).is_empty()),
-            "{:?}",
-            processes_with(&mark)
-        );
+        assert_all_gone(&mark);
     }
 }
 
@@ -515,11 +514,7 @@ fn a_signal_to_the_program_reaches_the_stage() {
                 .success()
         );
         assert_eq!(running.child.wait().unwrap().code(), Some(128 + 15));
-        assert!(
-            eventually(|| processes_with(&mark).is_empty()),
-            "{:?}",
-            processes_with(&mark)
-        );
+        assert_all_gone(&mark);
     }
 }
 

@@ -253,7 +253,10 @@ pub(super) struct RequestArgs {
         help_heading = "Packages"
     )]
     pub(super) without: Vec<String>,
-    /// The kernel: `PACKAGE[=VERSION]`, or `none` for an image that boots only with a kernel from outside
+    /// The kernel: `PACKAGE[=VERSION]`; `none` for an image that boots only with a kernel from outside, in a UKI for example; or a
+    /// file, told by a `/` in it: a `.deb` (installed with what it depends on; Debian and Ubuntu), or an image (x86 bzImage, arm64
+    /// Image) that becomes /boot/vmlinuz-RELEASE, with the modules from `lib/modules/RELEASE` and `config-RELEASE` beside it. An
+    /// arm64 image does not say its release: there it is that of the only modules. Modules that are not there must be in the base
     #[arg(long, value_name = "KERNEL", help_heading = "Packages")]
     pub(super) kernel: Option<String>,
     /// Firmware for devices: `all`, `none`, or that of some vendors (`amd,intel,...`; a wrong one is answered with the known ones)

@@ -40,6 +40,8 @@ impl Builder<'_> {
             "inputs": inputs.identity(&steps)?,
             "env": base.image.env(),
             "network": self.request.network,
+            // What steps look at beside their own words.
+            "image": [&self.request.model, &self.request.trusted.to_string(), &self.request.fips.to_string()],
             "clamp": self.clock.clamp(),
         });
         Ok(Digest::of(definition.to_string().as_bytes()))
@@ -90,6 +92,7 @@ impl Builder<'_> {
                 info,
                 created: record.created,
                 cached: true,
+                findings: record.findings,
             });
             keys.push(key);
         }

@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
 use crate::framework::{self, Framework};
+use crate::kernel_file::KernelFile;
 use crate::provider::{self, Configs, Program};
 use crate::step::{Action, Step};
 
@@ -40,6 +41,12 @@ impl Inputs<'_> {
             if let Some(content) = self.configs.get(name) {
                 let sum = framework::hex(&Sha256::digest(content));
                 text.push_str(&format!("configuration of {name}={sum}\n"));
+            }
+        }
+        for action in steps.iter().flat_map(|step| &step.actions) {
+            if let Action::KernelFile { file } = action {
+                let sum = KernelFile::open(file.as_ref())?.digest()?;
+                text.push_str(&format!("kernel={sum}\n"));
             }
         }
         Ok(text)

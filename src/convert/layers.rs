@@ -41,6 +41,8 @@ pub(super) struct MadeLayer {
     /// When its steps ran, in seconds since 1970: a cached layer keeps its date, so that its image keeps its digest.
     pub(super) created: i64,
     pub(super) cached: bool,
+    /// What its steps found out, said again when it comes from the cache.
+    pub(super) findings: Vec<String>,
 }
 
 /// What the layers of one run share.
@@ -71,6 +73,8 @@ struct Finished {
     changes: String,
     /// What stood below it, topmost first.
     lowers: Vec<PathBuf>,
+    /// What its steps found out.
+    findings: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -133,6 +137,9 @@ impl Builder<'_> {
             let (cached, keys) = self.cached_prefix(plan, base, &inputs)?;
             for layer in &cached {
                 self.engine.reporter.cached(&layer.name);
+                for finding in &layer.findings {
+                    self.engine.reporter.note(finding);
+                }
                 self.outputs.layer(&layer.info);
             }
             let mut pending: Vec<Pending<'_>> =
@@ -203,6 +210,7 @@ impl Builder<'_> {
                 key,
                 changes,
                 lowers: lowers.clone(),
+                findings: env.take_findings(),
             };
             let (above, next) = mpsc::channel();
             let chain = std::mem::replace(&mut below, next);
@@ -267,6 +275,7 @@ impl Builder<'_> {
             info,
             created: self.clock.created(),
             cached: false,
+            findings: layer.findings.clone(),
         };
         let Ok(parent) = chain.recv() else {
             return Ok(made);
@@ -278,6 +287,7 @@ impl Builder<'_> {
             created: made.created,
             blobs: [(self.compression.to_string(), made.info.clone())].into(),
             boot: boot_id(),
+            findings: layer.findings.clone(),
         };
         self.engine.store.put_step(&layer.key, &record)?;
         // Said only now: what is said to be done is kept, whatever happens next.
@@ -314,6 +324,7 @@ impl Builder<'_> {
             created: self.clock.created(),
             later_packages: later_packages(plan),
             packages: exec::PackageSession::default(),
+            findings: Default::default(),
             repositories: exec::RepositorySession::default(),
             jobs: self.engine.options.jobs,
             reporter: self.engine.reporter,

@@ -424,15 +424,11 @@ fn check_layers(image: &Image, engine: Engine<'_>) -> Result<()> {
         if engine.options.cancel.is_cancelled() {
             return Err(Error::new(Kind::Interrupted, "stopped by the user"));
         }
-        Changeset::open(engine.store, layer, *diff_id, None)
+        let what = format!("layer {} of {total}", index + 1);
+        let transfer = engine.reporter.transfer("check", &what, layer.size);
+        Changeset::open(engine.store, layer, *diff_id, Some(&transfer))
             .and_then(Changeset::finish)
-            .map_err(|error| {
-                error.context(format!(
-                    "checking layer {} of {total} ({})",
-                    index + 1,
-                    layer.digest
-                ))
-            })?;
+            .map_err(|error| error.context(format!("checking {what} ({})", layer.digest)))?;
     }
     Ok(())
 }

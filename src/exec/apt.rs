@@ -157,6 +157,34 @@ impl<'a> Apt<'a> {
         )
     }
 
+    /// Runs a command of apt whose status is part of its answer, and returns what it printed.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Step`] when apt cannot answer; a refusal that was asked for (status 1) is an answer.
+    pub(super) fn ask(&self, argv: &[String]) -> Result<Vec<String>> {
+        let mut shell = vec![
+            "sh".to_owned(),
+            "-c".into(),
+            r#""$@"; [ $? -le 1 ]"#.into(),
+            "sh".into(),
+        ];
+        shell.extend_from_slice(argv);
+        self.command(self.target, &shell).map(|result| result.lines)
+    }
+
+    /// Installs a package from a file of this machine, and what it depends on.
+    pub(super) fn install_file(&self, file: &Path) -> Result<()> {
+        let doing = || format!("copying {}", file.display());
+        let name = file.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| Error::user("its name is no text").context(doing()))?;
+        fs::copy(file, self.dir.join("archives").join(name)).context(doing)?;
+        let inside = format!("{}/{name}", self.workspace.archives());
+        let argv = ["apt-get", &self.config(), "--quiet", "install", &inside];
+        self.command(self.target, &argv.map(str::to_owned))
+            .map(|_| ())
+    }
+
     /// Returns the option by which every tool of apt finds its lists and archives.
     pub(super) fn config(&self) -> String {
         self.workspace.config_option()

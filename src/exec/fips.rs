@@ -30,7 +30,7 @@ pub(super) fn prove(env: &Environment<'_>, root: &Root) -> Result<()> {
         check_kernel(env, root, &mut found, &mut wrong)?;
     }
     check_programs(env, root, &mut found, &mut wrong)?;
-    env.reporter.note(&format!("FIPS: {}", found.join("; ")));
+    env.finding(format!("FIPS: {}", found.join("; ")));
     if wrong.is_empty() {
         return Ok(());
     }

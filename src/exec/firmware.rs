@@ -27,8 +27,7 @@ pub(super) fn keep(env: &Environment<'_>, root: &Root, patterns: &[String]) -> R
         removed_bytes += size_below(root, &path)?;
         root.remove_all(path)?;
     }
-    env.reporter
-        .note(&format!("--firmware saves {}", bytes_text(removed_bytes)));
+    env.finding(format!("--firmware saves {}", bytes_text(removed_bytes)));
     Ok(())
 }
 

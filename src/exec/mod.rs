@@ -13,12 +13,14 @@ mod firmware;
 mod gzip;
 mod initrd;
 mod kernel;
+mod kernel_file;
 mod keys;
 mod kubernetes;
 mod nvdimm;
 mod packages;
 mod plugins;
 mod run;
+mod savings;
 mod services;
 mod ssh;
 mod tidy;
@@ -110,6 +112,8 @@ pub struct Environment<'a> {
     pub later_packages: Vec<String>,
     /// What the package steps share.
     pub packages: PackageSession,
+    /// What steps found out since it was last [taken](Self::take_findings).
+    pub findings: std::sync::Mutex<Vec<String>>,
     /// What the package steps share where the manager is not apt.
     pub repositories: RepositorySession,
     /// Cores to use for compression, transfers at a time.
@@ -353,6 +357,8 @@ fn run_action(
         Action::NvdimmModules => nvdimm::install(env, target, step),
         Action::MeasureUki => uki::measure(env, root),
         Action::ProveFips => fips::prove(env, root),
+        Action::ReportSavings { savings } => savings::report(env, target, step, savings),
+        Action::KernelFile { file } => kernel_file::install(env, target, step, file),
         Action::AptComponent { component } => apt_sources::enable(env, root, component),
         Action::KeepFirmware { patterns } => firmware::keep(env, root, patterns),
         Action::Run {
@@ -426,6 +432,20 @@ fn run_action(
 }
 
 impl Environment<'_> {
+    /// Says something that is true of the layer, and therefore said again when it comes from the cache.
+    fn finding(&self, text: String) {
+        self.reporter.note(&text);
+        self.findings
+            .lock()
+            .expect("no panic while held")
+            .push(text);
+    }
+
+    /// Returns what steps found out, and forgets it.
+    pub fn take_findings(&self) -> Vec<String> {
+        std::mem::take(&mut self.findings.lock().expect("no panic while held"))
+    }
+
     fn check_cancelled(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             Err(Error::new(Kind::Interrupted, "stopped by the user"))

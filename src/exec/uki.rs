@@ -49,9 +49,9 @@ pub(super) fn measure(env: &Environment<'_>, root: &Root) -> Result<()> {
         unpacked,
         packed,
     };
-    env.reporter.note(&weight.describe());
+    env.finding(weight.describe());
     for warning in weight.warnings() {
-        env.reporter.warn(&warning);
+        env.finding(format!("warning: {warning}"));
     }
     Ok(())
 }

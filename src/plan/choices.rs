@@ -14,7 +14,7 @@ use crate::distro::{self, Family, sizes};
 use crate::error::{Error, Result};
 use crate::kairos::dracut::{DracutFacts, network_modules};
 use crate::request::Request;
-use crate::step::{Action, Step, StepName};
+use crate::step::{Action, Saving, Step, StepName};
 
 const WITH: &str = "asked for: --with";
 const KERNEL: &str = "asked for: --kernel";
@@ -45,6 +45,9 @@ pub(super) struct Changed {
     pub(super) keep_firmware: Option<BTreeSet<String>>,
     /// What the user should know about the result.
     pub(super) notes: Vec<String>,
+    /// A kernel from this machine, after the packages of the kernel's step.
+    kernel_file: Option<String>,
+    uses_apt: bool,
 }
 
 /// Changes `selection` as the request says.
@@ -60,6 +63,7 @@ pub(super) fn change(
 ) -> Result<Changed> {
     let mut changed = Changed {
         selection,
+        uses_apt: facts.family == Family::Debian,
         ..Changed::default()
     };
     refuse_contradictions(request)?;
@@ -80,6 +84,13 @@ impl Changed {
         if let Some(component) = self.component {
             super::enable_component(steps, component);
         }
+        self.report_savings(steps);
+        if let (Some(file), Some(step)) = (
+            &self.kernel_file,
+            super::step_mut(steps, StepName::INSTALL_KERNEL),
+        ) {
+            step.actions.push(Action::KernelFile { file: file.clone() });
+        }
         if let Some(keep) = &self.keep_firmware
             && let Some(kernel) = steps
                 .iter_mut()
@@ -88,6 +99,33 @@ impl Changed {
             kernel.actions.push(Action::KeepFirmware {
                 patterns: keep.iter().cloned().collect(),
             });
+        }
+    }
+
+    /// Only apt says what an installation would take without making it.
+    fn report_savings(&self, steps: &mut [Step]) {
+        let mut savings: Vec<Saving> = Vec::new();
+        for left in &self.left_out {
+            match savings
+                .iter_mut()
+                .find(|saving| saving.option == left.option)
+            {
+                Some(saving) => saving.names.push(left.name.clone()),
+                None => savings.push(Saving {
+                    option: left.option.into(),
+                    names: vec![left.name.clone()],
+                }),
+            }
+        }
+        let installs = |step: &&mut Step| {
+            let packages = |action: &Action| matches!(action, Action::Packages { .. });
+            step.actions.iter().any(packages)
+        };
+        if self.uses_apt
+            && !savings.is_empty()
+            && let Some(last) = steps.iter_mut().rev().find(installs)
+        {
+            last.actions.push(Action::ReportSavings { savings });
         }
     }
 }
@@ -331,7 +369,16 @@ fn kernel(changed: &mut Changed, facts: &distro::Facts, choice: &KernelChoice) -
              given by the machine that runs it"
                 .into(),
         ),
-        KernelChoice::File(_) => {}
+        KernelChoice::File(path) => {
+            if facts.family != Family::Debian && path.extension().is_some_and(|end| end == "deb") {
+                return Err(Error::usage(format!(
+                    "`--kernel {}`: {} installs no .deb packages",
+                    path.display(),
+                    facts.distro
+                )));
+            }
+            changed.kernel_file = Some(path.display().to_string());
+        }
         KernelChoice::Package { name, version } => {
             // What belongs to the kernel has to be of its version.
             let selection = &changed.selection;

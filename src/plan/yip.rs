@@ -135,6 +135,12 @@ fn yip_action(plan: &Plan, action: &Action) -> Value {
         Action::AptComponent { component } => commands(&[format!(
             "sed -i '/^\\(Components:\\|deb \\).* main/{{/{component}/!s/$/ {component}/}}' /etc/apt/sources.list.d/* /etc/apt/sources.list"
         )]),
+        Action::KernelFile { file } => commands(&[format!(
+            "install -D -m 0644 {} /boot/",
+            shell_word(file)
+        )]),
+        // Says something and changes nothing.
+        Action::ReportSavings { .. } => commands(&["true".into()]),
         // yip installs from lists that it refreshes itself.
         Action::ListsChanged => commands(&["apt-get -y update".into()]),
         Action::RepositoryKey { url, path } => commands(&[format!(

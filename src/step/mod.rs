@@ -107,6 +107,15 @@ impl Step {
     }
 }
 
+/// Packages that an option left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Saving {
+    /// The option.
+    pub option: String,
+    /// The packages' names.
+    pub names: Vec<String>,
+}
+
 /// One thing a step does.
 ///
 /// Paths are absolute inside the root filesystem. Modes are octal permission bits; owners are root unless said.
@@ -205,6 +214,16 @@ pub enum Action {
     AptComponent {
         /// The component: `non-free-firmware`.
         component: String,
+    },
+    /// Installs a kernel from a file of this machine: an image with the modules beside it, or a package.
+    KernelFile {
+        /// The file, on this machine.
+        file: String,
+    },
+    /// Says what leaving packages out saved.
+    ReportSavings {
+        /// By option.
+        savings: Vec<Saving>,
     },
     /// Says that there are other repositories now: the lists are brought up to date before the next packages.
     ListsChanged,
@@ -409,6 +428,14 @@ impl Action {
             Action::Move { from, to } => format!("move {from} to {to}, if it exists"),
             Action::AptComponent { component } => {
                 format!("enable component {component} in the apt sources")
+            }
+            Action::KernelFile { file } => format!("install the kernel in {file}"),
+            Action::ReportSavings { savings } => {
+                let parts: Vec<String> = savings
+                    .iter()
+                    .map(|saving| format!("{} ({})", saving.option, saving.names.join(" ")))
+                    .collect();
+                format!("say what was saved by {}", parts.join(", "))
             }
             Action::ListsChanged => "bring the package lists up to date before the next packages".into(),
             Action::RepositoryKey { url, path } => format!("fetch the key {url} as {path}"),

@@ -5,6 +5,7 @@ mod boot;
 mod form;
 mod grub;
 mod installed;
+mod qspi;
 mod scripts;
 mod shell;
 mod support;

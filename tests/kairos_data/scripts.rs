@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use kfactory::kairos::dracut::{DracutFacts, dracut_files};
+use kfactory::kairos::dracut::dracut_files;
 use kfactory::kairos::files::miscellaneous_files;
 
-use crate::support::Root;
+use crate::support::{PLAIN, Root};
 
 /// The image's and the host's release, and stubs for what the script calls.
 fn upgrade(host_release: (&str, &str), arguments: &[&str], force: &str) -> (Option<i32>, String) {
@@ -81,18 +81,7 @@ fn an_upgrade_of_the_recovery_system_does_not_reboot() {
 
 /// The three files of the dracut module, in a directory, by name.
 fn module(root: &Root) {
-    let facts = DracutFacts {
-        distro: "debian",
-        family: "debian",
-        version: "12",
-        model: "generic",
-        has_network_manager: false,
-        has_networkd: true,
-        has_resolved: true,
-        fips: false,
-        trusted: false,
-    };
-    for file in dracut_files(&facts) {
+    for file in dracut_files(&PLAIN) {
         if let Some(name) = file
             .path
             .strip_prefix("/usr/lib/dracut/modules.d/28immucore/")

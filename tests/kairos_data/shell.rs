@@ -5,7 +5,7 @@ use std::process::Command;
 use kfactory::kairos::{dracut, files};
 use tempfile::TempDir;
 
-use crate::support::{available, steps, strings};
+use crate::support::{PLAIN, available, steps, strings};
 
 /// What shellcheck cannot know: openrc-run and release files assign and read variables elsewhere.
 const NOT_FOR_SNIPPETS: &str = "--exclude=SC2034,SC1090,SC1091,SC2154";
@@ -154,19 +154,8 @@ fn the_agent_is_called_by_its_path() {
 
 #[test]
 fn the_scripts_of_the_dracut_module_pass_shellcheck() {
-    let facts = dracut::DracutFacts {
-        distro: "debian",
-        family: "debian",
-        version: "12",
-        model: "generic",
-        has_network_manager: false,
-        has_networkd: true,
-        has_resolved: true,
-        fips: false,
-        trusted: false,
-    };
     let dir = TempDir::new().expect("a directory");
-    for file in dracut::dracut_files(&facts)
+    for file in dracut::dracut_files(&PLAIN)
         .iter()
         .filter(|file| file.path.ends_with(".sh"))
     {

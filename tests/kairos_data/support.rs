@@ -6,8 +6,22 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use kfactory::kairos::CLOUD_CONFIGS;
+use kfactory::kairos::dracut::DracutFacts;
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// A Debian with systemd's own network, for what does not depend on the distribution.
+pub(crate) const PLAIN: DracutFacts<'_> = DracutFacts {
+    distro: "debian",
+    family: "debian",
+    version: "12",
+    model: "generic",
+    has_network_manager: false,
+    has_networkd: true,
+    has_resolved: true,
+    fips: false,
+    trusted: false,
+};
 
 /// The directories that exist below a [`Root`]; paths outside of them are left alone.
 const ROOTED: [&str; 8] = [

@@ -1,16 +1,13 @@
 //! Starts a real registry on loopback, and runs the programs that judge what is in it.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 use kfactory::registry::{Digest, Reference, Registry, RegistryOptions};
 
-pub(crate) const USER: &str = "keeper";
-pub(crate) const PASSWORD: &str = "opensesame";
-/// bcrypt of [`PASSWORD`], cheap on purpose.
-const PASSWORD_HASH: &str = "$2y$05$xX2yAV6MncEae646btj4FuvLYI.t88Z3uLbJaEx1DGv1XN8na37lO";
+#[path = "../common/registry.rs"]
+mod common;
+
+pub(crate) use common::{Config, PASSWORD, Server, USER, run};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -32,108 +29,33 @@ pub(crate) fn skip(reason: &str) {
     eprintln!("{reason}");
 }
 
-/// A running `docker-registry`; stopped when dropped.
-pub(crate) struct Server {
-    pub(crate) name: String,
-    pub(crate) dir: tempfile::TempDir,
-    child: Child,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Server {
     pub(crate) fn open() -> Self {
-        Self::start("", "")
+        Self::with(Config::default())
     }
 
     pub(crate) fn with_password() -> Self {
-        Self::start("auth: {htpasswd: {realm: test, path: DIR/htpasswd}}", "")
+        Self::with(Config {
+            password: true,
+            ..Config::default()
+        })
     }
 
     /// Encrypted, with a certificate of the authority in `ca.pem` beside the store.
     pub(crate) fn with_tls() -> Self {
-        Self::start(
-            "",
-            "tls: {certificate: DIR/server.pem, key: DIR/server.key}",
-        )
+        Self::with(Config {
+            tls: true,
+            ..Config::default()
+        })
     }
 
-    fn start(auth: &str, tls: &str) -> Self {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a free port")
-            .port();
-        let name = format!("127.0.0.1:{port}");
-        std::fs::write(
-            dir.path().join("htpasswd"),
-            format!("{USER}:{PASSWORD_HASH}\n"),
-        )
-        .expect("written");
-        if !tls.is_empty() {
-            make_certificates(dir.path());
-        }
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: DIR/store}}}}\n{auth}\n\
-             http:\n  addr: {name}\n  secret: test\n  {tls}\n"
-        );
-        let config = config.replace("DIR", dir.path().to_str().expect("UTF-8"));
-        let path = dir.path().join("config.yml");
-        std::fs::write(&path, config).expect("written");
-        let log = std::fs::File::create(dir.path().join("log")).expect("log");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("docker-registry starts");
-        let server = Self { name, dir, child };
-        server.wait();
-        server
-    }
-
-    fn wait(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(&self.name).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "docker-registry does not listen on {}",
-                self.name
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    fn with(config: Config) -> Self {
+        Self::start(tempfile::tempdir().expect("temporary directory"), &config)
     }
 
     pub(crate) fn reference(&self, rest: &str) -> Reference {
         Reference::parse(&format!("{}/{rest}", self.name)).expect("valid")
     }
-
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
-fn make_certificates(dir: &Path) {
-    let script = "
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj '/CN=test authority'
-        openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj '/CN=127.0.0.1'
-        printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' > server.ext
-        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile server.ext
-    ";
-    run(Command::new("sh").args(["-ec", script]).current_dir(dir));
-}
-
-pub(crate) fn run(command: &mut Command) -> String {
-    let output = command.output().expect("the program starts");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {error}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A client that reads nothing of the machine's configuration.

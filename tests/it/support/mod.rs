@@ -16,6 +16,6 @@ pub(crate) mod web;
 pub(crate) mod world;
 
 pub(crate) use program::Kfactory;
-pub(crate) use registry::Server;
-pub(crate) use tools::{need, run, skipped};
+pub(crate) use registry::{Server, run};
+pub(crate) use tools::{need, skipped};
 pub(crate) use world::world;

@@ -1,119 +1,54 @@
-//! A real registry on loopback.
+//! Registries of a run of the tests: they end with it, and skopeo looks into them.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
-use super::{run, world};
+use super::world;
 
-pub(crate) const USER: &str = "keeper";
-pub(crate) const PASSWORD: &str = "opensesame";
-/// bcrypt of [`PASSWORD`], cheap on purpose.
-const PASSWORD_HASH: &str = "$2y$05$xX2yAV6MncEae646btj4FuvLYI.t88Z3uLbJaEx1DGv1XN8na37lO";
+#[path = "../../common/registry.rs"]
+mod common;
 
-/// A running `docker-registry`; stopped when dropped.
-#[derive(Debug)]
-pub(crate) struct Server {
-    /// `127.0.0.1:PORT`
-    pub(crate) name: String,
-    dir: tempfile::TempDir,
-    child: Child,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+pub(crate) use common::{Config, PASSWORD, Server, USER, run};
 
 impl Server {
     /// Open to all.
     pub(crate) fn open() -> Self {
-        Self::start("", "", "")
+        Self::of_this_run(&Config::default())
     }
 
     /// Takes [`USER`] and [`PASSWORD`] only.
     pub(crate) fn with_password() -> Self {
-        Self::start(
-            "auth: {htpasswd: {realm: test, path: DIR/htpasswd}}",
-            "",
-            "",
-        )
+        Self::of_this_run(&Config {
+            password: true,
+            ..Config::default()
+        })
     }
 
-    /// Encrypted, with a certificate that nobody knows.
+    /// Encrypted, with a certificate of an authority that nobody knows.
     pub(crate) fn with_tls() -> Self {
-        Self::start(
-            "",
-            "tls: {certificate: DIR/server.pem, key: DIR/server.key}",
-            "",
-        )
+        Self::of_this_run(&Config {
+            tls: true,
+            ..Config::default()
+        })
     }
 
     /// Answers every request to write with 405, as a read-only mirror does.
     pub(crate) fn read_only(content_of: &Server) -> Self {
-        let root = content_of.dir.path().join("store");
-        Self::start("", "", &format!("ROOT={}", root.display()))
+        Self::of_this_run(&Config {
+            read_only: Some(content_of.file("store")),
+            ..Config::default()
+        })
     }
 
-    fn start(auth: &str, tls: &str, read_only: &str) -> Self {
+    fn of_this_run(config: &Config) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("registry")
             .tempdir_in(&world().dir)
             .expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a free port")
-            .port();
-        let name = format!("127.0.0.1:{port}");
-        std::fs::write(
-            dir.path().join("htpasswd"),
-            format!("{USER}:{PASSWORD_HASH}\n"),
-        )
-        .expect("written");
-        if !tls.is_empty() {
-            make_certificate(dir.path());
-        }
-        let (root, maintenance) = match read_only.strip_prefix("ROOT=") {
-            Some(root) => (
-                root.to_owned(),
-                ", maintenance: {readonly: {enabled: true}}",
-            ),
-            None => ("DIR/store".to_owned(), ""),
-        };
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}}}{maintenance}}}\n{auth}\n\
-             http:\n  addr: {name}\n  secret: test\n  {tls}\n"
-        );
-        let config = config.replace("DIR", dir.path().to_str().expect("UTF-8"));
-        let path = dir.path().join("config.yml");
-        std::fs::write(&path, config).expect("written");
-        let log = std::fs::File::create(dir.path().join("log")).expect("log");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        let child = child.expect("docker-registry starts");
-        world().janitor.kill_registry_at_end(child.id());
-        let server = Self { name, dir, child };
-        server.wait();
+        let server = Self::start(dir, config);
+        world().janitor.kill_registry_at_end(server.child.id());
         server
-    }
-
-    fn wait(&self) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(&self.name).is_err() {
-            assert!(
-                Instant::now() < end,
-                "docker-registry does not listen on {}",
-                self.name
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// Returns the reference of `rest` in this registry.
@@ -177,17 +112,6 @@ impl Server {
         }
         damaged
     }
-
-    /// Returns a file beside the registry's store.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
-fn make_certificate(dir: &Path) {
-    let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.pem -days 2 \
-                  -subj '/CN=127.0.0.1' -addext 'subjectAltName=IP:127.0.0.1'";
-    run(Command::new("sh").args(["-ec", script]).current_dir(dir));
 }
 
 /// Starts a registry that knows everybody and lets nobody in, and returns `127.0.0.1:PORT`; it ends with the tests.

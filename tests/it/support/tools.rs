@@ -1,7 +1,6 @@
-//! Other programs: whether they are there, and running them.
+//! Other programs: whether they are there.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 /// Says why a test did not run; with `KFACTORY_NO_SKIP` set, that is a failure.
 pub(crate) fn skipped(why: &str) {
@@ -28,17 +27,4 @@ pub(crate) fn need(programs: &[&str]) -> bool {
         }
         None => true,
     }
-}
-
-/// Runs a command to its end and returns what it wrote to standard output.
-#[track_caller]
-pub(crate) fn run(command: &mut Command) -> String {
-    let output = command.output().expect("the program starts");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{command:?} {}: {error}",
-        output.status
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -1,0 +1,101 @@
+//! What leaving packages out saved, as the package manager itself reckons it: what installing them now would take.
+//!
+//! That counts what only they depend on, and nothing that is in the image anyway.
+
+use super::apt::Apt;
+use super::{Environment, Target};
+use crate::error::{Kind, Result};
+use crate::progress::bytes_text;
+use crate::step::Saving;
+
+/// Says for each option what it left out and what that saved.
+pub(super) fn report(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    savings: &[Saving],
+) -> Result<()> {
+    let apt = Apt::open(env, target, step)?;
+    apt.refresh()?;
+    for saving in savings {
+        let mut argv = vec![
+            "apt-get".to_owned(),
+            apt.config(),
+            "--quiet".into(),
+            "--option=APT::Get::Assume-Yes=false".into(),
+            "--assume-no".into(),
+            "install".into(),
+        ];
+        argv.extend(saving.names.iter().cloned());
+        let names = saving.names.join(" ");
+        let answer = apt.ask(&argv).map(|lines| saved_bytes(&lines));
+        env.finding(match answer {
+            Ok(Some(bytes)) => format!(
+                "{} saves {}: {names} and what only that depends on",
+                saving.option,
+                bytes_text(bytes)
+            ),
+            Ok(None) => format!(
+                "{} saves nothing: {names} is in the image for another reason",
+                saving.option
+            ),
+            // The base's repositories do not have them: there was nothing to leave out.
+            Err(error) if error.kind() == Kind::Step => {
+                format!(
+                    "{} left out {names}; what that saves is not known",
+                    saving.option
+                )
+            }
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(())
+}
+
+/// Finds what apt says that the installation would take; `None` when it would install nothing.
+fn saved_bytes(lines: &[String]) -> Option<u64> {
+    lines.iter().find_map(|line| {
+        let line = line.trim();
+        let rest = line
+            .strip_prefix("After this operation, ")
+            .filter(|rest| rest.contains("will be used"))
+            .or_else(|| line.strip_prefix("Space needed: "))?;
+        let mut words = rest.split_ascii_whitespace();
+        let number: f64 = words.next()?.replace(',', "").parse().ok()?;
+        // apt counts in thousands.
+        let unit = match words.next()? {
+            "B" => 1.0,
+            "kB" => 1e3,
+            "MB" => 1e6,
+            "GB" => 1e9,
+            _ => return None,
+        };
+        Some((number * unit).round() as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apts_answer_is_read_in_both_of_its_forms() {
+        let saved = |text: &str| saved_bytes(&[text.to_owned()]);
+        assert_eq!(
+            saved("After this operation, 2,129 kB of additional disk space will be used."),
+            Some(2_129_000)
+        );
+        assert_eq!(
+            saved("  Space needed: 75.9 MB / 20.1 GB available"),
+            Some(75_900_000)
+        );
+        assert_eq!(
+            saved("After this operation, 3 MB disk space will be freed."),
+            None
+        );
+        assert_eq!(
+            saved("0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded."),
+            None
+        );
+    }
+}
