@@ -1,7 +1,7 @@
 //! Spellings of every generation, and the request that each makes.
 
 use super::*;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::request::Request;
 
 fn parse(line: &str) -> Result<(Request, Vec<String>)> {
