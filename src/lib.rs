@@ -37,6 +37,7 @@ pub mod kairos;
 pub mod kernel_file;
 pub mod location;
 pub mod plan;
+mod priority;
 pub mod progress;
 pub mod provider;
 pub mod registry;

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 
 use crate::error::{Error, Result};
 use crate::provider::ProviderOptions;
+use crate::suggest::nearest;
 
 const PREFIX: &str = "--provider-";
 /// What stands for a provider's name in the grammar.
@@ -113,7 +114,15 @@ fn next_value(option: &str, rest: &mut impl Iterator<Item = OsString>) -> Result
 }
 
 fn unknown(option: &str, fixed: &[String]) -> Error {
-    Error::usage(format!("unknown option `{option}`"))
+    let name = option.rsplit_once('-').map_or(option, |(name, _)| name);
+    let mut known: Vec<String> = OPTIONS.map(|kind| format!("{name}-{kind}")).into();
+    known.extend_from_slice(fixed);
+    let error = Error::usage(format!("unknown option `{option}`"));
+    let error = match nearest(option, known.iter().map(String::as_str)) {
+        Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+        None => error,
+    };
+    error
         .hint(format!(
             "the options of a provider are `{PREFIX}NAME-version` and `{PREFIX}NAME-config`"
         ))
@@ -200,15 +209,16 @@ mod tests {
 
     #[test]
     fn a_typo_is_answered_with_the_options_there_are() {
-        for typo in [
-            "--provider-k3s-verison",
-            "--provider-k3s",
-            "--provider-sorce",
+        for (typo, meant) in [
+            ("--provider-k3s-verison", "`--provider-k3s-version`?"),
+            ("--provider-sorce", "`--provider-source`?"),
+            ("--provider-k3s", ""),
         ] {
             let error = rewritten(&["convert", typo, "v1"])
                 .expect_err(typo)
                 .render_text();
-            for word in [typo, "--provider-NAME-version", "--provider-source"] {
+            let words = [typo, meant, "--provider-NAME-version", "--provider-source"];
+            for word in words {
                 assert!(error.contains(word), "{error}");
             }
         }

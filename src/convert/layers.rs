@@ -214,7 +214,10 @@ impl Builder<'_> {
             };
             let (above, next) = mpsc::channel();
             let chain = std::mem::replace(&mut below, next);
-            let job = scope.spawn(move || self.capture_and_record(&finished, &chain, &above));
+            let job = scope.spawn(move || {
+                crate::priority::lower();
+                self.capture_and_record(&finished, &chain, &above)
+            });
             pending.push(Pending::Capturing(job));
             lowers.insert(0, upper);
         }

@@ -92,7 +92,7 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Fetches every archive; one that cannot be fetched is left to apt, which knows more transports and mirrors.
+/// Fetches every archive into the cache and calls `cached` for it; one that cannot be fetched is left to apt, which knows more transports and mirrors.
 ///
 /// # Errors
 ///
@@ -100,9 +100,9 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
 pub(super) fn fetch(
     uris: &[&PackageUri],
     cache: &Path,
-    archives: &Path,
     jobs: usize,
     progress: &(dyn Fn(u64) + Sync),
+    cached: &(dyn Fn(&PackageUri) + Sync),
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -114,7 +114,7 @@ pub(super) fn fetch(
         futures_util::stream::iter(
             uris.iter()
                 .filter(|uri| is_http(uri))
-                .map(|uri| one(&client, uri, cache, archives, progress)),
+                .map(|uri| one(&client, uri, cache, progress, cached)),
         )
         .buffer_unordered(CONNECTIONS.max(jobs))
         .try_collect::<Vec<()>>()
@@ -145,8 +145,8 @@ async fn one(
     client: &reqwest::Client,
     uri: &PackageUri,
     cache: &Path,
-    archives: &Path,
     progress: &(dyn Fn(u64) + Sync),
+    cached: &(dyn Fn(&PackageUri) + Sync),
 ) -> Result<()> {
     let Some(place) = cached_path(uri, cache) else {
         return Ok(());
@@ -187,7 +187,7 @@ async fn one(
             .persist(&place)
             .map_err(|error| error.error)
             .context(doing)?;
-        take_cached(uri, cache, archives);
+        cached(uri);
     }
     Ok(())
 }

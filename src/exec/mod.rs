@@ -25,6 +25,7 @@ mod services;
 mod ssh;
 mod tidy;
 mod uki;
+mod unpacked;
 
 pub use apt::Session as PackageSession;
 pub use packages::Session as RepositorySession;

@@ -16,6 +16,7 @@ mod families;
 mod judges;
 mod options;
 mod plans;
+mod plugins;
 mod providers;
 mod refused;
 mod repeat;

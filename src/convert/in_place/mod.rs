@@ -184,9 +184,6 @@ impl Work<'_> {
                 let mut steps = layer.steps.iter().map(|index| &self.plan.steps[*index]);
                 steps.try_for_each(|step| exec::run_step(&env, target, &layer.name, step))
             });
-            for finding in env.take_findings() {
-                self.engine.reporter.note(&finding);
-            }
             outcome.map_err(|error| match (framework.get(), programs.get()) {
                 // What stopped the run, where that was not the user.
                 (Some(Err(cause)), _) | (_, Some(Err(cause)))
