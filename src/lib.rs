@@ -18,6 +18,7 @@
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
+//! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ pub mod inspect;
 pub mod kairos;
 pub mod kernel_file;
 pub mod location;
+pub mod parity;
 pub mod plan;
 mod priority;
 pub mod progress;

@@ -6,6 +6,7 @@ mod doctor;
 mod examples;
 mod kairos_init;
 mod man;
+mod parity;
 mod providers;
 mod store;
 mod validate;
@@ -49,6 +50,8 @@ enum Command {
     Inspect(InspectArgs),
     /// Check that an image boots, installs and upgrades as a Kairos system, without running anything of it
     Validate(Box<validate::ValidateArgs>),
+    /// Compare two images file by file, and say which step made each difference and whether it is intended
+    Parity(Box<parity::ParityArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -293,6 +296,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Unpack(args) => commands::unpack(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Parity(args) => parity::run(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:
@@ -339,6 +343,7 @@ impl Command {
             } => true,
             // Reading a root filesystem means reading files of other owners.
             Command::Copy(args) => args.source.starts_with("dir:"),
+            Command::Parity(args) => args.reads_directory(),
             Command::Validate(args) => args
                 .source
                 .as_deref()
@@ -356,6 +361,7 @@ impl Command {
             Command::Unpack(args) => args.progress.progress,
             Command::Inspect(args) => args.progress.progress,
             Command::Validate(args) => args.progress.progress,
+            Command::Parity(args) => args.progress.progress,
             _ => Mode::Plain,
         }
     }
