@@ -7,6 +7,7 @@
 //! - [`choice`]: what is asked for of packages, word by word.
 //! - [`kernel_file`]: a kernel that the user brings.
 //! - [`secret`]: what a step may read and no layer holds.
+//! - [`words`]: words that people write in more than one spelling.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
 //! - [`yip`]: stage extensions, read from files and checked.
@@ -50,5 +51,6 @@ pub mod suggest;
 pub mod tree;
 pub mod unpack;
 pub mod validate;
+pub mod words;
 pub mod yaml;
 pub mod yip;

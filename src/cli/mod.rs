@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod doctor;
 mod examples;
+mod kairos_init;
 mod man;
 mod parity;
 mod providers;
@@ -246,6 +247,9 @@ struct DoctorArgs {
 /// Runs the program and returns its exit code.
 pub fn main() -> i32 {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if kairos_init::is_called(arguments.first()) {
+        return kairos_init::main(arguments);
+    }
     let arguments = match providers::rewrite(arguments, &Cli::command()) {
         Ok(arguments) => arguments,
         Err(error) => return report(&error, Mode::Plain),
@@ -259,22 +263,27 @@ pub fn main() -> i32 {
     };
     let mode = cli.command.progress();
     if cli.command.needs_stage() && !kfactory_sandbox::stage::in_stage() {
-        return match kfactory_sandbox::stage::enter() {
-            Ok(code) => code,
-            Err(error) => {
-                let hints = error.hints();
-                report(
-                    &Error::from_source(&error)
-                        .context("cannot create the sandbox")
-                        .hints(hints),
-                    mode,
-                )
-            }
-        };
+        return enter_stage(mode);
     }
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => report(&error, mode),
+    }
+}
+
+/// Runs the program again where it may make sandboxes, and returns its exit code.
+fn enter_stage(mode: Mode) -> i32 {
+    match kfactory_sandbox::stage::enter() {
+        Ok(code) => code,
+        Err(error) => {
+            let hints = error.hints();
+            report(
+                &Error::from_source(&error)
+                    .context("cannot create the sandbox")
+                    .hints(hints),
+                mode,
+            )
+        }
     }
 }
 

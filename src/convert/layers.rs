@@ -14,7 +14,6 @@ use kfactory_layers::compress::Compression;
 use kfactory_layers::diff::{CaptureOptions, capture_upper};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::layer::{LayerInfo, LayerWriter};
-use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 use kfactory_sandbox::overlay::OverlayMount;
 
@@ -104,7 +103,13 @@ impl Builder<'_> {
                 .clone()
         };
         let images = |source: &str, platform: Option<&str>| {
-            self.image_tree(source, platform, &base.image.platform())
+            tree::of_image(
+                source,
+                platform,
+                &base.image.platform(),
+                self.engine,
+                self.run,
+            )
         };
         let inputs = Inputs {
             framework: &resolve,
@@ -316,23 +321,18 @@ impl Builder<'_> {
         base: &BaseImage,
         inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
-        let cache = format!(
-            "packages/{}-{}-{}",
-            facts.distro.id,
-            facts.distro.version,
-            facts.architecture()
-        );
         let scratch = self.run.dir().join("scratch");
         fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
         Ok(Environment {
             request: self.request,
             facts,
+            runner: exec::Runner::Sandbox,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
             images: inputs.images,
-            package_cache: self.engine.store.cache_dir(&cache)?,
+            package_cache: self.engine.store.cache_dir(&package_cache(facts))?,
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),
@@ -344,17 +344,6 @@ impl Builder<'_> {
             reporter: self.engine.reporter,
             cancel: self.engine.options.cancel.clone(),
         })
-    }
-
-    /// Returns the flattened tree of another image, for an extension that unpacks it.
-    fn image_tree(&self, source: &str, platform: Option<&str>, own: &Platform) -> Result<PathBuf> {
-        let location = super::parse_location(source, &self.engine.options.registry)?;
-        let platform = match platform {
-            Some(_) => super::parse_platform(platform)?,
-            None => own.clone(),
-        };
-        let image = super::base::open(&location, &platform, self.engine, self.run)?;
-        tree::unpack(&image, self.engine, self.run)
     }
 
     /// Runs the steps of one layer on a fresh overlay and returns the name of its changes directory.
@@ -397,6 +386,7 @@ impl Builder<'_> {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
             path: &mounted,
             lowers,
+            mounts: &[],
         };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
@@ -446,8 +436,19 @@ impl Pending<'_> {
     }
 }
 
+/// Returns the name of the package cache of a distribution's release.
+pub(super) fn package_cache(facts: &Facts) -> String {
+    let distro = &facts.distro;
+    format!(
+        "packages/{}-{}-{}",
+        distro.id,
+        distro.version,
+        facts.architecture()
+    )
+}
+
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.
-fn later_packages(plan: &Plan) -> Vec<String> {
+pub(super) fn later_packages(plan: &Plan) -> Vec<String> {
     let actions = plan.steps.iter().flat_map(|step| &step.actions);
     actions
         // Nobody can look up what comes from repositories that are yet to be added.

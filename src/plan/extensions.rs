@@ -18,8 +18,7 @@ impl Plan {
     #[must_use]
     pub fn with_extensions(mut self, extensions: &Extensions, request: &Request) -> Self {
         self.extensions.clone_from(&extensions.files);
-        self.notes
-            .extend(extensions.warnings.iter().map(ToString::to_string));
+        self.notes.extend(extensions.warnings.iter().cloned());
         let is_wanted =
             |step: &Step| request.stage.includes(step.phase) && !is_skipped(step, request);
         for hook in Hook::ALL {

@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::distro::Arch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::request::{Network, Request};
 use crate::step::{Action, Hook, Step, StepName};
 
@@ -48,8 +48,8 @@ use crate::step::{Action, Hook, Step, StepName};
 pub struct Extensions {
     /// Every file, in the order they are read.
     pub files: Vec<String>,
-    /// What runs, but should be known.
-    pub warnings: Vec<Problem>,
+    /// What runs, but should be known; each with its file and line.
+    pub warnings: Vec<String>,
     steps: BTreeMap<Hook, Vec<Step>>,
 }
 
@@ -80,7 +80,11 @@ impl Extensions {
         if let Some(error) = problems.to_error() {
             return Err(error);
         }
-        out.warnings = problems.warnings().to_vec();
+        out.warnings = problems
+            .warnings()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         Ok(out)
     }
 
@@ -97,15 +101,19 @@ impl Extensions {
             return Ok(Self::default());
         }
         let mut texts = base.to_vec();
+        let mut empty = Vec::new();
         for dir in &request.stage_extensions {
             let found = read_dir(Path::new(dir))?;
             if found.is_empty() {
-                return Err(Error::usage(format!("`{dir}` holds no stage extension"))
-                    .hint("extensions are files that end in .yaml or .yml"));
+                empty.push(format!(
+                    "`{dir}` holds no stage extension: those are files that end in .yaml or .yml"
+                ));
             }
             texts.extend(found);
         }
-        Self::load(&texts, request.network)
+        let mut out = Self::load(&texts, request.network)?;
+        out.warnings.extend(empty);
+        Ok(out)
     }
 
     /// Returns the steps that hook into `stage`.

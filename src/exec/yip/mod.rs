@@ -14,7 +14,7 @@ mod users;
 
 use kfactory_sandbox::spec::Mount;
 
-use super::{CommandOptions, Environment, Target, packages as managers};
+use super::{CommandOptions, Environment, Runner, Target, packages as managers};
 use crate::error::{Error, Kind, Result};
 use crate::step::{Condition, Content, Extension, Plugin, UserAccount};
 use crate::yip::{self, Entity, System};
@@ -275,6 +275,10 @@ impl<'a> Context<'a> {
 
     /// Shows commands the image's own /tmp: what `files` put there for them, and one leaves for the next.
     fn own_tmp(&self) -> Result<Vec<Mount>> {
+        if self.env.runner == Runner::Plain {
+            // They run in the tree itself.
+            return Ok(Vec::new());
+        }
         let root = &self.target.root;
         let is_dir = root
             .metadata_opt("/tmp")?
