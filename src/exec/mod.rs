@@ -211,6 +211,8 @@ pub(crate) struct CommandOptions {
     pub(crate) secrets: Vec<String>,
     /// Whether a status other than 0 is an answer rather than an error.
     pub(crate) any_status: bool,
+    /// Whether it asks for clones of many files.
+    pub(crate) clones: bool,
     /// What it reads.
     pub(crate) stdin: spec::Stdin,
     /// What becomes of its standard output.
@@ -531,6 +533,7 @@ impl Environment<'_> {
         std::fs::create_dir_all(&var_tmp).context(|| format!("creating {}", var_tmp.display()))?;
         let mut spec = SandboxSpec::new(target.path, argv.iter().map(OsString::from));
         spec.env = self.variables(options);
+        spec.clones = options.clones;
         spec.stdin = options.stdin.clone();
         spec.stdout = options.stdout;
         spec.time_limit = options.time_limit;
