@@ -22,7 +22,7 @@ use super::check::Check;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Engine};
+use super::{BaseImage, Clock, Engine, package_cache};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
@@ -308,12 +308,7 @@ impl Builder<'_> {
         base: &BaseImage,
         inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
-        let cache = format!(
-            "packages/{}-{}-{}",
-            facts.distro.id,
-            facts.distro.version,
-            facts.architecture()
-        );
+        let cache = package_cache::of_base(self.engine.store, facts, &base_chain(base))?;
         let scratch = self.run.dir().join("scratch");
         fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
         Ok(Environment {
@@ -323,7 +318,8 @@ impl Builder<'_> {
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
-            package_cache: self.engine.store.cache_dir(&cache)?,
+            package_cache: cache.shared,
+            base_cache: cache.own,
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),

@@ -17,6 +17,7 @@ mod framework;
 mod inputs;
 mod layers;
 mod outputs;
+mod package_cache;
 mod preflight;
 mod programs;
 mod tree;
