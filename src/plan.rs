@@ -11,6 +11,7 @@ mod listing;
 mod model;
 #[cfg(test)]
 mod provider_tests;
+mod providers;
 mod text;
 mod trusted;
 mod yip;
@@ -20,15 +21,16 @@ use serde::Serialize;
 use crate::distro::packages::{self, Chosen, Selection};
 use crate::distro::{self, Arch, Distro, Policy};
 use crate::error::{Error, Kind, Result};
-use crate::framework::{self, FrameworkError, FrameworkSpec, Variant};
+use crate::framework::{self, FrameworkError, FrameworkSpec};
 use crate::kairos::release::{ReleaseFacts, Software};
 use crate::kairos::version::Version;
-use crate::provider::{self, Installer, Provider};
 use crate::request::{Layers, Request};
 use crate::step::{self, Action, Step, StepName};
 
 pub use choices::LeftOut;
 pub(crate) use model::check_arch;
+pub use providers::PlannedProvider;
+pub(crate) use providers::framework_variant;
 
 /// What is known about the base before anything runs.
 #[derive(Debug, Clone, Serialize)]
@@ -87,19 +89,6 @@ pub struct Plan {
     pub extensions: Vec<String>,
 }
 
-/// A provider that the image gets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PlannedProvider {
-    /// Its name.
-    pub name: String,
-    /// Its version; `None` where the plugin decides.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// What is downloaded for it unless it is cached; `None` where a plugin installs it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub download: Option<String>,
-}
-
 /// Steps that share a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerUnit {
@@ -151,8 +140,10 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     if request.trusted {
         trusted::apply(&mut all, &base);
     }
-    let planned = planned(&providers, &runs, facts.arch)?;
-    changed.notes.extend(without_fips(&planned, request));
+    let planned = providers::planned(&providers, &runs, facts.arch)?;
+    changed
+        .notes
+        .extend(providers::without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&policy, &steps, request)?;
     let layers = group(&steps, request.layers);
@@ -200,62 +191,6 @@ impl Plan {
     pub fn to_yip(&self) -> Result<String> {
         yip::render(self)
     }
-}
-
-/// Says which providers have no FIPS builds, where those were asked for.
-fn without_fips<'a>(
-    providers: &'a [PlannedProvider],
-    request: &'a Request,
-) -> impl Iterator<Item = String> + 'a {
-    providers
-        .iter()
-        .filter(|provider| request.fips && provider.download.is_some())
-        .map(|provider| {
-            format!(
-                "{} releases no FIPS builds: its own cryptography is not certified",
-                provider.name
-            )
-        })
-}
-
-/// Returns the variant whose binaries `steps` install.
-pub(crate) fn framework_variant(steps: &[Step]) -> Variant {
-    let standard = |step: &Step| step.name == StepName::PROVIDER_BINARIES;
-    if steps.iter().any(standard) {
-        Variant::Standard
-    } else {
-        Variant::Core
-    }
-}
-
-/// Says where each provider that this run installs comes from.
-fn planned(
-    providers: &[Provider],
-    runs: &dyn Fn(StepName) -> bool,
-    arch: Arch,
-) -> Result<Vec<PlannedProvider>> {
-    if !runs(StepName::BUILD_PROVIDER) {
-        return Ok(Vec::new());
-    }
-    let planned = |provider: &Provider| {
-        let (version, download) = match &provider.by {
-            Installer::Native {
-                distribution,
-                version,
-            } => {
-                let url = provider::url(distribution, version, arch)
-                    .map_err(|error| Error::from_source(&error).hints(error.hints()))?;
-                (Some(version.clone()), Some(url))
-            }
-            Installer::Plugin { version } => (version.clone(), None),
-        };
-        Ok(PlannedProvider {
-            name: provider.name.clone(),
-            version,
-            download,
-        })
-    };
-    providers.iter().map(planned).collect()
 }
 
 fn is_skipped(step: &Step, request: &Request) -> bool {

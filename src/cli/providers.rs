@@ -9,6 +9,7 @@ use std::ffi::OsString;
 
 use crate::error::{Error, Result};
 use crate::provider::ProviderOptions;
+use crate::suggest::nearest;
 
 const PREFIX: &str = "--provider-";
 /// What stands for a provider's name in the grammar.
@@ -21,7 +22,26 @@ const OPTIONS: [&str; 2] = ["version", "config"];
 ///
 /// A usage error for an option of this form that is none, or one without its value.
 pub(super) fn rewrite(arguments: Vec<OsString>, grammar: &clap::Command) -> Result<Vec<OsString>> {
-    let Some(fixed) = fixed_options(&arguments, grammar) else {
+    let name = arguments
+        .iter()
+        .skip(1)
+        .find_map(|it| it.to_str().filter(|word| !word.starts_with('-')));
+    match name.and_then(|name| grammar.find_subcommand(name)) {
+        Some(command) => rewrite_for(arguments, command),
+        None => Ok(arguments),
+    }
+}
+
+/// As [`rewrite`], to those of the grammar of `command`.
+///
+/// # Errors
+///
+/// As for [`rewrite`].
+pub(super) fn rewrite_for(
+    arguments: Vec<OsString>,
+    command: &clap::Command,
+) -> Result<Vec<OsString>> {
+    let Some(fixed) = fixed_options(command) else {
         return Ok(arguments);
     };
     let mut out = Vec::with_capacity(arguments.len());
@@ -60,14 +80,8 @@ pub(super) fn rewrite(arguments: Vec<OsString>, grammar: &clap::Command) -> Resu
     Ok(out)
 }
 
-/// Returns the options that begin like those of a provider and are none, as the subcommand at hand has them; `None` where it takes no
-/// providers.
-fn fixed_options(arguments: &[OsString], grammar: &clap::Command) -> Option<Vec<String>> {
-    let name = arguments
-        .iter()
-        .skip(1)
-        .find_map(|it| it.to_str().filter(|word| !word.starts_with('-')))?;
-    let command = grammar.find_subcommand(name)?;
+/// Returns the options that begin like those of a provider and are none, as `command` has them; `None` where it takes no providers.
+fn fixed_options(command: &clap::Command) -> Option<Vec<String>> {
     let options: Vec<String> = command
         .get_arguments()
         .filter_map(|argument| argument.get_long())
@@ -100,7 +114,15 @@ fn next_value(option: &str, rest: &mut impl Iterator<Item = OsString>) -> Result
 }
 
 fn unknown(option: &str, fixed: &[String]) -> Error {
-    Error::usage(format!("unknown option `{option}`"))
+    let name = option.rsplit_once('-').map_or(option, |(name, _)| name);
+    let mut known: Vec<String> = OPTIONS.map(|kind| format!("{name}-{kind}")).into();
+    known.extend_from_slice(fixed);
+    let error = Error::usage(format!("unknown option `{option}`"));
+    let error = match nearest(option, known.iter().map(String::as_str)) {
+        Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+        None => error,
+    };
+    error
         .hint(format!(
             "the options of a provider are `{PREFIX}NAME-version` and `{PREFIX}NAME-config`"
         ))
@@ -187,15 +209,16 @@ mod tests {
 
     #[test]
     fn a_typo_is_answered_with_the_options_there_are() {
-        for typo in [
-            "--provider-k3s-verison",
-            "--provider-k3s",
-            "--provider-sorce",
+        for (typo, meant) in [
+            ("--provider-k3s-verison", "`--provider-k3s-version`?"),
+            ("--provider-sorce", "`--provider-source`?"),
+            ("--provider-k3s", ""),
         ] {
             let error = rewritten(&["convert", typo, "v1"])
                 .expect_err(typo)
                 .render_text();
-            for word in [typo, "--provider-NAME-version", "--provider-source"] {
+            let words = [typo, meant, "--provider-NAME-version", "--provider-source"];
+            for word in words {
                 assert!(error.contains(word), "{error}");
             }
         }

@@ -214,7 +214,10 @@ impl Builder<'_> {
             };
             let (above, next) = mpsc::channel();
             let chain = std::mem::replace(&mut below, next);
-            let job = scope.spawn(move || self.capture_and_record(&finished, &chain, &above));
+            let job = scope.spawn(move || {
+                crate::priority::lower();
+                self.capture_and_record(&finished, &chain, &above)
+            });
             pending.push(Pending::Capturing(job));
             lowers.insert(0, upper);
         }
@@ -314,6 +317,7 @@ impl Builder<'_> {
         Ok(Environment {
             request: self.request,
             facts,
+            runner: exec::Runner::Sandbox,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
             framework: inputs.framework,
             programs: inputs.programs,
@@ -373,6 +377,7 @@ impl Builder<'_> {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
             path: &mounted,
             lowers,
+            mounts: &[],
         };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
@@ -423,7 +428,7 @@ impl Pending<'_> {
 }
 
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.
-fn later_packages(plan: &Plan) -> Vec<String> {
+pub(super) fn later_packages(plan: &Plan) -> Vec<String> {
     let actions = plan.steps.iter().flat_map(|step| &step.actions);
     actions
         // Nobody can look up what comes from repositories that are yet to be added.

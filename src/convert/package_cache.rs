@@ -30,15 +30,19 @@ pub(super) struct PackageCache {
     pub(super) own: PathBuf,
 }
 
-/// Returns the cache for the base with this chain ID, and removes those of bases that were not used for a week.
-pub(super) fn of_base(store: &Store, facts: &Facts, chain: &Digest) -> Result<PackageCache> {
-    let release = format!(
+/// Returns the part of the cache that all bases of a release share.
+pub(super) fn of_release(store: &Store, facts: &Facts) -> Result<PathBuf> {
+    store.cache_dir(&format!(
         "packages/{}-{}-{}",
         facts.distro.id,
         facts.distro.version,
         facts.architecture()
-    );
-    let shared = store.cache_dir(&release)?;
+    ))
+}
+
+/// Returns the cache for the base with this chain ID, and removes those of bases that were not used for a week.
+pub(super) fn of_base(store: &Store, facts: &Facts, chain: &Digest) -> Result<PackageCache> {
+    let shared = of_release(store, facts)?;
     let bases = shared.join("bases");
     let own = bases.join(&chain.hex()[..16]);
     fs::create_dir_all(&own)

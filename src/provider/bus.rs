@@ -210,7 +210,7 @@ pub fn read_answer(stdout: &[u8]) -> Result<Reply, AnswerError> {
 }
 
 fn one_object(stdout: &[u8]) -> Result<Answer, AnswerError> {
-    if stdout.trim_ascii().is_empty() {
+    if without_blanks(stdout).is_empty() {
         return Err(AnswerError::Silent);
     }
     let malformed = |error: serde_json::Error| AnswerError::Malformed {
@@ -220,7 +220,7 @@ fn one_object(stdout: &[u8]) -> Result<Answer, AnswerError> {
     let mut values = serde_json::Deserializer::from_slice(stdout).into_iter::<serde_json::Value>();
     let first = values.next().unwrap_or(Ok(serde_json::Value::Null));
     let value = first.map_err(malformed)?;
-    let rest = stdout[values.byte_offset()..].trim_ascii();
+    let rest = without_blanks(&stdout[values.byte_offset()..]);
     if !rest.is_empty() {
         return Err(AnswerError::MoreThanOne(start(rest)));
     }
@@ -231,6 +231,12 @@ fn one_object(stdout: &[u8]) -> Result<Answer, AnswerError> {
         });
     }
     serde_json::from_value(value).map_err(malformed)
+}
+
+/// Returns `bytes` without what JSON takes for blanks in front.
+fn without_blanks(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|byte| b" \t\r\n".contains(byte));
+    &bytes[blanks.count()..]
 }
 
 /// Returns the first characters of an answer, for an error.

@@ -1,6 +1,30 @@
 //! Tests of the plugins' language; the plugins themselves are tried in `tests/it`.
 
+use proptest::prelude::*;
+
 use super::*;
+
+proptest! {
+    #[test]
+    fn whatever_a_plugin_writes_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_answer(&bytes);
+        let _ = read_info(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn an_answer_followed_by_anything_is_no_answer(rest in "[^ \\t\\r\\n]{1,20}") {
+        let text = format!("{{\"state\":\"success\"}}\n{rest}");
+        prop_assert!(matches!(read_answer(text.as_bytes()), Err(AnswerError::MoreThanOne(_))));
+    }
+
+    #[test]
+    fn a_text_survives_the_way_to_the_plugin(version in ".{0,40}") {
+        let event = Event::install(&Payload { version: version.clone(), ..Payload::default() });
+        let stdin = value(&event.message("/f").stdin);
+        let data = value(stdin["data"].as_str().expect("text").as_bytes());
+        prop_assert_eq!(data["version"].as_str(), Some(version.as_str()));
+    }
+}
 
 fn plugin(name: &str) -> Plugin {
     Plugin {

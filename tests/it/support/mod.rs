@@ -9,6 +9,7 @@ pub(crate) mod layer;
 pub(crate) mod program;
 pub(crate) mod registry;
 pub(crate) mod releases;
+pub(crate) mod small;
 pub(crate) mod tools;
 pub(crate) mod tree;
 pub(crate) mod user;
