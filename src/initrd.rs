@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
-use lzma_rust2::XzReader;
+use liblzma::bufread::XzDecoder;
 
 #[cfg(test)]
 use crate::cpio;
@@ -251,11 +251,21 @@ impl<R: BufRead> BufRead for Peek<R> {
     }
 }
 
+/// The most memory that one xz stream may ask for: `xz -9` asks for 65 MiB, a bomb for gigabytes.
+const XZ_MEMORY_BYTES: u64 = 256 << 20;
+
+fn xz_stream() -> io::Result<liblzma::stream::Stream> {
+    Ok(liblzma::stream::Stream::new_stream_decoder(
+        XZ_MEMORY_BYTES,
+        0,
+    )?)
+}
+
 /// Compressed streams of one format in a row, read as one: parallel compressors write many.
 enum Members<R: BufRead> {
     Gzip(Box<GzDecoder<Peek<R>>>),
     Zstd(zstd::Decoder<'static, Peek<R>>),
-    Xz(Box<XzReader<Peek<R>>>),
+    Xz(Box<XzDecoder<Peek<R>>>),
     /// Between two streams, and after the last one.
     Over(Peek<R>),
     /// Only while one takes the place of another.
@@ -267,7 +277,7 @@ impl<R: BufRead> Members<R> {
         Ok(match format {
             Format::Gzip => Self::Gzip(Box::new(GzDecoder::new(input))),
             Format::Zstd => Self::Zstd(zstd::Decoder::with_buffer(input)?.single_frame()),
-            Format::Xz => Self::Xz(Box::new(XzReader::new(input, false))),
+            Format::Xz => Self::Xz(Box::new(XzDecoder::new_stream(input, xz_stream()?))),
             _ => Self::Over(input),
         })
     }

@@ -17,6 +17,7 @@
 
 pub mod bwrap;
 pub mod cancel;
+mod clones;
 pub mod doctor;
 pub mod idmap;
 pub mod launch;
@@ -29,7 +30,7 @@ pub mod stage;
 mod sys;
 
 pub use cancel::CancelToken;
-pub use launch::{LaunchError, Outcome, Status, Stream, run, run_with};
+pub use launch::{LaunchError, Outcome, Status, Stream, run, run_plain, run_with};
 pub use lines::printable;
 pub use overlay::{Mounted, OverlayMount};
 pub use spec::{Mount, Network, SandboxSpec, Stdin, Stdout};

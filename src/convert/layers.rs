@@ -22,7 +22,7 @@ use super::check::Check;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Engine};
+use super::{BaseImage, Clock, Engine, package_cache};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
@@ -214,7 +214,10 @@ impl Builder<'_> {
             };
             let (above, next) = mpsc::channel();
             let chain = std::mem::replace(&mut below, next);
-            let job = scope.spawn(move || self.capture_and_record(&finished, &chain, &above));
+            let job = scope.spawn(move || {
+                crate::priority::lower();
+                self.capture_and_record(&finished, &chain, &above)
+            });
             pending.push(Pending::Capturing(job));
             lowers.insert(0, upper);
         }
@@ -308,22 +311,19 @@ impl Builder<'_> {
         base: &BaseImage,
         inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
-        let cache = format!(
-            "packages/{}-{}-{}",
-            facts.distro.id,
-            facts.distro.version,
-            facts.architecture()
-        );
+        let cache = package_cache::of_base(self.engine.store, facts, &base_chain(base))?;
         let scratch = self.run.dir().join("scratch");
         fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
         Ok(Environment {
             request: self.request,
             facts,
+            runner: exec::Runner::Sandbox,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
-            package_cache: self.engine.store.cache_dir(&cache)?,
+            package_cache: cache.shared,
+            base_cache: cache.own,
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),
@@ -377,6 +377,7 @@ impl Builder<'_> {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
             path: &mounted,
             lowers,
+            mounts: &[],
         };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
@@ -427,7 +428,7 @@ impl Pending<'_> {
 }
 
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.
-fn later_packages(plan: &Plan) -> Vec<String> {
+pub(super) fn later_packages(plan: &Plan) -> Vec<String> {
     let actions = plan.steps.iter().flat_map(|step| &step.actions);
     actions
         // Nobody can look up what comes from repositories that are yet to be added.

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 
 use kfactory_sandbox::spec::Mount;
 
 use super::aside::Aside;
+use super::unpacked::{Archive, Unpacked};
 use super::{CommandOptions, CommandResult, Environment, Target, download};
 use crate::distro::apt::{self, Operation, PackageUri, Workspace};
 use crate::error::{Context as _, Error, Result};
@@ -25,6 +26,17 @@ pub struct Session {
     refreshed: Mutex<bool>,
     /// Packages whose archives, and those they depend on, are in the workspace.
     at_hand: Mutex<BTreeSet<String>>,
+    /// Archives that need no decompression any more.
+    unpacked: OnceLock<Unpacked>,
+}
+
+/// What apt says about an installation before it does it.
+#[derive(Debug, Default)]
+struct Listing {
+    /// What it would download.
+    archives: Vec<PackageUri>,
+    /// Whether no installed package has a newer version.
+    up_to_date: bool,
 }
 
 /// apt, ready to run on one tree.
@@ -44,8 +56,9 @@ pub(super) struct Apt<'a> {
 ///
 /// ```text
 /// in order      list | upgrade          | install ...
-/// beside it          | fetch            |
-/// second root        | list later ones  | decompress, fetch later ones, decompress those
+/// beside it          | fetch            | fetch later ones
+/// second root        | list later ones  |
+/// background         | decompress what is there ...
 /// ```
 pub(super) fn install(
     env: &Environment<'_>,
@@ -60,24 +73,36 @@ pub(super) fn install(
     let apt = Apt::open(env, target, step)?;
     let names: Vec<&str> = packages.iter().map(String::as_str).collect();
     apt.refresh()?;
-    let now = apt.needed(target, &names)?;
+    apt.unpacked().next();
+    let listing = apt.list(target, &names)?;
+    let (now, upgrade_is_due) = (listing.archives, upgrade && !listing.up_to_date);
+    let (at_hand, archives) = mpsc::channel();
+    let archives = Mutex::new(archives);
     std::thread::scope(|scope| {
-        let (fetched, archives_whole) = mpsc::channel();
         let (apt, now, names) = (&apt, &now, names.as_slice());
-        let fetching = scope.spawn(move || apt.fetch(now, true));
-        if upgrade {
+        for _ in 0..env.jobs.max(1) {
+            scope.spawn(|| apt.unpacked().work(&archives));
+        }
+        let (fetched, may_fetch_later) = mpsc::channel();
+        // A tree that is changed in place has no second view to look later ones up in.
+        if upgrade && !target.lowers.is_empty() {
+            let at_hand = at_hand.clone();
             // Only saves time: what goes wrong here goes wrong again, and is told, where it is needed.
-            scope.spawn(move || apt.work_ahead(names, now, &archives_whole).ok());
-            apt.run(Operation::Upgrade)?;
+            scope.spawn(move || apt.fetch_later(names, now, &may_fetch_later, &at_hand).ok());
         }
-        fetching
-            .join()
-            .map_err(|_| Error::internal("fetching packages panicked"))??;
-        let _ = fetched.send(());
-        if !names.is_empty() {
-            apt.run(Operation::Install(names))?;
+        let fetching = scope.spawn(move || apt.fetch(now, false, &at_hand));
+        let outcome = apt.upgrade_and_install(upgrade_is_due, names, || {
+            fetching
+                .join()
+                .map_err(|_| Error::internal("fetching packages panicked"))??;
+            // Nobody listens where there is nothing to fetch later.
+            let _ = fetched.send(());
+            Ok(())
+        });
+        if outcome.is_err() {
+            apt.unpacked().stop();
         }
-        Ok(())
+        outcome
     })
 }
 
@@ -101,9 +126,8 @@ impl<'a> Apt<'a> {
     ) -> Result<Self> {
         let cache = env.package_cache.clone();
         let doing = || format!("preparing the package cache in {}", cache.display());
-        for name in ["archives", "lists/partial"] {
-            fs::create_dir_all(cache.join(name)).context(doing)?;
-        }
+        fs::create_dir_all(cache.join("archives")).context(doing)?;
+        fs::create_dir_all(env.base_cache.join("lists/partial")).context(doing)?;
         let lock = File::create(cache.join("lock")).context(doing)?;
         if lock.try_lock().is_err() {
             env.reporter
@@ -124,6 +148,37 @@ impl<'a> Apt<'a> {
         })
     }
 
+    /// Upgrades if asked to while archives are fetched, waits for them with `fetched`, and installs `names`.
+    fn upgrade_and_install(
+        &self,
+        upgrade: bool,
+        names: &[&str],
+        fetched: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        // An upgrade of a fresh base is a second of doing nothing: time to fetch in.
+        let upgraded = if upgrade {
+            self.run(Operation::Upgrade)
+        } else {
+            Ok(())
+        };
+        upgraded.and(fetched())?;
+        if !names.is_empty() {
+            self.run(Operation::Install(names))?;
+        }
+        Ok(())
+    }
+
+    fn unpacked(&self) -> &Unpacked {
+        self.env.packages.unpacked.get_or_init(|| {
+            let local = |path: String| local(&path, &self.dir).unwrap_or_default();
+            Unpacked::new(
+                local(self.workspace.archives()),
+                local(self.workspace.unpacked()),
+                local(self.workspace.dpkg_runs()),
+            )
+        })
+    }
+
     pub(super) fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<CommandResult> {
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let bind = |source: &Path, target: String| Mount::Bind {
@@ -133,7 +188,7 @@ impl<'a> Apt<'a> {
         };
         let mounts = vec![
             bind(&self.dir, WORKSPACE.into()),
-            bind(&self.cache.join("lists"), self.workspace.lists()),
+            bind(&self.env.base_cache.join("lists"), self.workspace.lists()),
         ];
         let env = self
             .workspace
@@ -187,12 +242,14 @@ impl<'a> Apt<'a> {
         self.workspace.config_option()
     }
 
-    fn run(&self, operation: Operation<'_>) -> Result<CommandResult> {
+    fn run(&self, operation: Operation<'_>) -> Result<()> {
         let argv = self
             .workspace
             .command(operation)
             .map_err(|error| Error::from_source(&error))?;
-        self.command(self.target, &argv)
+        let result = self.command(self.target, &argv);
+        self.unpacked().dpkg_ended();
+        result.map(|_| ())
     }
 
     /// Brings the lists up to date once in a run.
@@ -210,30 +267,48 @@ impl<'a> Apt<'a> {
         Ok(())
     }
 
-    /// Returns the archives that installing `names` needs and that are not in the workspace yet.
-    fn needed(&self, target: &Target<'_>, names: &[&str]) -> Result<Vec<PackageUri>> {
+    /// Lists what installing `names` needs and is not in the workspace yet.
+    fn list(&self, target: &Target<'_>, names: &[&str]) -> Result<Listing> {
         if self.env.packages.has(names) {
-            return Ok(Vec::new());
+            return Ok(Listing::default());
         }
         let argv = self
             .workspace
             .list_downloads(Operation::Install(names))
             .map_err(|error| Error::from_source(&error))?;
-        let listed = self.command(target, &argv)?.lines.join("\n");
-        apt::parse_uris(&listed).map_err(|error| Error::from_source(&error))
+        let lines = self.command(target, &argv)?.lines;
+        Ok(Listing {
+            archives: apt::parse_uris(&lines.join("\n"))
+                .map_err(|error| Error::from_source(&error))?,
+            up_to_date: lines.iter().any(|line| {
+                line.starts_with("0 upgraded, ") && line.ends_with(" and 0 not upgraded.")
+            }),
+        })
     }
 
-    /// Puts archives into the workspace, from the cache or from their mirror.
-    fn fetch(&self, archives: &[PackageUri], shown: bool) -> Result<()> {
+    /// Puts archives into the workspace, from the cache or from their mirror, and says which are there.
+    fn fetch(
+        &self,
+        archives: &[PackageUri],
+        later: bool,
+        at_hand: &mpsc::Sender<Archive>,
+    ) -> Result<()> {
         let (place, cache) = (self.dir.join("archives"), self.cache.join("archives"));
-        let missing: Vec<&PackageUri> = archives
-            .iter()
-            .filter(|uri| !download::take_cached(uri, &cache, &place))
-            .collect();
+        let placed = |uri: &PackageUri| {
+            let is_there = download::take_cached(uri, &cache, &place);
+            if is_there {
+                // Without anybody to decompress it, dpkg does.
+                let name = uri.filename.clone();
+                let _ = at_hand.send(Archive { name, later });
+            }
+            is_there
+        };
+        let missing: Vec<&PackageUri> = archives.iter().filter(|uri| !placed(uri)).collect();
         if missing.is_empty() || !self.env.has_network() {
             return Ok(());
         }
-        let transfer = shown.then(|| {
+        // Nobody waits for what is for later: no line of its own.
+        let transfer = (!later).then(|| {
             let bytes = missing.iter().map(|uri| uri.size_bytes).sum();
             let what = format!("{} packages", missing.len());
             self.env.reporter.transfer("download", &what, bytes)
@@ -243,69 +318,53 @@ impl<'a> Apt<'a> {
                 transfer.advance(count);
             }
         };
-        download::fetch(&missing, &cache, &place, self.env.jobs, &progress)
+        download::fetch(&missing, &cache, self.env.jobs, &progress, &|uri| {
+            placed(uri);
+        })
     }
 
-    /// Prepares, while this step installs `names`, what is slow and needs no order: decompressing its archives `now`, which are all
-    /// there when `archives_whole` says so, and fetching and decompressing those of later steps.
-    fn work_ahead(
+    /// Fetches what later steps install while this one installs `names`, as soon as `may_fetch` says that the network is free;
+    /// `now` is what it was busy with.
+    fn fetch_later(
         &self,
         names: &[&str],
         now: &[PackageUri],
-        archives_whole: &mpsc::Receiver<()>,
+        may_fetch: &mpsc::Receiver<()>,
+        at_hand: &mpsc::Sender<Archive>,
     ) -> Result<()> {
         let aside = Aside::open(self.env, self.target)?;
-        let target = aside.target()?;
         let later = self.env.later_packages.iter().map(String::as_str);
         let all: Vec<&str> = names.iter().copied().chain(later).collect();
-        let mut later = self.needed(&target, &all)?;
+        let mut later = self.list(&aside.target()?, &all)?.archives;
         later.retain(|uri| !now.contains(uri));
-        let Ok(()) = archives_whole.recv() else {
+        let Ok(()) = may_fetch.recv() else {
             return Ok(());
         };
-        std::thread::scope(|scope| {
-            // Beside what installs, so nobody waits for it: no line of its own.
-            let fetching = scope.spawn(|| self.fetch(&later, false));
-            self.decompress(&target, now)?;
-            fetching
-                .join()
-                .map_err(|_| Error::internal("fetching packages panicked"))?
-        })?;
+        self.fetch(&later, true, at_hand)?;
         self.env.packages.add(&all);
-        self.decompress(&target, &later)
+        Ok(())
     }
+}
 
-    /// Decompresses archives, the largest first; one core stays with apt.
-    fn decompress(&self, target: &Target<'_>, archives: &[PackageUri]) -> Result<()> {
-        if archives.is_empty() {
-            return Ok(());
-        }
-        let mut archives: Vec<&PackageUri> = archives.iter().collect();
-        archives.sort_by_key(|uri| std::cmp::Reverse(uri.size_bytes));
-        let names: Vec<&str> = archives.iter().map(|uri| uri.filename.as_str()).collect();
-        let jobs = self.env.jobs.saturating_sub(1);
-        self.command(target, &self.workspace.decompress_ahead(&names, jobs))
-            .map(|_| ())
-    }
+/// Returns where a path of the workspace, which stands at `dir`, is on this machine.
+fn local(path: &str, dir: &Path) -> Option<PathBuf> {
+    path.strip_prefix(WORKSPACE)
+        .map(|rest| dir.join(rest.trim_start_matches('/')))
 }
 
 /// Makes the workspace's directories and files at `dir`.
 fn write_workspace(workspace: &Workspace, dir: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let doing = || format!("preparing apt's workspace in {}", dir.display());
-    let local = |path: &str| {
-        path.strip_prefix(WORKSPACE)
-            .map(|rest| dir.join(rest.trim_start_matches('/')))
-    };
     for path in workspace
         .directories()
         .iter()
-        .filter_map(|path| local(path))
+        .filter_map(|path| local(path, dir))
     {
         fs::create_dir_all(path).context(doing)?;
     }
     for file in workspace.files() {
-        let Some(path) = local(&file.path) else {
+        let Some(path) = local(&file.path, dir) else {
             return Err(Error::internal(format!(
                 "{} is outside the workspace",
                 file.path

@@ -92,7 +92,7 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Fetches every archive; one that cannot be fetched is left to apt, which knows more transports and mirrors.
+/// Fetches every archive into the cache and calls `cached` for it; one that cannot be fetched is left to apt, which knows more transports and mirrors.
 ///
 /// # Errors
 ///
@@ -100,32 +100,41 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
 pub(super) fn fetch(
     uris: &[&PackageUri],
     cache: &Path,
-    archives: &Path,
     jobs: usize,
     progress: &(dyn Fn(u64) + Sync),
+    cached: &(dyn Fn(&PackageUri) + Sync),
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     // Another part of the program may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("kfactory/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .build()
-        .map_err(|error| Error::from_source(&error))?;
+    let client = client()?;
     runtime.block_on(async {
         futures_util::stream::iter(
             uris.iter()
                 .filter(|uri| is_http(uri))
-                .map(|uri| one(&client, uri, cache, archives, progress)),
+                .map(|uri| one(&client, uri, cache, progress, cached)),
         )
         .buffer_unordered(CONNECTIONS.max(jobs))
         .try_collect::<Vec<()>>()
         .await
         .map(|_| ())
     })
+}
+
+fn client() -> Result<reqwest::Client> {
+    let builder = || {
+        reqwest::Client::builder()
+            .user_agent(concat!("kfactory/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+    };
+    // Inside a container build there may be no certificate authorities yet. Most mirrors need none, and the others are apt's matter.
+    let client = builder()
+        .build()
+        .or_else(|_| builder().tls_certs_only([]).build());
+    client.map_err(|error| Error::from_source(&error))
 }
 
 fn is_http(uri: &PackageUri) -> bool {
@@ -136,8 +145,8 @@ async fn one(
     client: &reqwest::Client,
     uri: &PackageUri,
     cache: &Path,
-    archives: &Path,
     progress: &(dyn Fn(u64) + Sync),
+    cached: &(dyn Fn(&PackageUri) + Sync),
 ) -> Result<()> {
     let Some(place) = cached_path(uri, cache) else {
         return Ok(());
@@ -178,7 +187,7 @@ async fn one(
             .persist(&place)
             .map_err(|error| error.error)
             .context(doing)?;
-        take_cached(uri, cache, archives);
+        cached(uri);
     }
     Ok(())
 }

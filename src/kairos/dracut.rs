@@ -69,7 +69,7 @@ pub fn dracut_files(facts: &DracutFacts<'_>) -> Vec<StaticFile> {
             directive("add_drivers", &["xhci_pci_renesas"]),
         ),
     ];
-    if facts.fips && facts.distro != "ubuntu" {
+    if facts.fips {
         let omit = directive("omit_dracutmodules", &["iscsi", "iscsiroot"]);
         files.push(conf(
             "kairos-fips",
@@ -449,7 +449,7 @@ mod tests {
             "omit_dracutmodules+=\" iscsi iscsiroot \"\nadd_dracutmodules+=\" fips \"\n"
         );
         assert!(
-            !names(&DracutFacts {
+            names(&DracutFacts {
                 fips: true,
                 distro: "ubuntu",
                 ..PLAIN

@@ -18,6 +18,26 @@ const PLANS: &[(&str, &str, &str, &str)] = &[
     ),
     ("rpi4-ubuntu-22.04", "ubuntu-22.04", "arm64", "--model rpi4"),
     ("rpi4-ubuntu-24.04", "ubuntu-24.04", "arm64", "--model rpi4"),
+    ("fips-fedora-41", "fedora-41", "amd64", "--fips"),
+    (
+        "fips-opensuse-leap-15.6",
+        "opensuse-leap-15.6",
+        "amd64",
+        "--fips",
+    ),
+    ("fips-rocky-9", "rocky-9", "amd64", "--fips"),
+    (
+        "fips-rocky-9-trusted",
+        "rocky-9",
+        "amd64",
+        "--fips --trusted",
+    ),
+    (
+        "fips-ubuntu-22.04",
+        "ubuntu-22.04",
+        "amd64",
+        "--fips --secret id=ubuntu-pro-token,env=LC_ALL",
+    ),
     (
         "jetson-agx-orin-ubuntu-22.04",
         "ubuntu-22.04",
@@ -195,4 +215,66 @@ fn the_packages_are_listed_with_their_rules_and_what_leaving_them_out_saves() {
     assert_eq!(value["left_out"][0]["name"], "fail2ban");
     assert_eq!(value["facts"]["distro"], "debian");
     assert!(value["base"][0]["rule"].is_string());
+}
+
+#[test]
+fn fips_is_refused_where_it_does_not_exist_and_where_a_subscription_is_missing() {
+    for (system, arch, words) in [
+        (
+            "debian-12",
+            "amd64",
+            ["debian has no FIPS kernel", "Red Hat family"],
+        ),
+        (
+            "alpine-3.23",
+            "amd64",
+            ["alpine has no FIPS kernel", "Red Hat family"],
+        ),
+        ("opensuse-tumbleweed", "amd64", ["no FIPS kernel", "Leap"]),
+        ("fedora-43", "riscv64", ["riscv64", "Red Hat family"]),
+        (
+            "ubuntu-25.10",
+            "amd64",
+            ["Ubuntu 25.10 has no FIPS packages", "22.04"],
+        ),
+        (
+            "ubuntu-22.04",
+            "amd64",
+            [
+                "no token was given",
+                "--secret id=ubuntu-pro-token,src=FILE",
+            ],
+        ),
+    ] {
+        prepared(system, arch, &["--fips"]).fail(2).tells(&words);
+    }
+    let secret = ["--secret", "id=ubuntu-pro-token,env=LC_ALL"];
+    let ran = prepared("ubuntu-22.04", "amd64", &secret).fail(2);
+    ran.tells(&[
+        "no step of this conversion reads the secret",
+        "ubuntu-pro-token",
+    ]);
+}
+
+#[test]
+fn a_subscription_is_left_in_the_step_that_entered_it() {
+    let options = ["--fips", "--secret", "id=ubuntu-pro-token,env=LC_ALL"];
+    let text = plan("ubuntu-22.04", "amd64", &options);
+    let layer = text
+        .split("layer kernel")
+        .nth(1)
+        .and_then(|rest| rest.split("layer kairos").next());
+    let layer = layer.expect("the kernel's layer");
+    let at = |word: &str| {
+        layer
+            .find(word)
+            .unwrap_or_else(|| panic!("no {word:?} in:\n{layer}"))
+    };
+    assert!(at("pro attach") < at("linux-image-fips"));
+    assert!(at("linux-image-fips") < at("pro detach"));
+    assert!(at("pro detach") < at("90ubuntu-advantage"));
+    assert!(
+        !text.contains("C.UTF-8"),
+        "the value of a secret is part of no plan"
+    );
 }

@@ -12,6 +12,7 @@
 //! of the others, holds them back. A file in place of the real tool would be in dpkg's way when the package that owns
 //! it is unpacked; a diversion or a policy file would have to be removed again.
 
+pub mod deb;
 pub mod uris;
 
 pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
@@ -35,6 +36,39 @@ pub const HELD_BACK: &[&str] = &[
 
 /// The body of a held-back command.
 const NO_OP: &str = "#!/bin/sh\nexit 0\n";
+
+/// Answers from a look at a file or two what package scripts ask `deb-systemd-helper` most; it takes 25 ms to start, and they ask
+/// it a hundred times. What would change something, and every other way to ask, goes to the program itself.
+///
+/// Spec: deb-systemd-helper(1); a unit's state file lists the links that its package made.
+const SYSTEMD_HELPER: &str = r#"#!/bin/sh
+helper=/usr/bin/deb-systemd-helper
+if [ -z "$DPKG_MAINTSCRIPT_PACKAGE" ] || [ -n "$DPKG_ROOT" ] || [ -n "$_DEB_SYSTEMD_HELPER_DEBUG" ]; then
+    exec "$helper" "$@"
+fi
+enabled=/var/lib/systemd/deb-systemd-helper-enabled
+case $# in
+2)
+    case $1 in
+    unmask)
+        # Only what it has masked itself is unmasked.
+        if [ ! -e /var/lib/systemd/deb-systemd-helper-masked ] && [ ! -e /var/lib/systemd/deb-systemd-user-helper-masked ]; then
+            exit 0
+        fi ;;
+    debian-installed)
+        if [ -f "$enabled/${2##*/}.dsh-also" ]; then exit 0; else exit 1; fi ;;
+    esac ;;
+3)
+    if [ "$1" = --quiet ] && [ "$2" = was-enabled ]; then
+        if [ ! -f "$enabled/${3##*/}.dsh-also" ]; then exit 0; fi
+        while read -r link; do
+            if [ ! -L "$link" ]; then exit 1; fi
+        done < "$enabled/${3##*/}.dsh-also"
+        exit 0
+    fi ;;
+esac
+exec "$helper" "$@"
+"#;
 
 /// Where the rootfs' own commands are, in the order Debian searches.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -80,9 +114,16 @@ impl Workspace {
         format!("{}/lists", self.root)
     }
 
-    /// Where decompressed packages are: the file system archive of `NAME.deb` as `NAME.deb.tar`, complete or not there.
+    /// Where decompressed packages wait until they may take the places of those in [`Workspace::archives`]: apt compares sizes
+    /// with its lists first. An installation moves what is there before it starts dpkg, and says so with
+    /// [`Workspace::dpkg_runs`]; what is ready later may go to its place at once.
     pub fn unpacked(&self) -> String {
         format!("{}/unpacked", self.root)
+    }
+
+    /// A file that is there from the moment an installation starts dpkg.
+    pub fn dpkg_runs(&self) -> String {
+        format!("{}/dpkg-runs", self.root)
     }
 
     /// The directories to create, parents first. apt changes the owner of the `partial` ones to its download user.
@@ -115,12 +156,15 @@ impl Workspace {
             mode: 0o755,
             content: NO_OP.to_owned(),
         });
-        let dpkg_deb = WorkFile {
-            path: format!("{}/bin/dpkg-deb", self.root),
+        let systemd_helper = WorkFile {
+            path: format!("{}/bin/deb-systemd-helper", self.root),
             mode: 0o755,
-            content: self.dpkg_deb(),
+            content: SYSTEMD_HELPER.to_owned(),
         };
-        [config, dpkg_deb].into_iter().chain(held_back).collect()
+        [config, systemd_helper]
+            .into_iter()
+            .chain(held_back)
+            .collect()
     }
 
     /// The environment of every apt command, complete: nothing of the caller's environment belongs in it but proxies.
@@ -174,8 +218,12 @@ impl Workspace {
             Operation::Upgrade => ("upgrade", &[][..]),
             Operation::Install(names) => ("install", names),
         };
+        let before_dpkg = format!("--option=DPkg::Pre-Invoke::={}", self.before_dpkg());
         let mut line = vec!["apt-get", config.as_str(), "--quiet"];
         line.extend(option);
+        if matches!(operation, Operation::Install(_)) && option.is_none() {
+            line.push(&before_dpkg);
+        }
         line.push(verb);
         for name in names {
             line.push(package_name(name)?);
@@ -183,47 +231,19 @@ impl Workspace {
         Ok(line.into_iter().map(str::to_owned).collect())
     }
 
-    /// Builds the command line that decompresses `filenames`, in [`Workspace::archives`], into [`Workspace::unpacked`], `jobs`
-    /// at a time in the order given. It may run while apt installs; a file is visible when it is whole, and gone when dpkg has
-    /// taken it.
-    ///
-    /// Decompression is a third of the work of unpacking. It needs no order and no lock, so it can use the cores and the time
-    /// that installing leaves idle. Its failure is no error of the build: dpkg decompresses what is missing and names what is
-    /// damaged.
-    pub fn decompress_ahead(&self, filenames: &[&str], jobs: usize) -> Vec<String> {
-        let one = format!(
-            r#"tar="{}/$1.tar"; /usr/bin/dpkg-deb --fsys-tarfile "$1" >"$tar.part" && mv "$tar.part" "$tar""#,
-            self.unpacked()
-        );
-        let script = r#"cd "$1" && jobs=$2 one=$3 && shift 3 && printf '%s\n' "$@" | xargs -n 1 -P "$jobs" sh -c "$one" sh"#;
-        let fixed = ["sh", "-c", script, "sh"].map(str::to_owned);
-        let settings = [self.archives(), jobs.max(1).to_string(), one];
-        let filenames = filenames.iter().map(|name| (*name).to_owned());
-        fixed.into_iter().chain(settings).chain(filenames).collect()
-    }
-
-    /// The `dpkg-deb` that dpkg finds first. apt hands files over as numbered links in a directory of its own.
-    fn dpkg_deb(&self) -> String {
-        format!(
-            r#"#!/bin/sh
-if [ "$1" = --fsys-tarfile ]; then
-    name=${{2##*/}}
-    case $2 in */apt-dpkg-install-*/*) name=${{name#*-}} ;; esac
-    if [ -e "{unpacked}/$name.tar" ]; then
-        exec <"{unpacked}/$name.tar"
-        rm -f "{unpacked}/$name.tar"
-        exec cat
-    fi
-fi
-exec /usr/bin/dpkg-deb "$@"
-"#,
-            unpacked = self.unpacked()
-        )
-    }
-
     /// Returns the option that makes `apt-get` or `apt-cache` work in this directory.
     pub fn config_option(&self) -> String {
         format!("--config-file={}", self.config_path())
+    }
+
+    /// The mark comes first: what becomes whole in between is then moved by one or the other.
+    fn before_dpkg(&self) -> String {
+        format!(
+            ": >{}; mv {}/*.deb {} 2>/dev/null; :",
+            self.dpkg_runs(),
+            self.unpacked(),
+            self.archives()
+        )
     }
 
     fn config_path(&self) -> String {
@@ -316,7 +336,8 @@ mod tests {
             (workspace.command(Operation::Upgrade), "upgrade"),
             (
                 workspace.command(install),
-                "install g++ jq=1.6-2.1 libc6:amd64",
+                "--option=DPkg::Pre-Invoke::=: >/run/kfactory/apt/dpkg-runs; mv /run/kfactory/apt/unpacked/*.deb \
+                 /run/kfactory/apt/archives 2>/dev/null; : install g++ jq=1.6-2.1 libc6:amd64",
             ),
             (
                 workspace.list_downloads(Operation::Upgrade),
@@ -411,12 +432,5 @@ mod tests {
                 .expect("held back");
             assert_eq!((file.mode, file.content.as_str()), (0o755, NO_OP));
         }
-    }
-
-    #[test]
-    fn packages_are_decompressed_with_at_least_one_process() {
-        let line = workspace().decompress_ahead(&["a.deb"], 0);
-        assert_eq!(line[4..6], ["/run/kfactory/apt/archives", "1"]);
-        assert_eq!(line[7], "a.deb");
     }
 }

@@ -123,9 +123,9 @@ pub(super) fn remove(
 }
 
 /// Removes what the base has of caches, and temporary files.
-pub(super) fn clean(root: &Root, paths: &[String]) -> Result<()> {
-    files::remove_all(root, paths)?;
-    files::remove_all(root, &apt::cleanup_paths())
+pub(super) fn clean(target: &Target<'_>, paths: &[String]) -> Result<()> {
+    files::remove_all(target, paths)?;
+    files::remove_all(target, &apt::cleanup_paths())
 }
 
 fn words(names: &[String]) -> Vec<&str> {

@@ -127,6 +127,19 @@ fn layer(name: &str, files: &[(String, u32, String)]) -> Vec<u8> {
     fs::read(tar).expect("made")
 }
 
+/// Returns the names of the packages that the shared root is made of.
+pub(super) fn root_packages() -> Option<Vec<String>> {
+    let (root, ..) = shared_root()?;
+    let status = run(Command::new("tar")
+        .arg("-xOf")
+        .arg(root)
+        .arg("./var/lib/dpkg/status"));
+    let names = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Package: "));
+    Some(names.map(str::to_owned).collect())
+}
+
 /// Returns the tar file of the shared root with its digest and size; made once a month on a machine.
 fn shared_root() -> Option<(&'static Path, Digest, u64)> {
     static ROOT: OnceLock<Result<(PathBuf, Digest, u64), String>> = OnceLock::new();

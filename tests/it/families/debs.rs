@@ -19,7 +19,12 @@ pub(super) fn family(name: &'static str) -> Option<Family> {
     let plan = plan(&base::os_release_dir(name), &[]);
     let packages = chosen(&plan, &["packages", "kernel"]);
     let kernel = chosen(&plan, &["kernel"]).pop().expect("a kernel");
-    let address = web::serve(&repository(name, &packages, &kernel));
+    let address = web::serve(&repository(
+        name,
+        &packages,
+        &kernel,
+        &base::root_packages()?,
+    ));
     let files = [
         ("usr/lib/os-release", os_release(name)),
         (
@@ -38,11 +43,11 @@ pub(super) fn family(name: &'static str) -> Option<Family> {
     })
 }
 
-/// Builds a repository with one small package for each name; those that the root has already are newer there.
-fn repository(name: &str, packages: &[String], kernel: &str) -> PathBuf {
+/// Builds a repository with one small package for each name that the root does not have already.
+fn repository(name: &str, packages: &[String], kernel: &str, present: &[String]) -> PathBuf {
     let dir = world().own_dir(&format!("families-repositories/{name}"));
     let image = format!("linux-image-{KERNEL}");
-    for package in packages {
+    for package in packages.iter().filter(|name| !present.contains(name)) {
         let depends = if package == kernel {
             format!("Depends: {image}\n")
         } else {
@@ -76,7 +81,7 @@ fn deb(dir: &Path, name: &str, fields: &str, files: &[(String, &str)]) {
     use std::os::unix::fs::PermissionsExt as _;
     let build = dir.with_extension("build").join(name);
     let control = format!(
-        "Package: {name}\nVersion: 0.1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
+        "Package: {name}\nVersion: 9:99\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
     );
     let mut all = vec![("DEBIAN/control".to_owned(), control.as_str())];
     all.extend(files.iter().map(|(path, content)| (path.clone(), *content)));

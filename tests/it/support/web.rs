@@ -69,6 +69,6 @@ fn local(dir: &Path, path: &str) -> Option<PathBuf> {
     let path = Path::new(&path);
     let inside = path
         .components()
-        .all(|part| matches!(part, Component::Normal(_)));
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     inside.then(|| dir.join(path))
 }

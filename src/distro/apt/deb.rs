@@ -1,0 +1,182 @@
+//! Debian packages without compression: `deb(5)` allows each member of the archive to be stored as it is.
+//!
+//! dpkg reads such a package as it reads any other; it only need not wait for xz.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+const MAGIC: &[u8] = b"!<arch>\n";
+const HEADER_BYTES: usize = 60;
+/// A member's name, from the start of its header, and its size in decimal.
+const NAME: std::ops::Range<usize> = 0..16;
+const SIZE: std::ops::Range<usize> = 48..58;
+
+/// Writes the package read from `from` to `to` with every member decompressed.
+///
+/// # Errors
+///
+/// `InvalidData` for what is no package, and `Unsupported` for a compression other than gzip, xz and zstd; what was written by
+/// then is of no use.
+pub fn decompress<W: Write + Seek>(from: impl Read, to: &mut W) -> io::Result<()> {
+    let mut from = io::BufReader::with_capacity(1 << 16, from);
+    let mut magic = [0; MAGIC.len()];
+    from.read_exact(&mut magic)?;
+    if magic != MAGIC {
+        return Err(invalid("it does not begin as an archive does"));
+    }
+    to.write_all(MAGIC)?;
+    let mut header = [0; HEADER_BYTES];
+    while read_header(&mut from, &mut header)? {
+        let size = size_of(&header)?;
+        let mut member = from.by_ref().take(size);
+        let start = to.stream_position()?;
+        to.write_all(&header)?;
+        let name = copy_member(&header, &mut member, to)?;
+        let end = to.stream_position()?;
+        // What a decompressor left unread, and the byte that makes the next header's place even.
+        io::copy(&mut member, &mut io::sink())?;
+        if size % 2 == 1 {
+            from.read_exact(&mut [0])?;
+        }
+        write_header(&mut header, &name, end - start - HEADER_BYTES as u64)?;
+        to.seek(SeekFrom::Start(start))?;
+        to.write_all(&header)?;
+        to.seek(SeekFrom::Start(end))?;
+        if (end - start) % 2 == 1 {
+            to.write_all(b"\n")?;
+        }
+    }
+    Ok(())
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Reads the next member's header; `false` at the end of the archive.
+fn read_header(from: &mut impl Read, header: &mut [u8; HEADER_BYTES]) -> io::Result<bool> {
+    if from.read(&mut header[..1])? == 0 {
+        return Ok(false);
+    }
+    from.read_exact(&mut header[1..])?;
+    Ok(true)
+}
+
+fn size_of(header: &[u8; HEADER_BYTES]) -> io::Result<u64> {
+    std::str::from_utf8(&header[SIZE])
+        .ok()
+        .and_then(|digits| digits.trim_end().parse().ok())
+        .ok_or_else(|| invalid("a member's size is no number"))
+}
+
+fn write_header(header: &mut [u8; HEADER_BYTES], name: &str, size: u64) -> io::Result<()> {
+    let size = size.to_string();
+    if name.len() > NAME.len() || size.len() > SIZE.len() {
+        return Err(invalid("a member is larger than the format can say"));
+    }
+    header[NAME].copy_from_slice(format!("{name:<16}").as_bytes());
+    header[SIZE].copy_from_slice(format!("{size:<10}").as_bytes());
+    Ok(())
+}
+
+/// Copies a member's content, decompressed, and returns its new name.
+fn copy_member(
+    header: &[u8; HEADER_BYTES],
+    member: &mut impl Read,
+    to: &mut impl Write,
+) -> io::Result<String> {
+    let name = std::str::from_utf8(&header[NAME])
+        .map_err(|_| invalid("a member's name is not text"))?
+        .trim_end();
+    let Some((plain, compression)) = name.trim_end_matches('/').rsplit_once(".tar.") else {
+        if io::copy(member, to)? != size_of(header)? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        return Ok(name.to_owned());
+    };
+    match compression {
+        "xz" => io::copy(&mut liblzma::read::XzDecoder::new(member), to)?,
+        "zst" => io::copy(&mut zstd::Decoder::new(member)?, to)?,
+        "gz" => io::copy(&mut flate2::read::GzDecoder::new(member), to)?,
+        other => {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("compression `{other}`"),
+            ));
+        }
+    };
+    Ok(format!("{plain}.tar"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn member(name: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = [b' '; HEADER_BYTES];
+        header[58..].copy_from_slice(b"`\n");
+        write_header(&mut header, name, content.len() as u64).unwrap();
+        let mut out = [&header[..], content].concat();
+        if content.len() % 2 == 1 {
+            out.push(b'\n');
+        }
+        out
+    }
+
+    fn package(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let members = members.iter().map(|(name, content)| member(name, content));
+        [MAGIC.to_vec(), members.collect::<Vec<_>>().concat()].concat()
+    }
+
+    fn decompressed(package: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Cursor::new(Vec::new());
+        decompress(package, &mut out).map(|()| out.into_inner())
+    }
+
+    #[test]
+    fn every_member_is_stored_as_it_is_and_keeps_its_order() {
+        let xz = {
+            let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+            encoder.write_all(b"control").unwrap();
+            encoder.finish().unwrap()
+        };
+        let zst = zstd::encode_all(&b"data!"[..], 1).unwrap();
+        let compressed = package(&[
+            ("debian-binary", b"2.0\n"),
+            ("control.tar.xz", &xz),
+            ("data.tar.zst", &zst),
+            ("_gpgorigin", b"odd"),
+        ]);
+        let plain = package(&[
+            ("debian-binary", b"2.0\n"),
+            ("control.tar", b"control"),
+            ("data.tar", b"data!"),
+            ("_gpgorigin", b"odd"),
+        ]);
+        assert_eq!(decompressed(&compressed).unwrap(), plain);
+        assert_eq!(decompressed(&plain).unwrap(), plain);
+    }
+
+    #[test]
+    fn what_is_no_package_is_an_error() {
+        for (bytes, kind) in [
+            (&b"!<arch"[..], io::ErrorKind::UnexpectedEof),
+            (b"PK\x03\x04....", io::ErrorKind::InvalidData),
+            (
+                &package(&[("data.tar.lzma", b"x")]),
+                io::ErrorKind::Unsupported,
+            ),
+            (
+                &package(&[("data.tar.zst", b"nonsense")]),
+                io::ErrorKind::Other,
+            ),
+            (
+                &package(&[("data", b"cut")])[..40],
+                io::ErrorKind::UnexpectedEof,
+            ),
+        ] {
+            assert_eq!(decompressed(bytes).unwrap_err().kind(), kind);
+        }
+    }
+}
