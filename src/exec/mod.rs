@@ -104,8 +104,10 @@ pub struct Environment<'a> {
     pub programs: &'a (dyn Fn() -> Result<Vec<Program>> + Sync),
     /// Configuration files for providers.
     pub configs: &'a Configs,
-    /// The package cache's directory, shared between runs.
+    /// The package cache's directory, shared between runs of all bases of a release: no command may write to it.
     pub package_cache: PathBuf,
+    /// What commands of this base write and later runs of the same base read.
+    pub base_cache: PathBuf,
     /// A scratch directory of this run, outside every layer.
     pub scratch: PathBuf,
     /// The highest modification time that new files may have, in seconds since 1970; `None`: as they come.
