@@ -389,7 +389,7 @@ fn run_action(
         }
         Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
-        Action::CleanPackageCache { paths } => packages::clean(root, paths),
+        Action::CleanPackageCache { paths } => files::remove_all(root, paths),
         Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
     }
 }

@@ -4,6 +4,7 @@
 //! What Debian packages of other families (dnf, zypper, rpm, pacman) makes the bases: a root of Debian 12 with these programs and
 //! the os-release of the family. dracut and systemd are real, the kernel is a file with a name.
 
+mod alpine;
 mod base;
 mod debs;
 mod judge;
@@ -35,9 +36,10 @@ fn convert(family: &Family, options: &[&str]) -> Option<Judged> {
         options.join(" ")
     };
     eprintln!(
-        "family: {name:<22} {:<8} {shown:<42} converted in {:>3.0} s, validated",
+        "family: {name:<22} {:<8} {shown:<42} converted in {:>3.0} s, keeps {} rules of validate",
         family.manager,
-        ran.took.as_secs_f64()
+        ran.took.as_secs_f64(),
+        judged.rules
     );
     Some(judged)
 }
@@ -171,6 +173,27 @@ fn arch_linux_is_converted_with_pacman_on_a_base_with_a_kernel() {
         return;
     };
     convert(&family, &["--skip-step", "installKernel"]);
+}
+
+#[test]
+fn alpine_gets_its_initrd_its_run_levels_and_the_link_to_its_kernel() {
+    if !can_run(&[]) {
+        return;
+    }
+    let Some(family) = alpine::family() else {
+        return;
+    };
+    let skip = ["--skip-step", "installPackages,installKernel"];
+    let Some(judged) = convert(&family, &skip) else {
+        return;
+    };
+    judged.runs_at(
+        "boot",
+        &["acpid", "fail2ban", "hwclock", "ntpd", "sshd", "syslog"],
+    );
+    judged.runs_at("sysinit", &["udev"]);
+    judged.runs_at("default", &["crond"]);
+    judged.says("KAIROS_FLAVOR=\"alpine\"");
 }
 
 fn ubuntu(name: &'static str, options: &[&str]) {
