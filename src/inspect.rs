@@ -134,21 +134,29 @@ pub fn inspect(image: &BaseImage, store: &Store) -> Result<Report> {
     })
 }
 
-fn layers(image: &Image) -> Vec<LayerReport> {
+/// Returns what made each layer, the lowest first, from the history.
+pub(crate) fn steps(image: &Image) -> Vec<String> {
     let mut steps = image
         .history()
         .into_iter()
         .filter(|entry| !entry.empty_layer)
         .map(|entry| entry.created_by.or(entry.comment));
+    let mut next = || steps.next().flatten();
+    image
+        .layers()
+        .iter()
+        .map(|_| next().unwrap_or_else(|| "(no history)".into()))
+        .collect()
+}
+
+fn layers(image: &Image) -> Vec<LayerReport> {
     image
         .layers()
         .iter()
         .zip(image.diff_ids())
-        .map(|(layer, diff_id)| LayerReport {
-            step: steps
-                .next()
-                .flatten()
-                .unwrap_or_else(|| "(no history)".into()),
+        .zip(steps(image))
+        .map(|((layer, diff_id), step)| LayerReport {
+            step,
             digest: layer.digest,
             diff_id: *diff_id,
             size: layer.size,

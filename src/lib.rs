@@ -7,6 +7,7 @@
 //! - [`choice`]: what is asked for of packages, word by word.
 //! - [`kernel_file`]: a kernel that the user brings.
 //! - [`secret`]: what a step may read and no layer holds.
+//! - [`words`]: words that people write in more than one spelling.
 //! - [`distro`], [`kairos`]: what is known about distributions and about Kairos; data and pure rules.
 //! - [`step`], [`plan`]: facts and a request become an ordered list of steps; pure.
 //! - [`yip`]: stage extensions, read from files and checked.
@@ -17,6 +18,7 @@
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
+//! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
@@ -35,6 +37,7 @@ pub mod inspect;
 pub mod kairos;
 pub mod kernel_file;
 pub mod location;
+pub mod parity;
 pub mod plan;
 mod priority;
 pub mod progress;
@@ -48,5 +51,6 @@ pub mod suggest;
 pub mod tree;
 pub mod unpack;
 pub mod validate;
+pub mod words;
 pub mod yaml;
 pub mod yip;

@@ -21,10 +21,27 @@ pub enum Mode {
     None,
 }
 
+/// How much is shown, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum)]
+pub enum Level {
+    /// Nothing but the error that ends the run.
+    Error,
+    /// Warnings too.
+    Warn,
+    /// What is being done too.
+    Info,
+    /// What commands print too.
+    #[default]
+    Debug,
+    /// What they print when they are asked to say more.
+    Trace,
+}
+
 /// Shows progress in one mode; shared by reference between threads.
 #[derive(Debug)]
 pub struct Reporter {
     mode: Mode,
+    level: Level,
     bars: MultiProgress,
     start: Instant,
     step: Mutex<Option<(String, ProgressBar)>>,
@@ -39,10 +56,26 @@ impl Reporter {
         };
         Self {
             mode,
+            level: Level::default(),
             bars: MultiProgress::new(),
             start: Instant::now(),
             step: Mutex::new(None),
         }
+    }
+
+    /// Returns a reporter that shows no more than `level`.
+    #[must_use]
+    pub fn at_level(self, level: Level) -> Self {
+        Self { level, ..self }
+    }
+
+    /// Returns how much is shown.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    fn shows(&self, level: Level) -> bool {
+        self.level >= level
     }
 
     /// Returns whether events are JSON objects.
@@ -52,6 +85,9 @@ impl Reporter {
 
     /// Says what is being done now.
     pub fn note(&self, text: &str) {
+        if !self.shows(Level::Info) {
+            return;
+        }
         match self.mode {
             Mode::Json => self.json(&json!({ "event": "note", "text": text })),
             _ => self.say(text),
@@ -60,6 +96,9 @@ impl Reporter {
 
     /// Says something that went wrong but does not stop the run.
     pub fn warn(&self, text: &str) {
+        if !self.shows(Level::Warn) {
+            return;
+        }
         match self.mode {
             Mode::Json => self.json(&json!({ "event": "warning", "text": text })),
             _ => self.say(&format!("warning: {text}")),
@@ -68,6 +107,9 @@ impl Reporter {
 
     /// Announces a step.
     pub fn step_started(&self, layer: &str, step: &str) {
+        if !self.shows(Level::Info) {
+            return;
+        }
         match self.mode {
             Mode::Json => {
                 self.json(&json!({ "event": "step-started", "layer": layer, "step": step }))
@@ -86,14 +128,19 @@ impl Reporter {
     /// Passes on one line that a step's command printed.
     pub fn step_output(&self, step: &str, line: &str) {
         match self.mode {
-            Mode::Json => self.json(&json!({ "event": "output", "step": step, "line": line })),
+            Mode::Json if self.shows(Level::Debug) => {
+                self.json(&json!({ "event": "output", "step": step, "line": line }))
+            }
+            // On a terminal it is gone with the next line.
             Mode::Auto => {
                 if let Some((_, bar)) = self.step.lock().expect("no panic while held").as_ref() {
                     bar.set_message(printable(line));
                 }
             }
-            Mode::Plain => self.say(&format!("{step} | {}", printable(line))),
-            Mode::None => {}
+            Mode::Plain if self.shows(Level::Debug) => {
+                self.say(&format!("{step} | {}", printable(line)))
+            }
+            _ => {}
         }
     }
 
@@ -101,6 +148,9 @@ impl Reporter {
     pub fn step_done(&self, step: &str, took: Duration) {
         if let Some((_, bar)) = self.step.lock().expect("no panic while held").take() {
             bar.finish_and_clear();
+        }
+        if !self.shows(Level::Info) {
+            return;
         }
         match self.mode {
             Mode::Json => self.json(
@@ -112,6 +162,9 @@ impl Reporter {
 
     /// Says that a layer was found in the step cache.
     pub fn cached(&self, layer: &str) {
+        if !self.shows(Level::Info) {
+            return;
+        }
         match self.mode {
             Mode::Json => self.json(&json!({ "event": "layer-cached", "layer": layer })),
             _ => self.say(&format!("layer {layer}: cached")),
@@ -120,6 +173,9 @@ impl Reporter {
 
     /// Says how large a new layer became.
     pub fn layer_done(&self, layer: &str, uncompressed_bytes: u64, bytes: u64, took: Duration) {
+        if !self.shows(Level::Info) {
+            return;
+        }
         match self.mode {
             Mode::Json => self.json(&json!({
                 "event": "layer-done", "layer": layer, "uncompressed_bytes": uncompressed_bytes, "bytes": bytes, "seconds": took.as_secs_f64(),
@@ -161,17 +217,17 @@ impl Reporter {
         total_bytes: u64,
     ) -> Transfer {
         let bar = match self.mode {
-            Mode::Auto => {
+            Mode::Auto if self.shows(Level::Info) => {
                 let bar = self.bars.add(ProgressBar::new(total_bytes));
                 bar.set_style(transfer_style());
                 bar.set_prefix(format!("{verb} {what}"));
                 Some(bar)
             }
-            Mode::Plain => {
+            Mode::Plain if self.shows(Level::Info) => {
                 self.say(&format!("{verb} {what} ({})", bytes_text(total_bytes)));
                 None
             }
-            Mode::Json | Mode::None => None,
+            _ => None,
         };
         Transfer {
             bar,

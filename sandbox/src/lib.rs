@@ -29,7 +29,7 @@ pub mod stage;
 mod sys;
 
 pub use cancel::CancelToken;
-pub use launch::{LaunchError, Outcome, Status, Stream, run, run_with};
+pub use launch::{LaunchError, Outcome, Status, Stream, run, run_plain, run_with};
 pub use lines::printable;
 pub use overlay::{Mounted, OverlayMount};
 pub use spec::{Mount, Network, SandboxSpec, Stdin, Stdout};

@@ -125,6 +125,67 @@ fn bare_registry(text: &str) -> Result<String> {
     })
 }
 
+/// Kubernetes providers.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ProviderArgs {
+    /// What puts Kubernetes into the image, which makes its variant `standard`: `k3s`, `k0s`, or the name that a provider plugin in the
+    /// image answers to; comma lists, several times if wanted
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Providers"
+    )]
+    pub(super) provider: Vec<String>,
+    /// The version of provider NAME, as in `--provider-k3s-version v1.34.3+k3s1` [default: a pinned release of k3s and k0s, which `plan`
+    /// shows; the choice of the plugin]
+    #[arg(
+        long = "provider-NAME-version",
+        value_name = "VERSION",
+        help_heading = "Providers"
+    )]
+    pub(super) provider_version: Vec<String>,
+    /// A configuration file for provider NAME, as in `--provider-k3s-config FILE`: k3s gets it as /etc/rancher/k3s/config.yaml, k0s as
+    /// /etc/k0s/k0s.yaml; a plugin is told where to find it
+    #[arg(
+        long = "provider-NAME-config",
+        value_name = "FILE",
+        help_heading = "Providers"
+    )]
+    pub(super) provider_config: Vec<String>,
+    /// Who installs k3s and k0s [default: native]
+    #[arg(long, value_enum, help_heading = "Providers")]
+    pub(super) provider_source: Option<ProviderSource>,
+    /// The most seconds that a provider plugin may take [default: 1800]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Providers")]
+    pub(super) provider_timeout: Option<u64>,
+}
+
+impl ProviderArgs {
+    /// Puts what was given in place of what the recipe says.
+    pub(super) fn set(&self, request: &mut Request) -> Result<()> {
+        if !self.provider.is_empty() {
+            self.provider.clone_into(&mut request.providers);
+            // What the recipe says of others goes with them.
+            let named = |name: &String| self.provider.iter().any(|it| it.trim() == name);
+            request.provider_options.retain(|name, _| named(name));
+        }
+        let options = &mut request.provider_options;
+        providers::merge(options, "version", &self.provider_version, |it| {
+            &mut it.version
+        })?;
+        providers::merge(options, "config", &self.provider_config, |it| {
+            &mut it.config
+        })?;
+        if let Some(source) = self.provider_source {
+            request.provider_source = source;
+        }
+        request.provider_timeout = self.provider_timeout.or(request.provider_timeout);
+        Ok(())
+    }
+}
+
 /// The request, option by option; what is left out comes from the recipe, then from the defaults.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RequestArgs {
@@ -168,38 +229,8 @@ pub(super) struct RequestArgs {
     /// Push without checking the result first, or, with names, without these rules (`kfactory validate --rules` lists them)
     #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "all")]
     pub(super) no_validate: Vec<String>,
-    /// What puts Kubernetes into the image, which makes its variant `standard`: `k3s`, `k0s`, or the name that a provider plugin in the
-    /// image answers to; comma lists, several times if wanted
-    #[arg(
-        short,
-        long,
-        value_name = "NAME",
-        value_delimiter = ',',
-        help_heading = "Providers"
-    )]
-    pub(super) provider: Vec<String>,
-    /// The version of provider NAME, as in `--provider-k3s-version v1.34.3+k3s1` [default: a pinned release of k3s and k0s, which `plan`
-    /// shows; the choice of the plugin]
-    #[arg(
-        long = "provider-NAME-version",
-        value_name = "VERSION",
-        help_heading = "Providers"
-    )]
-    pub(super) provider_version: Vec<String>,
-    /// A configuration file for provider NAME, as in `--provider-k3s-config FILE`: k3s gets it as /etc/rancher/k3s/config.yaml, k0s as
-    /// /etc/k0s/k0s.yaml; a plugin is told where to find it
-    #[arg(
-        long = "provider-NAME-config",
-        value_name = "FILE",
-        help_heading = "Providers"
-    )]
-    pub(super) provider_config: Vec<String>,
-    /// Who installs k3s and k0s [default: native]
-    #[arg(long, value_enum, help_heading = "Providers")]
-    pub(super) provider_source: Option<ProviderSource>,
-    /// The most seconds that a provider plugin may take [default: 1800]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Providers")]
-    pub(super) provider_timeout: Option<u64>,
+    #[command(flatten)]
+    pub(super) providers: ProviderArgs,
     /// Make the image for Trusted Boot: one signed EFI image (UKI) is to hold it, so it gets neither boot loader nor initrd
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) trusted: Option<bool>,
@@ -269,7 +300,7 @@ impl RequestArgs {
         set_list(&mut request.destinations, &self.dest);
         set_list(&mut request.skip_steps, &self.skip_step);
         set_list(&mut request.no_validate, &self.no_validate);
-        self.set_providers(&mut request)?;
+        self.providers.set(&mut request)?;
         set_list(&mut request.secrets, &self.secret);
         set_list(&mut request.with, &self.with);
         set_list(&mut request.without, &self.without);
@@ -294,27 +325,6 @@ impl RequestArgs {
             }
         }
         Ok(request)
-    }
-
-    fn set_providers(&self, request: &mut Request) -> Result<()> {
-        if !self.provider.is_empty() {
-            self.provider.clone_into(&mut request.providers);
-            // What the recipe says of others goes with them.
-            let named = |name: &String| self.provider.iter().any(|it| it.trim() == name);
-            request.provider_options.retain(|name, _| named(name));
-        }
-        let options = &mut request.provider_options;
-        providers::merge(options, "version", &self.provider_version, |it| {
-            &mut it.version
-        })?;
-        providers::merge(options, "config", &self.provider_config, |it| {
-            &mut it.config
-        })?;
-        if let Some(source) = self.provider_source {
-            request.provider_source = source;
-        }
-        request.provider_timeout = self.provider_timeout.or(request.provider_timeout);
-        Ok(())
     }
 }
 

@@ -25,9 +25,9 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What every command on images needs.
 pub(super) struct Session {
-    options: Options,
-    runtime: Runtime,
-    reporter: Arc<Reporter>,
+    pub(super) options: Options,
+    pub(super) runtime: Runtime,
+    pub(super) reporter: Arc<Reporter>,
 }
 
 impl Session {
@@ -35,6 +35,16 @@ impl Session {
         image: &ImageArgs,
         progress: &ProgressArgs,
         no_cache: bool,
+        locations: &[&str],
+    ) -> Result<Self> {
+        let mut session = Self::with_reporter(image, progress.reporter(), locations)?;
+        session.options.no_cache = no_cache;
+        Ok(session)
+    }
+
+    pub(super) fn with_reporter(
+        image: &ImageArgs,
+        reporter: Reporter,
         locations: &[&str],
     ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -48,13 +58,13 @@ impl Session {
             store: image.store.dir()?,
             registry: image.registry(locations)?,
             jobs: image.jobs(),
-            no_cache,
+            no_cache: false,
             cancel,
         };
         Ok(Self {
             options,
             runtime,
-            reporter: Arc::new(progress.reporter()),
+            reporter: Arc::new(reporter),
         })
     }
 }

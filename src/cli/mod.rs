@@ -4,7 +4,9 @@ mod args;
 mod commands;
 mod doctor;
 mod examples;
+mod kairos_init;
 mod man;
+mod parity;
 mod providers;
 mod store;
 mod validate;
@@ -48,6 +50,8 @@ enum Command {
     Inspect(InspectArgs),
     /// Check that an image boots, installs and upgrades as a Kairos system, without running anything of it
     Validate(Box<validate::ValidateArgs>),
+    /// Compare two images file by file, and say which step made each difference and whether it is intended
+    Parity(Box<parity::ParityArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -243,6 +247,9 @@ struct DoctorArgs {
 /// Runs the program and returns its exit code.
 pub fn main() -> i32 {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if kairos_init::is_called(arguments.first()) {
+        return kairos_init::main(arguments);
+    }
     let arguments = match providers::rewrite(arguments, &Cli::command()) {
         Ok(arguments) => arguments,
         Err(error) => return report(&error, Mode::Plain),
@@ -256,22 +263,27 @@ pub fn main() -> i32 {
     };
     let mode = cli.command.progress();
     if cli.command.needs_stage() && !kfactory_sandbox::stage::in_stage() {
-        return match kfactory_sandbox::stage::enter() {
-            Ok(code) => code,
-            Err(error) => {
-                let hints = error.hints();
-                report(
-                    &Error::from_source(&error)
-                        .context("cannot create the sandbox")
-                        .hints(hints),
-                    mode,
-                )
-            }
-        };
+        return enter_stage(mode);
     }
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => report(&error, mode),
+    }
+}
+
+/// Runs the program again where it may make sandboxes, and returns its exit code.
+fn enter_stage(mode: Mode) -> i32 {
+    match kfactory_sandbox::stage::enter() {
+        Ok(code) => code,
+        Err(error) => {
+            let hints = error.hints();
+            report(
+                &Error::from_source(&error)
+                    .context("cannot create the sandbox")
+                    .hints(hints),
+                mode,
+            )
+        }
     }
 }
 
@@ -284,6 +296,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Unpack(args) => commands::unpack(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Parity(args) => parity::run(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:
@@ -330,6 +343,7 @@ impl Command {
             } => true,
             // Reading a root filesystem means reading files of other owners.
             Command::Copy(args) => args.source.starts_with("dir:"),
+            Command::Parity(args) => args.reads_directory(),
             Command::Validate(args) => args
                 .source
                 .as_deref()
@@ -347,6 +361,7 @@ impl Command {
             Command::Unpack(args) => args.progress.progress,
             Command::Inspect(args) => args.progress.progress,
             Command::Validate(args) => args.progress.progress,
+            Command::Parity(args) => args.progress.progress,
             _ => Mode::Plain,
         }
     }

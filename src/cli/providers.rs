@@ -22,7 +22,26 @@ const OPTIONS: [&str; 2] = ["version", "config"];
 ///
 /// A usage error for an option of this form that is none, or one without its value.
 pub(super) fn rewrite(arguments: Vec<OsString>, grammar: &clap::Command) -> Result<Vec<OsString>> {
-    let Some(fixed) = fixed_options(&arguments, grammar) else {
+    let name = arguments
+        .iter()
+        .skip(1)
+        .find_map(|it| it.to_str().filter(|word| !word.starts_with('-')));
+    match name.and_then(|name| grammar.find_subcommand(name)) {
+        Some(command) => rewrite_for(arguments, command),
+        None => Ok(arguments),
+    }
+}
+
+/// As [`rewrite`], to those of the grammar of `command`.
+///
+/// # Errors
+///
+/// As for [`rewrite`].
+pub(super) fn rewrite_for(
+    arguments: Vec<OsString>,
+    command: &clap::Command,
+) -> Result<Vec<OsString>> {
+    let Some(fixed) = fixed_options(command) else {
         return Ok(arguments);
     };
     let mut out = Vec::with_capacity(arguments.len());
@@ -61,14 +80,8 @@ pub(super) fn rewrite(arguments: Vec<OsString>, grammar: &clap::Command) -> Resu
     Ok(out)
 }
 
-/// Returns the options that begin like those of a provider and are none, as the subcommand at hand has them; `None` where it takes no
-/// providers.
-fn fixed_options(arguments: &[OsString], grammar: &clap::Command) -> Option<Vec<String>> {
-    let name = arguments
-        .iter()
-        .skip(1)
-        .find_map(|it| it.to_str().filter(|word| !word.starts_with('-')))?;
-    let command = grammar.find_subcommand(name)?;
+/// Returns the options that begin like those of a provider and are none, as `command` has them; `None` where it takes no providers.
+fn fixed_options(command: &clap::Command) -> Option<Vec<String>> {
     let options: Vec<String> = command
         .get_arguments()
         .filter_map(|argument| argument.get_long())

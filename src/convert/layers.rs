@@ -311,22 +311,17 @@ impl Builder<'_> {
         base: &BaseImage,
         inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
-        let cache = format!(
-            "packages/{}-{}-{}",
-            facts.distro.id,
-            facts.distro.version,
-            facts.architecture()
-        );
         let scratch = self.run.dir().join("scratch");
         fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
         Ok(Environment {
             request: self.request,
             facts,
+            runner: exec::Runner::Sandbox,
             image_env: base.image.env().into_iter().map(str::to_owned).collect(),
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
-            package_cache: self.engine.store.cache_dir(&cache)?,
+            package_cache: self.engine.store.cache_dir(&package_cache(facts))?,
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),
@@ -380,6 +375,7 @@ impl Builder<'_> {
             root: Root::open(&mounted).context(|| format!("opening {}", mounted.display()))?,
             path: &mounted,
             lowers,
+            mounts: &[],
         };
         for &step in &unit.steps {
             exec::run_step(env, &target, &unit.name, &plan.steps[step])?;
@@ -429,8 +425,19 @@ impl Pending<'_> {
     }
 }
 
+/// Returns the name of the package cache of a distribution's release.
+pub(super) fn package_cache(facts: &Facts) -> String {
+    let distro = &facts.distro;
+    format!(
+        "packages/{}-{}-{}",
+        distro.id,
+        distro.version,
+        facts.architecture()
+    )
+}
+
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.
-fn later_packages(plan: &Plan) -> Vec<String> {
+pub(super) fn later_packages(plan: &Plan) -> Vec<String> {
     let actions = plan.steps.iter().flat_map(|step| &step.actions);
     actions
         // Nobody can look up what comes from repositories that are yet to be added.

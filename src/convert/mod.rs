@@ -14,6 +14,7 @@ mod cache;
 mod check;
 mod clock;
 mod framework;
+pub mod in_place;
 mod inputs;
 mod layers;
 mod outputs;
@@ -134,24 +135,7 @@ pub fn convert(
     let tree = tree::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
     let plan = plan::plan(&facts, request, &checked.version)?;
-    reporter.note(&format!(
-        "converting {} ({}) as {}",
-        facts.distro.name,
-        facts.architecture(),
-        checked.version
-    ));
-
-    for note in &plan.notes {
-        reporter.warn(note);
-    }
-    warn_of_missing_plugins(&plan, &tree, reporter)?;
-    for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
-        if plan.skipped.contains(&step) {
-            reporter.warn(&format!(
-                "step `{step}` is left out: without {missing} the image does not boot"
-            ));
-        }
-    }
+    announce(&plan, &tree, reporter)?;
 
     let scope = scope(&plan, request)?;
     let (made, validation) = layers::Builder {
@@ -234,6 +218,28 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Says what is about to be made, and what the user should know about it.
+fn announce(plan: &plan::Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
+    reporter.note(&format!(
+        "converting {} ({}) as {}",
+        plan.facts.distro.name,
+        plan.facts.architecture(),
+        plan.version
+    ));
+    for note in &plan.notes {
+        reporter.warn(note);
+    }
+    warn_of_missing_plugins(plan, tree, reporter)?;
+    for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
+        if plan.skipped.contains(&step) {
+            reporter.warn(&format!(
+                "step `{step}` is left out: without {missing} the image does not boot"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Reads a location; a registry name without a registry goes through the short names of `registries.conf`.

@@ -138,7 +138,7 @@ fn clamp_day(line: &[u8], latest: u64) -> Vec<u8> {
 }
 
 /// Matches a path against a pattern of [`patterns`], name by name.
-fn matches(pattern: &[u8], path: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], path: &[u8]) -> bool {
     let (mut names, mut wanted) = (path.split(is_slash), pattern.split(is_slash));
     loop {
         match (wanted.next(), names.next()) {

@@ -84,7 +84,8 @@ pub(super) fn install(
             scope.spawn(|| apt.unpacked().work(&archives));
         }
         let (fetched, may_fetch_later) = mpsc::channel();
-        if upgrade {
+        // A tree that is changed in place has no second view to look later ones up in.
+        if upgrade && !target.lowers.is_empty() {
             let at_hand = at_hand.clone();
             // Only saves time: what goes wrong here goes wrong again, and is told, where it is needed.
             scope.spawn(move || apt.fetch_later(names, now, &may_fetch_later, &at_hand).ok());

@@ -41,6 +41,7 @@ impl Aside {
             root: Root::open(path).context(|| format!("opening {}", path.display()))?,
             path,
             lowers: &[],
+            mounts: &[],
         })
     }
 }

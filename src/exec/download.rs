@@ -109,12 +109,7 @@ pub(super) fn fetch(
         .build()?;
     // Another part of the program may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("kfactory/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .build()
-        .map_err(|error| Error::from_source(&error))?;
+    let client = client()?;
     runtime.block_on(async {
         futures_util::stream::iter(
             uris.iter()
@@ -126,6 +121,20 @@ pub(super) fn fetch(
         .await
         .map(|_| ())
     })
+}
+
+fn client() -> Result<reqwest::Client> {
+    let builder = || {
+        reqwest::Client::builder()
+            .user_agent(concat!("kfactory/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+    };
+    // Inside a container build there may be no certificate authorities yet. Most mirrors need none, and the others are apt's matter.
+    let client = builder()
+        .build()
+        .or_else(|_| builder().tls_certs_only([]).build());
+    client.map_err(|error| Error::from_source(&error))
 }
 
 fn is_http(uri: &PackageUri) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kfactory_layers::root::Root;
 
-use super::Environment;
+use super::{Environment, Target};
 use crate::error::{Context as _, Error, Result};
 use crate::kairos::dotenv;
 use crate::progress::Reporter;
@@ -116,8 +116,9 @@ pub(super) fn require(root: &Root, path: &str, remedy: &str) -> Result<()> {
     Err(Error::user(format!("the image has no {path}")).hint(remedy))
 }
 
-/// Removes what matches each pattern; `*` is understood in the last component.
-pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
+/// Removes what matches each pattern; `*` is understood in the last component. What is mounted in the tree is left alone.
+pub(super) fn remove_all(target: &Target<'_>, patterns: &[String]) -> Result<()> {
+    let root = &target.root;
     for pattern in patterns {
         let path = Path::new(pattern);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
@@ -127,7 +128,9 @@ pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
             )));
         };
         if !name.contains('*') {
-            root.remove_all(path)?;
+            if !target.is_mounted(path) {
+                root.remove_all(path)?;
+            }
             continue;
         }
         if !root.exists(parent)? {
@@ -138,6 +141,7 @@ pub(super) fn remove_all(root: &Root, patterns: &[String]) -> Result<()> {
                 .name
                 .to_str()
                 .is_some_and(|candidate| matches(name, candidate))
+                && !target.is_mounted(&parent.join(&entry.name))
             {
                 root.remove_all(parent.join(&entry.name))?;
             }

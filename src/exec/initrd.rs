@@ -20,6 +20,7 @@ use super::{CommandOptions, Environment, Target, cpio, files, gzip, kernel};
 use crate::distro::policy::InitramfsTool;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::kairos::dracut::{DracutFacts, dracut_files};
+use crate::progress::Level;
 
 const INITRD: &str = "/boot/initrd";
 /// Where dracut writes, inside the sandbox only.
@@ -182,7 +183,7 @@ fn run_dracut(
     let output = format!("{WORK}/raw");
     // Distributions ship binaries and modules stripped; doing it again changes nothing and takes seconds. `hardlink` joins equal
     // files that were made within the same second, so what it does depends on the clock; it would save 120 KB.
-    let argv = [
+    let mut argv = vec![
         "dracut",
         "--force",
         "--no-compress",
@@ -191,9 +192,11 @@ fn run_dracut(
         "--reproducible",
         "--tmpdir",
         WORK,
-        &output,
-        version,
     ];
+    if env.reporter.level() >= Level::Trace {
+        argv.push("--verbose");
+    }
+    argv.extend([&output, version]);
     let mut mounts = vec![Mount::Bind {
         source: work.to_owned(),
         target: WORK.into(),

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
-use kfactory_sandbox::{CancelToken, LaunchError, Status, launch};
+use kfactory_sandbox::{CancelToken, LaunchError, Outcome, Status, Stream, launch};
 
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::Framework;
@@ -60,12 +60,39 @@ const COMMAND_BYTES: usize = 160;
 const CAPTURED_LINES: usize = 10;
 const CAPTURED_LINE_BYTES: usize = 400;
 
+/// How the commands of a run are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Runner {
+    /// Each in a sandbox of its own.
+    #[default]
+    Sandbox,
+    /// As children of this process, in its own root filesystem; see [`launch::run_plain`] for what mounts are there. For container
+    /// builds, where no sandbox can be made. A network cannot be kept from them.
+    Plain,
+}
+
+impl Runner {
+    fn run(
+        self,
+        spec: &SandboxSpec,
+        cancel: &CancelToken,
+        on_line: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, LaunchError> {
+        match self {
+            Self::Sandbox => launch::run_with(spec, cancel, on_line),
+            Self::Plain => launch::run_plain(spec, cancel, on_line),
+        }
+    }
+}
+
 /// What every step of a run shares.
 pub struct Environment<'a> {
     /// The request.
     pub request: &'a Request,
     /// What is known of the base.
     pub facts: &'a Facts,
+    /// How commands are run.
+    pub runner: Runner,
     /// Variables of the base image's config, `NAME=VALUE`.
     pub image_env: Vec<String>,
     /// The Kairos binaries, resolved when first needed.
@@ -156,8 +183,19 @@ pub struct Target<'a> {
     pub root: Root,
     /// The same tree's path, for the sandbox.
     pub path: &'a Path,
-    /// What the tree stood on when its layer began, topmost first.
+    /// What the tree stood on when its layer began, topmost first; nothing where it is changed in place.
     pub lowers: &'a [PathBuf],
+    /// Where in the tree something else is mounted: a file or directory of somebody else's, of which nothing is removed.
+    pub mounts: &'a [PathBuf],
+}
+
+impl Target<'_> {
+    /// Tells whether something is mounted at `path`, above it (the tree itself aside) or below it.
+    pub fn is_mounted(&self, path: &Path) -> bool {
+        self.mounts
+            .iter()
+            .any(|mount| mount.starts_with(path) || path.starts_with(mount))
+    }
 }
 
 /// How a command runs.
@@ -295,7 +333,7 @@ fn run_action(
             if_exists.as_deref(),
             unless_exists.as_deref(),
         ),
-        Action::Remove { paths } => files::remove_all(root, paths),
+        Action::Remove { paths } => files::remove_all(target, paths),
         Action::Truncate { path } => files::truncate(root, path),
         Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
         Action::Release { entries } => files::release(root, entries),
@@ -389,7 +427,7 @@ fn run_action(
         }
         Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
-        Action::CleanPackageCache { paths } => files::remove_all(root, paths),
+        Action::CleanPackageCache { paths } => files::remove_all(target, paths),
         Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
     }
 }
@@ -446,7 +484,7 @@ impl Environment<'_> {
         spec.mounts.extend(secrets.iter().map(Hidden::mount));
         let start = Instant::now();
         let mut lines = Vec::new();
-        let outcome = launch::run_with(&spec, &self.cancel, &mut |_, line| {
+        let outcome = self.runner.run(&spec, &self.cancel, &mut |_, line| {
             let line = Hidden::mask(&secrets, kfactory_sandbox::printable(line));
             self.reporter.step_output(step, &line);
             lines.push(line);

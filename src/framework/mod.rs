@@ -42,6 +42,13 @@ pub use tree::{MANIFEST, from_dir};
 /// Environment variable that replaces `https://github.com` in release URLs, for mirrors and tests.
 pub const MIRROR_ENV: &str = "KFACTORY_FRAMEWORK_MIRROR";
 
+/// Returns every component's name and the version that is taken where no other is asked for.
+pub fn default_versions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COMPONENTS
+        .iter()
+        .map(|component| (component.name, pins::version(component.name)))
+}
+
 /// One program of the framework, ready to be copied into an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameworkFile {

@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 200;
 
 /// Reads the names and metadata of everything below `dir`; contents are read from there when somebody asks for them.
 ///
-/// Extended attributes are left out. Links are never followed, so nothing outside `dir` is looked at.
+/// Extended attributes are left out. What the kernel shows of itself (a mounted /proc, /sys) is not looked into. Links are never followed, so nothing outside `dir` is looked at.
 ///
 /// # Errors
 ///
@@ -63,7 +63,11 @@ fn read_one(dir: impl AsFd, name: &OsStr, depth: usize) -> Result<Node> {
         FileType::Directory => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let child = rustix::fs::openat(&dir, name, flags, Mode::empty())?;
-            Kind::Directory(read(child, depth + 1)?)
+            Kind::Directory(if is_kernels_own(&child)? {
+                Names::new()
+            } else {
+                read(child, depth + 1)?
+            })
         }
         FileType::RegularFile => Kind::File(FileNode {
             size: u64::try_from(stat.st_size).unwrap_or(0),
@@ -80,6 +84,18 @@ fn read_one(dir: impl AsFd, name: &OsStr, depth: usize) -> Result<Node> {
         _ => Kind::Pipe,
     };
     Ok(node(&stat, kind))
+}
+
+/// Tells whether a directory is on a file system whose files nobody wrote. Spec: statfs(2).
+fn is_kernels_own(dir: impl AsFd) -> Result<bool> {
+    const PROC: i64 = 0x9fa0;
+    const SYSFS: i64 = 0x6265_6572;
+    const DEVPTS: i64 = 0x1cd1;
+    const MQUEUE: i64 = 0x1980_0202;
+    const CGROUP: i64 = 0x0027_e0eb;
+    const CGROUP2: i64 = 0x6367_7270;
+    let kind = rustix::fs::fstatfs(dir)?.f_type;
+    Ok([PROC, SYSFS, DEVPTS, MQUEUE, CGROUP, CGROUP2].contains(&kind))
 }
 
 fn node(stat: &rustix::fs::Stat, kind: Kind) -> Node {
@@ -113,6 +129,13 @@ mod tests {
         assert!(!tree.has("out"), "the host's file is not in the tree");
         let size = tree.find("etc/a/file").unwrap().node.file().unwrap().size;
         assert_eq!(size, 4);
+    }
+
+    #[test]
+    fn what_the_kernel_shows_of_itself_is_not_read() {
+        let proc = std::fs::File::open("/proc").unwrap();
+        let etc = std::fs::File::open("/etc").unwrap();
+        assert!(is_kernels_own(proc).unwrap() && !is_kernels_own(etc).unwrap());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kfactory_layers::digest::Digest;
+
 use super::{Content, FileNode, Kind, Node, Source, Tree};
 
 /// A tree under construction; missing parents become directories.
@@ -55,7 +57,7 @@ impl Sample {
         let file = FileNode {
             size: content.len() as u64,
             id: self.next_id,
-            digest: None,
+            digest: Some(Digest::of(content)),
             content: Content::Bytes(Arc::from(content)),
         };
         self.put(path, mode, Kind::File(file))
@@ -67,6 +69,11 @@ impl Sample {
 
     pub(crate) fn dir(self, path: &str, mode: u32) -> Self {
         self.put(path, mode, Kind::Directory(super::Names::new()))
+    }
+
+    /// Says which layer everything that stands at `path` comes from, links not followed.
+    pub(crate) fn layer(self, path: &str, layer: usize) -> Self {
+        self.edit(path, |node| node.layer = layer)
     }
 
     /// Changes what stands at `path`, links not followed.

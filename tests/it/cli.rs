@@ -15,6 +15,7 @@ fn every_command_has_help_with_an_explanation_of_each_option() {
         "unpack",
         "inspect",
         "validate",
+        "parity",
         "steps-info",
         "framework build",
         "store ls",

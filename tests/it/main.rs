@@ -15,6 +15,7 @@ mod deps;
 mod families;
 mod judges;
 mod options;
+mod parity;
 mod plans;
 mod plugins;
 mod providers;

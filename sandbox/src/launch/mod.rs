@@ -14,7 +14,11 @@ use crate::cancel::CancelToken;
 use crate::mountpoint::{self, MountPointError, Stubs, Targets};
 use crate::spec::SandboxSpec;
 
+mod places;
+mod plain;
 mod running;
+
+pub use plain::run_plain;
 
 use running::{Ended, Inputs, Output, Sandbox};
 
@@ -97,6 +101,14 @@ pub enum LaunchError {
         program: std::ffi::OsString,
         /// What the kernel said.
         reason: String,
+    },
+    /// What a mount stands for cannot be put in place where nothing can be mounted; see [`run_plain`].
+    #[error("putting {target:?} in place for a command")]
+    Place {
+        /// The path inside.
+        target: std::path::PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// bubblewrap failed before the command started.
     #[error("setting up the sandbox: {}", .lines.join("; "))]

@@ -82,13 +82,13 @@ pub(super) struct Sandbox {
 
 /// The reading end of a pipe.
 #[derive(Debug)]
-struct Source {
+pub(super) struct Source {
     pipe: Option<File>,
     lines: LineBuffer,
 }
 
 impl Source {
-    fn new(pipe: Option<impl Into<OwnedFd>>) -> Result<Self, LaunchError> {
+    pub(super) fn new(pipe: Option<impl Into<OwnedFd>>) -> Result<Self, LaunchError> {
         let pipe: Option<OwnedFd> = pipe.map(Into::into);
         if let Some(pipe) = &pipe {
             rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK)
@@ -240,7 +240,9 @@ impl Sandbox {
     ) -> Result<bool, LaunchError> {
         let mut ended = false;
         while !ended {
-            ended = self.wait_for_something(cancel, deadline)?;
+            let [stdout, stderr] = &self.streams;
+            let sources = [stdout, stderr, &self.status];
+            ended = wait_for_something(&self.ended, &sources, cancel, deadline)?;
             if cancel.is_cancelled() {
                 return Err(LaunchError::Cancelled);
             }
@@ -252,73 +254,10 @@ impl Sandbox {
             drain(&mut self.status.pipe, &mut |bytes| {
                 reported.extend_from_slice(bytes)
             })?;
-            self.read_streams(output)?;
+            read_streams(&mut self.streams, output)?;
         }
-        for (source, stream) in self
-            .streams
-            .iter_mut()
-            .zip([Stream::Stdout, Stream::Stderr])
-        {
-            source.lines.end(&mut |line| output.line(stream, line));
-        }
+        end_streams(&mut self.streams, output);
         Ok(true)
-    }
-
-    /// Waits for output, cancellation, the deadline or the end, and tells whether it was the end.
-    fn wait_for_something(
-        &self,
-        cancel: &CancelToken,
-        deadline: Option<Instant>,
-    ) -> Result<bool, LaunchError> {
-        let timeout = deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
-            .and_then(|left| Timespec::try_from(left).ok());
-        let sources = self
-            .streams
-            .iter()
-            .chain([&self.status])
-            .filter_map(|source| source.pipe.as_ref());
-        let watched = [self.ended.as_fd(), cancel.wake()]
-            .into_iter()
-            .chain(sources.map(AsFd::as_fd));
-        let mut polled: Vec<PollFd<'_>> = watched
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .collect();
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(_) => Ok(polled
-                .first()
-                .is_some_and(|ended| !ended.revents().is_empty())),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(errno) => Err(io_error("waiting for the sandbox")(errno)),
-        }
-    }
-
-    fn read_streams(&mut self, output: &mut Output<'_>) -> Result<(), LaunchError> {
-        for (source, stream) in self
-            .streams
-            .iter_mut()
-            .zip([Stream::Stdout, Stream::Stderr])
-        {
-            let lines = &mut source.lines;
-            match (stream, output.stdout) {
-                (Stream::Stdout, Stdout::Captured { limit_bytes }) => {
-                    drain(&mut source.pipe, &mut |bytes| {
-                        // One byte more than allowed tells that there is more.
-                        let room = (limit_bytes + 1).saturating_sub(output.captured.len());
-                        output
-                            .captured
-                            .extend_from_slice(&bytes[..bytes.len().min(room)]);
-                    })?;
-                    if output.captured.len() > limit_bytes {
-                        return Err(LaunchError::TooMuchOutput { limit_bytes });
-                    }
-                }
-                _ => drain(&mut source.pipe, &mut |bytes| {
-                    lines.push(bytes, &mut |line| output.line(stream, line))
-                })?,
-            }
-        }
-        Ok(())
     }
 
     /// Reaps the supervisor, which has ended.
@@ -350,7 +289,68 @@ impl Drop for Sandbox {
     }
 }
 
-fn watch(child: &Child) -> Result<OwnedFd, LaunchError> {
+/// Waits for output, cancellation, the deadline or the end, and tells whether it was the end.
+pub(super) fn wait_for_something(
+    ended: &OwnedFd,
+    sources: &[&Source],
+    cancel: &CancelToken,
+    deadline: Option<Instant>,
+) -> Result<bool, LaunchError> {
+    let timeout = deadline
+        .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        .and_then(|left| Timespec::try_from(left).ok());
+    let sources = sources.iter().filter_map(|source| source.pipe.as_ref());
+    let watched = [ended.as_fd(), cancel.wake()]
+        .into_iter()
+        .chain(sources.map(AsFd::as_fd));
+    let mut polled: Vec<PollFd<'_>> = watched
+        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+        .collect();
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) => Ok(polled
+            .first()
+            .is_some_and(|ended| !ended.revents().is_empty())),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(io_error("waiting for the command")(errno)),
+    }
+}
+
+/// Passes on what is there of standard output and standard error.
+pub(super) fn read_streams(
+    streams: &mut [Source; 2],
+    output: &mut Output<'_>,
+) -> Result<(), LaunchError> {
+    for (source, stream) in streams.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
+        let lines = &mut source.lines;
+        match (stream, output.stdout) {
+            (Stream::Stdout, Stdout::Captured { limit_bytes }) => {
+                drain(&mut source.pipe, &mut |bytes| {
+                    // One byte more than allowed tells that there is more.
+                    let room = (limit_bytes + 1).saturating_sub(output.captured.len());
+                    output
+                        .captured
+                        .extend_from_slice(&bytes[..bytes.len().min(room)]);
+                })?;
+                if output.captured.len() > limit_bytes {
+                    return Err(LaunchError::TooMuchOutput { limit_bytes });
+                }
+            }
+            _ => drain(&mut source.pipe, &mut |bytes| {
+                lines.push(bytes, &mut |line| output.line(stream, line))
+            })?,
+        }
+    }
+    Ok(())
+}
+
+/// Passes on last lines that have no end.
+pub(super) fn end_streams(streams: &mut [Source; 2], output: &mut Output<'_>) {
+    for (source, stream) in streams.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
+        source.lines.end(&mut |line| output.line(stream, line));
+    }
+}
+
+pub(super) fn watch(child: &Child) -> Result<OwnedFd, LaunchError> {
     let pid = i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
