@@ -8,6 +8,7 @@ use super::base::Family;
 use crate::support::cpio;
 use crate::support::tree::Tree;
 use crate::support::user::is_root;
+use crate::support::world::remove_tree;
 use crate::support::{Kfactory, run, world};
 
 /// What no image is to hold, relative to the root; a star stands for a part of a name.
@@ -65,11 +66,7 @@ pub(super) fn judge(family: &Family, location: &str) -> Judged {
         "home/families-trees"
     };
     let dir = world().own_dir(place).join(family.name);
-    let store = world().dir.join(if is_root() {
-        "families-judge"
-    } else {
-        "home/families-store"
-    });
+    let store = dir.with_extension("store");
     let ledger = dir.with_extension("ledger");
     let arguments = [
         "unpack",
@@ -98,7 +95,14 @@ pub(super) fn judge(family: &Family, location: &str) -> Judged {
     );
     judged.boots(family);
     judged.has_no_residue();
+    remove_tree(&store);
     judged
+}
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        remove_tree(&self.tree.dir);
+    }
 }
 
 impl Judged {

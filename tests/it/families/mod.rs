@@ -18,6 +18,7 @@ use judge::Judged;
 
 use crate::support::framework::programs;
 use crate::support::program::Ran;
+use crate::support::world::remove_tree;
 use crate::support::{Kfactory, need, world};
 
 /// The kernel that every repository has.
@@ -28,8 +29,12 @@ fn convert(family: &Family, options: &[&str]) -> Option<Judged> {
     let name = family.name;
     let out = world().user_dir(&format!("families/{name}")).join("image");
     let dest = format!("oci:{}:v1.0.0", out.display());
-    let ran = run_conversion(family, &dest, &world().user_dir("families-store"), options);
+    let store = world().user_dir(&format!("families-stores/{name}"));
+    let ran = run_conversion(family, &dest, &store, options);
     let judged = judge::judge(family, &dest);
+    // A dozen of them would fill a disk.
+    remove_tree(&store);
+    remove_tree(&out);
     let shown = if options.is_empty() {
         "-".to_owned()
     } else {
@@ -227,19 +232,30 @@ fn a_family_converted_again_is_cached_and_elsewhere_gives_the_same_image() {
     let Some(family) = rpms::family("rocky-10") else {
         return;
     };
-    convert(&family, &[]);
-    let again = |store: &Path, name: &str| {
+    let store = world().user_dir("families-stores/first");
+    let convert = |store: &Path, name: &str| {
         let out = world().user_dir(&format!("families/{name}")).join("image");
-        let dest = format!("oci:{}:v1.0.0", out.display());
-        run_conversion(&family, &dest, store, &[])
+        let ran = run_conversion(
+            &family,
+            &format!("oci:{}:v1.0.0", out.display()),
+            store,
+            &[],
+        );
+        remove_tree(&out);
+        ran
     };
-    let cached = again(&world().user_dir("families-store"), "again");
+    let first = convert(&store, "first");
+    let cached = convert(&store, "again");
+    remove_tree(&store);
     for layer in ["packages", "kernel", "kairos", "init"] {
         assert!(cached.says(&format!("layer {layer}: cached")), "{layer}");
     }
-    let fresh = again(&world().user_dir("families-store-2"), "elsewhere");
+    let store = world().user_dir("families-stores/elsewhere");
+    let fresh = convert(&store, "elsewhere");
+    remove_tree(&store);
     assert!(!fresh.says(": cached"), "{}", fresh.stderr());
-    assert_eq!(fresh.digest(), cached.digest());
+    assert_eq!(fresh.digest(), first.digest());
+    assert_eq!(cached.digest(), first.digest());
 }
 
 /// Returns the plan of a base that has only the os-release of `name`, as JSON.
