@@ -17,6 +17,7 @@
 
 pub mod bwrap;
 pub mod cancel;
+mod clones;
 pub mod doctor;
 pub mod idmap;
 pub mod launch;

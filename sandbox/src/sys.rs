@@ -190,6 +190,113 @@ fn close_others_on_exec() -> io::Result<()> {
     }
 }
 
+/// A system call that waits for an answer (`struct seccomp_notif`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Notification {
+    /// What an answer names.
+    pub(crate) id: u64,
+    /// Who called.
+    pub(crate) pid: Pid,
+    /// The call's arguments.
+    pub(crate) arguments: [u64; 6],
+}
+
+/// Requests of linux/seccomp.h, as `_IOWR('!', 0, struct seccomp_notif)`, `_IOWR('!', 1, struct seccomp_notif_resp)` and
+/// `_IOW('!', 2, __u64)` are encoded.
+const NOTIF_RECV: libc::c_ulong = 0xc050_2100;
+const NOTIF_SEND: libc::c_ulong = 0xc018_2101;
+const NOTIF_ID_VALID: libc::c_ulong = 0x4008_2102;
+
+/// Arranges that `command`, and all it starts, have their system calls looked at by `program`, a filter that may ask for a listener's
+/// answer; the listener arrives on the other end of `socket`. Where the kernel refuses that, nothing arrives and nothing is
+/// looked at.
+pub(crate) fn notify(command: &mut Command, program: Vec<[u8; 8]>, socket: OwnedFd) {
+    let hook = move || {
+        let Ok(length) = u16::try_from(program.len()) else {
+            return Ok(());
+        };
+        let filter = libc::sock_fprog {
+            len: length,
+            filter: program.as_ptr().cast_mut().cast(),
+        };
+        // SAFETY: `filter` points at `length` instructions of eight bytes each, which live until the call returns; the kernel copies
+        // them.
+        let listener = unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+                &filter,
+            )
+        };
+        let Ok(listener) = RawFd::try_from(listener) else {
+            return Ok(());
+        };
+        if listener >= 0 {
+            // SAFETY: the kernel has just made this descriptor for us alone.
+            let listener: OwnedFd = unsafe { std::os::fd::FromRawFd::from_raw_fd(listener) };
+            send_descriptor(&socket, std::os::fd::AsFd::as_fd(&listener))?;
+        }
+        Ok(())
+    };
+    // SAFETY: the hook makes system calls only, on values that exist already; it neither allocates nor takes locks.
+    unsafe {
+        command.pre_exec(hook);
+    }
+}
+
+fn send_descriptor(socket: &OwnedFd, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(
+        socket,
+        &[io::IoSlice::new(b"l")],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+/// Takes the next system call that waits; `ENOENT` where its caller is gone meanwhile.
+pub(crate) fn next_notification(listener: &OwnedFd) -> io::Result<Notification> {
+    // SAFETY: all-zero bytes are a valid value of this plain struct; the kernel asks for zeros.
+    let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the request writes one `seccomp_notif`, which `call` has room for.
+    if unsafe { libc::ioctl(raw(listener), NOTIF_RECV, &mut call) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let pid = i32::try_from(call.pid).ok().and_then(Pid::from_raw);
+    Ok(Notification {
+        id: call.id,
+        pid: pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?,
+        arguments: call.data.args,
+    })
+}
+
+/// Tells whether the caller of a system call still waits: its PID may be somebody else's by now.
+pub(crate) fn still_waits(listener: &OwnedFd, call: &Notification) -> bool {
+    // SAFETY: the request reads one 64-bit number.
+    unsafe { libc::ioctl(raw(listener), NOTIF_ID_VALID, &call.id) == 0 }
+}
+
+/// Answers a system call: 0, or an error number.
+pub(crate) fn answer(listener: &OwnedFd, call: &Notification, errno: i32) -> io::Result<()> {
+    let answer = libc::seccomp_notif_resp {
+        id: call.id,
+        val: 0,
+        error: -errno,
+        flags: 0,
+    };
+    // SAFETY: the request reads one `seccomp_notif_resp`.
+    if unsafe { libc::ioctl(raw(listener), NOTIF_SEND, &answer) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// What the processes of a sandbox used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {

@@ -629,3 +629,26 @@ fn hundreds_of_layers_make_one_root() {
         assert_eq!(report.all("change"), ["x 0:0"], "{report:#?}");
     }
 }
+
+#[test]
+fn a_clone_is_a_copy_where_the_file_system_has_none() {
+    for caller in callers() {
+        let clone = "cp --reflink=always /bin/sh /copy && cmp /bin/sh /copy";
+        let report = Probe::new(&caller)
+            .arguments(["--clones"])
+            .script(clone)
+            .run();
+        assert_eq!(report.one("exit"), "0", "{report:#?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_not_cloned() {
+    for caller in callers() {
+        let report = Probe::new(&caller)
+            .arguments(["--clones"])
+            .script("cp --reflink=always --copy-contents /dev/null /copy")
+            .run();
+        assert_eq!(report.one("exit"), "1", "{report:#?}");
+    }
+}

@@ -22,7 +22,7 @@ use super::check::Check;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Engine};
+use super::{BaseImage, Clock, Engine, package_cache};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
@@ -311,6 +311,7 @@ impl Builder<'_> {
         base: &BaseImage,
         inputs: &Inputs<'e>,
     ) -> Result<Environment<'e>> {
+        let cache = package_cache::of_base(self.engine.store, facts, &base_chain(base))?;
         let scratch = self.run.dir().join("scratch");
         fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
         Ok(Environment {
@@ -321,7 +322,8 @@ impl Builder<'_> {
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
-            package_cache: self.engine.store.cache_dir(&package_cache(facts))?,
+            package_cache: cache.shared,
+            base_cache: cache.own,
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),
@@ -423,17 +425,6 @@ impl Pending<'_> {
                 .map_err(|_| Error::internal("capturing a layer panicked"))?,
         }
     }
-}
-
-/// Returns the name of the package cache of a distribution's release.
-pub(super) fn package_cache(facts: &Facts) -> String {
-    let distro = &facts.distro;
-    format!(
-        "packages/{}-{}-{}",
-        distro.id,
-        distro.version,
-        facts.architecture()
-    )
 }
 
 /// Returns every package name of the plan: what one step installs, the step before it can fetch.

@@ -18,6 +18,7 @@ pub mod in_place;
 mod inputs;
 mod layers;
 mod outputs;
+mod package_cache;
 mod preflight;
 mod programs;
 mod tree;

@@ -114,9 +114,8 @@ impl<'a> Apt<'a> {
     ) -> Result<Self> {
         let cache = env.package_cache.clone();
         let doing = || format!("preparing the package cache in {}", cache.display());
-        for name in ["archives", "lists/partial"] {
-            fs::create_dir_all(cache.join(name)).context(doing)?;
-        }
+        fs::create_dir_all(cache.join("archives")).context(doing)?;
+        fs::create_dir_all(env.base_cache.join("lists/partial")).context(doing)?;
         let lock = File::create(cache.join("lock")).context(doing)?;
         if lock.try_lock().is_err() {
             env.reporter
@@ -177,7 +176,7 @@ impl<'a> Apt<'a> {
         };
         let mounts = vec![
             bind(&self.dir, WORKSPACE.into()),
-            bind(&self.cache.join("lists"), self.workspace.lists()),
+            bind(&self.env.base_cache.join("lists"), self.workspace.lists()),
         ];
         let env = self
             .workspace

@@ -205,6 +205,8 @@ fn run_dracut(
     mounts.extend(older_keyboard_settings(env, &target.root)?);
     let options = CommandOptions {
         mounts,
+        // Its thousands of files, each by a `cp` of its own otherwise, are most of the time it takes.
+        clones: true,
         ..CommandOptions::default()
     };
     let result = env.command(target, step, &argv, options)?;

@@ -101,8 +101,10 @@ pub struct Environment<'a> {
     pub programs: &'a (dyn Fn() -> Result<Vec<Program>> + Sync),
     /// Configuration files for providers.
     pub configs: &'a Configs,
-    /// The package cache's directory, shared between runs.
+    /// The package cache's directory, shared between runs of all bases of a release: no command may write to it.
     pub package_cache: PathBuf,
+    /// What commands of this base write and later runs of the same base read.
+    pub base_cache: PathBuf,
     /// A scratch directory of this run, outside every layer.
     pub scratch: PathBuf,
     /// The highest modification time that new files may have, in seconds since 1970; `None`: as they come.
@@ -211,6 +213,8 @@ pub(crate) struct CommandOptions {
     pub(crate) secrets: Vec<String>,
     /// Whether a status other than 0 is an answer rather than an error.
     pub(crate) any_status: bool,
+    /// Whether it asks for clones of many files.
+    pub(crate) clones: bool,
     /// What it reads.
     pub(crate) stdin: spec::Stdin,
     /// What becomes of its standard output.
@@ -531,6 +535,7 @@ impl Environment<'_> {
         std::fs::create_dir_all(&var_tmp).context(|| format!("creating {}", var_tmp.display()))?;
         let mut spec = SandboxSpec::new(target.path, argv.iter().map(OsString::from));
         spec.env = self.variables(options);
+        spec.clones = options.clones;
         spec.stdin = options.stdin.clone();
         spec.stdout = options.stdout;
         spec.time_limit = options.time_limit;

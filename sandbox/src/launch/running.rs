@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::{LaunchError, Stream, io_error};
 use crate::bwrap::{self, Descriptors};
 use crate::cancel::CancelToken;
+use crate::clones::{Cloner, Requested};
 use crate::lines::{LineBuffer, Tail};
 use crate::mountpoint::Targets;
 use crate::spec::{Mount, SandboxSpec, Stdin, Stdout};
@@ -76,6 +77,8 @@ pub(super) struct Sandbox {
     reported: Vec<u8>,
     usage: OwnedFd,
     reaped: bool,
+    /// Answers what its processes ask; nothing to wait for when they are gone.
+    cloner: Option<Cloner>,
     /// Dropped last: the thread that started the supervisor then ends, and the supervisor would be killed with it.
     _keeper: Sender<()>,
 }
@@ -192,10 +195,19 @@ impl Sandbox {
             usage: usage_write,
         }
         .install(&mut command);
+        let clones = spec
+            .clones
+            .then(|| Requested::install(&mut command))
+            .transpose()
+            .map_err(io_error("making a socket"))?;
         let (child, keeper) = spawn_supervised(command).map_err(io_error("starting bwrap"))?;
         // Our copy of the status pipe's other end goes here, so that its end can be seen.
         drop(others);
-        Self::adopt(child, keeper, status_read, usage)
+        let mut sandbox = Self::adopt(child, keeper, status_read, usage)?;
+        if let Some(clones) = clones {
+            sandbox.cloner = clones.start().map_err(io_error("answering for clones"))?;
+        }
+        Ok(sandbox)
     }
 
     fn adopt(
@@ -221,6 +233,7 @@ impl Sandbox {
                 reported: Vec::new(),
                 usage,
                 reaped: false,
+                cloner: None,
                 _keeper: keeper,
             }),
             Err(error) => {

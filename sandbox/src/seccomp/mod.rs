@@ -18,6 +18,8 @@ use table::{Abi, Rule};
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENT_0: u32 = 16;
+/// The low half of the second argument.
+const ARGUMENT_1: u32 = 24;
 
 /// Classic BPF operations (linux/bpf_common.h).
 const LOAD_WORD: u16 = 0x20;
@@ -115,6 +117,29 @@ pub fn program() -> Option<Vec<u8>> {
 pub fn memory_file() -> io::Result<OwnedFd> {
     let program = program().ok_or(io::ErrorKind::Unsupported)?;
     crate::sys::memory_file("seccomp", &program)
+}
+
+/// Returns a filter that holds requests to clone a file (ioctl_ficlone(2)) for a listener and allows everything else; nothing on
+/// machines this crate has no table for. Of the ABIs, the machine's own: whoever uses another copies by itself.
+pub(crate) fn clone_requests() -> Vec<[u8; 8]> {
+    let native = std::env::consts::ARCH;
+    let Some(native) = table::all().into_iter().find(|abi| abi.name == native) else {
+        return Vec::new();
+    };
+    let number = u32::try_from(libc::SYS_ioctl).unwrap_or(u32::MAX);
+    let request = u32::try_from(libc::FICLONE).unwrap_or(u32::MAX);
+    [
+        load(ARCH),
+        unless(JUMP_EQUAL, native.audit_arch, 5),
+        load(NUMBER),
+        unless(JUMP_EQUAL, number, 3),
+        load(ARGUMENT_1),
+        unless(JUMP_EQUAL, request, 1),
+        answer(libc::SECCOMP_RET_USER_NOTIF),
+        answer(ALLOW),
+    ]
+    .map(Instruction::to_bytes)
+    .to_vec()
 }
 
 fn assemble(abis: &[Abi]) -> Vec<Instruction> {

@@ -15,9 +15,9 @@ use kfactory_sandbox::{
 };
 
 /// What the root filesystem holds, with the libraries these need.
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 22] = [
     "sh", "cat", "ls", "id", "chown", "chmod", "mkdir", "rmdir", "ln", "mv", "touch", "sleep",
-    "stat", "env", "hostname", "useradd", "perl", "rm", "head", "mount",
+    "stat", "env", "hostname", "useradd", "perl", "rm", "head", "mount", "cp", "cmp",
 ];
 
 fn main() -> ExitCode {
@@ -210,6 +210,7 @@ impl Request {
                 "--read-only" => request.read_only = true,
                 "--net" => request.spec.network = Network::Host,
                 "--env" => request.spec.env.push(("MARK".into(), next()?.into())),
+                "--clones" => request.spec.clones = true,
                 "--stdin" => request.spec.stdin = Stdin::Bytes(next()?.into()),
                 "--capture" => {
                     request.spec.stdout = Stdout::Captured {

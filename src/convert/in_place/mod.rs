@@ -15,7 +15,9 @@ use kfactory_layers::root::Root;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::layers::later_packages;
-use super::{Clock, Engine, Options, announce, framework, parse_platform, preflight, programs};
+use super::{
+    Clock, Engine, Options, announce, framework, package_cache, parse_platform, preflight, programs,
+};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Runner, Target};
 use crate::framework::FrameworkSpec;
@@ -230,7 +232,9 @@ impl Work<'_> {
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
-            package_cache: store.cache_dir(&super::layers::package_cache(facts))?,
+            package_cache: package_cache::of_release(store, facts)?,
+            // Nothing tells this tree from another at the same place, so what it writes is kept for this run only.
+            base_cache: scratch.join("lists"),
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),

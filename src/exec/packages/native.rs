@@ -26,7 +26,7 @@ pub(super) struct Native<'a> {
     setup: Setup,
     /// The workspace on this machine.
     dir: PathBuf,
-    /// The shared cache, locked while this value lives.
+    /// The base's cache, locked while this value lives.
     cache: PathBuf,
     _lock: File,
 }
@@ -39,7 +39,8 @@ impl<'a> Native<'a> {
         step: &'a str,
         manager: &'static Manager,
     ) -> Result<Self> {
-        let cache = env.package_cache.clone();
+        // The manager keeps archives and metadata in one place, to which it writes by itself.
+        let cache = env.base_cache.clone();
         let doing = || format!("preparing the package cache in {}", cache.display());
         for shared in manager.caches {
             fs::create_dir_all(cache.join(shared.name)).context(doing)?;

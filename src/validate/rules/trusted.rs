@@ -19,9 +19,10 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "trusted-systemd-boot",
-        severity: Severity::Error,
+        // AuroraBoot takes those of the image only when it is told to.
+        severity: Severity::Warning,
         demand: "systemd-boot and its stub for the architecture are in the image",
-        remedy: "install systemd-boot (Debian: systemd-boot-efi)",
+        remedy: "install systemd-boot (Debian: systemd-boot-efi), or let the tool that makes the boot file bring its own",
         steps: &[StepName::INSTALL_PACKAGES],
         when: is_trusted,
         check: systemd_boot,

@@ -13,6 +13,8 @@
 //! Everything under a final name is whole: it is made under `runs/` (or found unreferenced later) and then renamed or
 //! recorded. A killed run leaves only things that no record names; the next run removes them.
 
+mod run;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
+
+pub use run::{Run, remove_tree};
 
 /// The store of one user.
 #[derive(Debug)]
@@ -261,73 +265,6 @@ impl Store {
         self.records("steps")
     }
 
-    /// Starts a run: a fresh directory that is locked as long as the value lives and removed with it.
-    ///
-    /// # Errors
-    ///
-    /// The directory cannot be made or locked.
-    pub fn start_run(&self) -> Result<Run> {
-        let runs = self.dir.join("runs");
-        // Locked before it has a name that a sweep looks at.
-        let made = tempfile::Builder::new()
-            .prefix(&format!(".{}-", std::process::id()))
-            .tempdir_in(&runs)
-            .context(|| "creating the run's directory".into())?
-            .keep();
-        let lock = File::create(made.join("lock")).context(|| "creating the run's lock".into())?;
-        lock.lock()
-            .context(|| "locking the run's directory".into())?;
-        let name = made.file_name().unwrap_or_default().to_string_lossy();
-        let dir = runs.join(name.trim_start_matches('.'));
-        fs::rename(&made, &dir).context(|| "naming the run's directory".into())?;
-        Ok(Run {
-            store: self.dir.clone(),
-            dir,
-            _lock: lock,
-        })
-    }
-
-    /// Removes what dead runs left: their directories, and changes that no record names.
-    fn sweep(&self) {
-        // Listed first: what a run makes that starts from now on is none of our business.
-        let changes = entries(&self.dir.join("changes"));
-        let (mut dead, mut others_live) = (Vec::new(), false);
-        for (name, path) in entries(&self.dir.join("runs")) {
-            let lock = File::open(path.join("lock"));
-            let is_dead = match lock {
-                // One that is being made this moment has no name yet.
-                Ok(lock) if !name.starts_with('.') => lock.try_lock().is_ok(),
-                // Without a lock it is being made, or its removal was cut short.
-                _ => is_older_than_a_minute(&path),
-            };
-            if is_dead {
-                dead.push(path);
-            } else {
-                others_live = true;
-            }
-        }
-        let named = named_changes(&self.dir);
-        for path in dead {
-            remove_tree(&path);
-        }
-        // A live run may stand on changes whose record another run has replaced since.
-        if !others_live {
-            for (name, path) in changes {
-                if !named.contains(&name) {
-                    remove_tree(&path);
-                }
-            }
-        }
-        for (name, path) in entries(&self.dir) {
-            // What a trial of the doctor could not remove as the user it ran as.
-            if name.starts_with(".overlay-trial-") && is_older_than_a_minute(&path) {
-                remove_tree(&path);
-            }
-        }
-        // A file that cannot be removed is tried again by the next run.
-        let _ = self.blobs.remove_abandoned();
-    }
-
     fn step_path(&self, key: &Digest) -> PathBuf {
         self.dir.join("steps").join(format!("{}.json", key.hex()))
     }
@@ -367,85 +304,12 @@ impl Store {
     }
 }
 
-/// The working directory of one run; removed when dropped, with the changes that no record took over.
-#[derive(Debug)]
-pub struct Run {
-    /// The store's directory.
-    store: PathBuf,
-    dir: PathBuf,
-    _lock: File,
-}
-
-impl Run {
-    /// Returns the directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Returns a name below `changes/` that belongs to this run until a record takes it over.
-    pub fn changes_id(&self, index: usize) -> String {
-        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
-        format!("{name}.{index}")
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
-        let own = format!("{name}.");
-        let named = named_changes(&self.store);
-        for (name, path) in entries(&self.store.join("changes")) {
-            if name.starts_with(&own) && !named.contains(&name) {
-                remove_tree(&path);
-            }
-        }
-        remove_tree(&self.dir);
-    }
-}
-
-/// Returns the names of the changes directories that the step records of the store at `store` have taken over.
-fn named_changes(store: &Path) -> Vec<String> {
-    let records = entries(&store.join("steps")).into_iter();
-    let parsed = records.filter_map(|(_, path)| fs::read(path).ok());
-    parsed
-        .filter_map(|bytes| serde_json::from_slice::<StepRecord>(&bytes).ok())
-        .map(|record| record.changes)
-        .collect()
-}
-
 /// Returns an identifier that changes with every boot of the machine.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_default()
         .trim()
         .to_owned()
-}
-
-/// Removes a tree as far as possible; directories without write permission are opened up first.
-///
-/// What cannot be removed stays and is tried again by the next run.
-pub fn remove_tree(path: &Path) {
-    if fs::remove_dir_all(path).is_ok() {
-        return;
-    }
-    use std::os::unix::fs::PermissionsExt as _;
-    for entry in walkdir::WalkDir::new(path)
-        .into_iter()
-        .filter_map(Result::ok)
-    {
-        if entry.file_type().is_dir() {
-            let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700));
-        }
-    }
-    let _ = fs::remove_dir_all(path);
-}
-
-fn is_older_than_a_minute(path: &Path) -> bool {
-    let age = fs::metadata(path)
-        .and_then(|m| m.modified())
-        .ok()
-        .and_then(|t| t.elapsed().ok());
-    age.is_some_and(|age| age.as_secs() > 60)
 }
 
 fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
@@ -472,37 +336,10 @@ fn decode_name(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn store() -> (tempfile::TempDir, Store) {
+    pub(super) fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Shared).unwrap();
         (dir, store)
-    }
-
-    #[test]
-    fn changes_that_no_record_names_are_swept_once_their_run_is_dead() {
-        let (dir, store) = store();
-        let run = store.start_run().unwrap();
-        let id = run.changes_id(0);
-        fs::create_dir_all(store.changes(&id)).unwrap();
-        store.sweep();
-        assert!(store.changes(&id).is_dir(), "the run lives");
-        drop(run);
-        drop(store);
-        let store = Store::open(dir.path(), Access::Shared).unwrap();
-        assert!(!store.changes(&id).exists());
-    }
-
-    #[test]
-    fn a_run_that_ends_takes_its_unrecorded_changes_with_it() {
-        let (_dir, store) = store();
-        let (ending, other) = (store.start_run().unwrap(), store.start_run().unwrap());
-        let (left, kept) = (ending.changes_id(0), other.changes_id(0));
-        for id in [&left, &kept] {
-            fs::create_dir_all(store.changes(id)).unwrap();
-        }
-        drop(ending);
-        assert!(!store.changes(&left).exists());
-        assert!(store.changes(&kept).is_dir(), "another run's");
     }
 
     #[test]
