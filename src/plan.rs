@@ -130,6 +130,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     let mut all = step::install::steps(&policy, selection);
     all.extend(step::provider::steps(&providers));
     let entries = release_entries(facts, request, version, &known);
+    request.expected.check(&entries)?;
     all.extend(step::init::steps(&policy, entries));
     known.apply(&mut all);
     changed.apply(&mut all);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::build_args::{Expected, Recipe};
 use crate::choice::{self, FirmwareChoice, KernelChoice};
 use crate::distro::Model;
 use crate::error::{Error, Kind, Result};
@@ -120,6 +121,9 @@ pub struct Request {
     /// The most seconds a provider plugin may take; `None`: [`PLUGIN_SECS`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_timeout: Option<u64>,
+    /// What the base is said to be; a base that is something else is refused.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expected: Expected,
     /// Whether the image is for Trusted Boot.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
@@ -187,7 +191,9 @@ impl Request {
     ///
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
-        let mut request: Request = yaml::read(text, &format!("recipe `{name}`"))?;
+        let Recipe { mut request, args } = yaml::read(text, &format!("recipe `{name}`"))?;
+        args.apply(&mut request)
+            .map_err(|error| error.context(format!("cannot use recipe `{name}`")))?;
         let defaults = Self::defaults();
         for (value, default) in [
             (&mut request.model, defaults.model),

@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::store::StepRecord;
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 3;
+const CACHE_FORMAT: u32 = 4;
 
 impl Builder<'_> {
     /// Returns a layer's key: what it stands on, its steps, and its inputs by content.

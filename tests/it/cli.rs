@@ -47,6 +47,8 @@ fn the_main_commands_show_examples_that_parse() {
         "copy",
         "unpack",
         "inspect",
+        "validate",
+        "parity",
         "framework build",
     ] {
         let mut arguments: Vec<&str> = command.split(' ').collect();
