@@ -148,18 +148,6 @@ pub(super) fn extension(
     Ok(())
 }
 
-/// Returns what the cleanup step removes: what came with the base, and temporary files.
-pub(super) fn cleanup_paths() -> Vec<String> {
-    [
-        "/var/cache/apt/*",
-        "/var/lib/apt/lists/*",
-        "/tmp/*",
-        "/var/tmp/*",
-    ]
-    .map(str::to_owned)
-    .to_vec()
-}
-
 impl<'a> Apt<'a> {
     pub(super) fn open(
         env: &'a Environment<'_>,

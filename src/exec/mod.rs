@@ -450,7 +450,7 @@ fn run_action(
         }
         Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
-        Action::CleanPackageCache { paths } => packages::clean(target, paths),
+        Action::CleanPackageCache { paths } => files::remove_all(target, paths),
         Action::Plugin(plugin) => yip::run(env, target, step, plugin),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use kfactory_layers::root::Root;
 
-use super::{Environment, Target, apt, files};
+use super::{Environment, Target, apt};
 use crate::distro::Family;
 use crate::distro::manager::{self, Manager, Operation};
 use crate::error::{Error, Kind, Result};
@@ -146,12 +146,6 @@ pub(super) fn remove(
         native.run(Operation::Remove(&present))?;
     }
     native.settle()
-}
-
-/// Removes what the base has of caches, and temporary files.
-pub(super) fn clean(target: &Target<'_>, paths: &[String]) -> Result<()> {
-    files::remove_all(target, paths)?;
-    files::remove_all(target, &apt::cleanup_paths())
 }
 
 fn words(names: &[String]) -> Vec<&str> {
