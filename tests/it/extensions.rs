@@ -75,6 +75,8 @@ impl Rig {
             &dir,
             "--skip-step",
             BUILT_IN,
+            // A shell and a few files are no system, whatever extensions do to them.
+            "--no-validate",
             "--progress",
             "plain",
         ];
