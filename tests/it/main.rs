@@ -14,6 +14,7 @@ mod copy;
 mod deps;
 mod families;
 mod judges;
+mod kairos_init;
 mod options;
 mod parity;
 mod plans;
