@@ -4,6 +4,7 @@
 //!
 //! - [`cli`]: the command line; each subcommand calls one function.
 //! - [`request`]: what is asked for, as one value; the recipe file.
+//! - [`build_args`]: the same in the words of Kairos' own builds.
 //! - [`choice`]: what is asked for of packages, word by word.
 //! - [`kernel_file`]: a kernel that the user brings.
 //! - [`secret`]: what a step may read and no layer holds.
@@ -23,6 +24,7 @@
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
 #![forbid(unsafe_code)]
 
+pub mod build_args;
 pub mod changeset;
 pub mod choice;
 pub mod cli;

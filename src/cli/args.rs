@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::providers;
+use crate::build_args::BuildArgs;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::progress::{Mode, Reporter};
@@ -199,6 +200,10 @@ pub(super) struct RequestArgs {
     /// Print the request as a recipe and stop
     #[arg(long)]
     pub(super) print_recipe: bool,
+    /// A build argument of Kairos' own builds: BASE_IMAGE, FAMILY, FLAVOR, FLAVOR_RELEASE, MODEL, VARIANT, BOOTLOADER, TRUSTED_BOOT,
+    /// PROVIDER_NAME, PROVIDER_VERSION, KUBERNETES_DISTRO, KUBERNETES_VERSION, VERSION; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
     /// The version of the produced system [default: the destination's tag, where it is `v1`, `v1.2.3` or `1.2.3`]
     #[arg(short = 'v', long, value_name = "VERSION")]
     pub(super) version: Option<String>,
@@ -269,7 +274,8 @@ pub(super) struct RequestArgs {
     /// Names: `ubuntu-pro-token`; for RHEL the directories `etc-pki-entitlement` and `rhsm`; for SLES `SCCcredentials` and `SUSEConnect`
     #[arg(long, value_name = "SECRET")]
     pub(super) secret: Vec<String>,
-    /// Stage extension directory (not available in this version)
+    /// A directory of stage extensions: yip files that add steps; several times if wanted, after what the base carries in
+    /// /etc/kairos-init/stage-extensions
     #[arg(short = 'x', long, value_name = "DIR")]
     pub(super) stage_extensions: Vec<String>,
 }
@@ -286,6 +292,9 @@ impl RequestArgs {
             }
             None => Request::defaults(),
         };
+        let mut args = BuildArgs::default();
+        self.set.iter().try_for_each(|pair| args.set(pair))?;
+        args.apply(&mut request)?;
         fn set<T: Clone>(slot: &mut T, value: &Option<T>) {
             if let Some(value) = value {
                 slot.clone_from(value);

@@ -45,6 +45,22 @@ Examples:
   kfactory inspect --json oci:out:v1.0.0 | jq '.layers[].size'
       The same for programs.";
 
+pub(super) const VALIDATE: &str = "\
+Examples:
+  kfactory validate ghcr.io/me/os:v1.0.0
+      Every rule that is broken, with its remedy; the exit code is 1 when one of them is an error.
+  kfactory validate dir:rootfs --output sarif > report.sarif
+      An unpacked tree, for a code host.
+  kfactory validate --rules
+      What is demanded.";
+
+pub(super) const PARITY: &str = "\
+Examples:
+  kfactory parity oci:new:v1.0.1 --against ghcr.io/me/os:v1.0.0
+      What changed between two results, by the step that changed it.
+  kfactory parity oci:out:v1.0.0 --upstream quay.io/kairos/debian:12-core-amd64-generic-v3.6.0
+      Where a result differs from what kairos-init made, and whether that is intended.";
+
 pub(super) const FRAMEWORK_BUILD: &str = "\
 Examples:
   kfactory framework build -o oci:framework

@@ -25,7 +25,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "KFACTORY_PROVIDER_MIRROR",
-        "The same for Kubernetes distributions and provider plugins; KFACTORY_FRAMEWORK_MIRROR where it is not set.",
+        "The same for the releases of k3s and k0s; KFACTORY_FRAMEWORK_MIRROR where it is not set.",
     ),
     (
         "REGISTRY_AUTH_FILE, DOCKER_CONFIG",

@@ -49,8 +49,10 @@ enum Command {
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// Check that an image boots, installs and upgrades as a Kairos system, without running anything of it
+    #[command(after_help = examples::VALIDATE)]
     Validate(Box<validate::ValidateArgs>),
     /// Compare two images file by file, and say which step made each difference and whether it is intended
+    #[command(after_help = examples::PARITY)]
     Parity(Box<parity::ParityArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,

@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::store::StepRecord;
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 3;
+const CACHE_FORMAT: u32 = 4;
 
 impl Builder<'_> {
     /// Returns a layer's key: what it stands on, its steps, and its inputs by content.
@@ -30,7 +30,12 @@ impl Builder<'_> {
         base: &BaseImage,
         inputs: &Inputs<'_>,
     ) -> Result<Digest> {
-        let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
+        // Without the places they were written in: a line that moves changes nothing.
+        let steps: Vec<Step> = unit
+            .steps
+            .iter()
+            .map(|&index| plan.steps[index].without_place())
+            .collect();
         let definition = json!({
             "format": CACHE_FORMAT,
             "tool": env!("CARGO_PKG_VERSION"),

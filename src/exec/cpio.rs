@@ -1,7 +1,8 @@
 //! Rewrites the cpio archive that dracut makes so that equal contents give equal bytes.
 //!
 //! Times are clamped, inode numbers are given anew in order of appearance, and device nodes that an unprivileged
-//! dracut could not make are added. Content is streamed.
+//! dracut could not make are added. Set-ID bits of files go: `cp` keeps them and a clone does not, so that they tell what file
+//! system dracut worked on, and nobody but root runs anything there. Content is streamed.
 //!
 //! Spec: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (the `newc` format).
 
@@ -10,7 +11,10 @@ use std::io::{self, Read, Write};
 
 use crate::cpio::{Header, Reader, TRAILER, Writer, bad};
 
+const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
 const S_IFCHR: u32 = 0o020_000;
+const S_ISUID_OR_GID: u32 = 0o6000;
 
 /// Device nodes the kernel or early user space opens before devtmpfs is mounted: name, mode, major, minor.
 const DEVICES: &[(&str, u32, u32, u32)] = &[
@@ -69,7 +73,11 @@ fn copy_archive<R: Read>(
         }
         let key = (header.ino, header.dev);
         // Entries with one link may share an inode number with a file of another filesystem; only real links keep theirs.
-        header.ino = if header.nlink > 1 && header.mode & 0o170_000 == 0o100_000 {
+        let is_file = header.mode & S_IFMT == S_IFREG;
+        if is_file {
+            header.mode &= !S_ISUID_OR_GID;
+        }
+        header.ino = if header.nlink > 1 && is_file {
             *inodes.entry(key).or_insert_with(|| take(&mut next_inode))
         } else {
             take(&mut next_inode)
@@ -179,6 +187,13 @@ mod tests {
                 "TRAILER!!!"
             ]
         );
+    }
+
+    #[test]
+    fn files_lose_their_set_id_bits() {
+        let modes = |mode| run(&archive(&[("mount", mode, 1, b"x")])).1;
+        assert_eq!(modes(0o104_755), modes(0o100_755));
+        assert_ne!(modes(0o100_755), modes(0o100_750));
     }
 
     #[test]

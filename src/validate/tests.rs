@@ -124,6 +124,9 @@ fn boot_rows() -> Vec<(&'static str, Good, Break)> {
         plain("kernel-stray", |_, s| {
             s.file("boot/initrd.img-old", 0o644, b"x")
         }),
+        plain("kernel-stray", |_, s| {
+            s.file("boot/vmlinuz-0-rescue-0123", 0o644, b"x")
+        }),
         plain("kernel-squashfs", |_, s| {
             replace(
                 s,

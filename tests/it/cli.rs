@@ -47,6 +47,8 @@ fn the_main_commands_show_examples_that_parse() {
         "copy",
         "unpack",
         "inspect",
+        "validate",
+        "parity",
         "framework build",
     ] {
         let mut arguments: Vec<&str> = command.split(' ').collect();
@@ -176,21 +178,6 @@ fn a_recipe_with_a_mistake_is_refused_with_its_place() {
     std::fs::write(&file, "base: debian:12\nvresion: v1\n").expect("written");
     let ran = kfactory(&["convert", "-f", file.to_str().expect("UTF-8")]).fail(2);
     ran.tells(&["error: cannot read recipe", "bad.yaml", "vresion", "2"]);
-}
-
-#[test]
-fn what_this_version_cannot_do_is_refused_by_name() {
-    let cases: &[(&[&str], &str)] = &[(&["--fips"], "--fips"), (&["-x", "extensions"], "-x")];
-    for (options, word) in cases {
-        let mut arguments = vec!["convert", "debian:12", "oci:out:v1.0.0"];
-        arguments.extend(*options);
-        kfactory(&arguments).fail(2).tells(&[
-            "error: ",
-            word,
-            "not available in this version",
-            "hint: ",
-        ]);
-    }
 }
 
 #[test]

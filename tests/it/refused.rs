@@ -542,6 +542,7 @@ fn a_failing_command_is_shown_with_its_step_and_last_lines_and_what_was_done_is_
         &[
             ("etc/os-release", 0o644, DEBIAN),
             ("usr/sbin/depmod", 0o755, depmod),
+            ("usr/bin/dracut", 0o755, "#!/bin/sh\n"),
             ("boot/vmlinuz-6.1.0-9-amd64", 0o644, "kernel"),
             ("usr/lib/modules/6.1.0-9-amd64/modules.builtin", 0o644, ""),
             ("lib/modules/6.1.0-9-amd64/modules.builtin", 0o644, ""),

@@ -195,8 +195,7 @@ fn installed(subject: &Subject<'_>) -> BTreeSet<String> {
         let version = KERNEL_PREFIXES
             .iter()
             .find_map(|prefix| name.strip_prefix(prefix));
-        // `vmlinuz-lts` and `vmlinuz-rpi` of Alpine say nothing about the version.
-        if let Some(version) = version.filter(|version| version.starts_with(is_digit)) {
+        if let Some(version) = version.filter(|version| is_version(version)) {
             versions.insert(version.to_owned());
         }
     }
@@ -204,8 +203,10 @@ fn installed(subject: &Subject<'_>) -> BTreeSet<String> {
     versions
 }
 
-fn is_digit(c: char) -> bool {
-    c.is_ascii_digit()
+/// Tells versions from other ends of a kernel's name: `vmlinuz-lts` and `vmlinuz-rpi` of Alpine, and the copy that Fedora keeps
+/// as `vmlinuz-0-rescue-ID`.
+fn is_version(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit()) && !text.starts_with("0-rescue")
 }
 
 fn single(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
@@ -258,10 +259,9 @@ fn stray(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     const EXPECTED: [&str; 5] = ["vmlinuz", "initrd", "Image", "vmlinuz-lts", "vmlinuz-rpi"];
     let kernel = subject.kernel().and_then(|kernel| kernel.path.file_name());
     for name in subject.names("boot") {
-        let is_versioned_kernel = KERNEL_PREFIXES.iter().any(|prefix| {
-            name.strip_prefix(prefix)
-                .is_some_and(|version| version.starts_with(is_digit))
-        });
+        let is_versioned_kernel = KERNEL_PREFIXES
+            .iter()
+            .any(|prefix| name.strip_prefix(prefix).is_some_and(is_version));
         let is_stray = BEGINNINGS.iter().any(|begin| name.starts_with(begin))
             && !EXPECTED.contains(&name)
             && !is_versioned_kernel
