@@ -43,6 +43,10 @@ dist arch="x86_64":
     cargo build --release --locked --target {{arch}}-unknown-linux-musl
     @ls -l {{target}}/{{arch}}-unknown-linux-musl/release/kfactory
 
+# Feed a fuzz target (yip) whatever breaks it; needs cargo-fuzz and a nightly compiler
+fuzz target="yip" *ARGS:
+    cargo +nightly fuzz run {{target}} {{ARGS}}
+
 # Licences and advisories of every dependency
 deny:
     cargo deny check

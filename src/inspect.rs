@@ -11,6 +11,7 @@ use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::metadata::EntryKind;
 use kfactory_layers::platform::Platform;
+use kfactory_layers::root::Root;
 use kfactory_layers::source::verified;
 use kfactory_layers::tar::ArchiveReader;
 use serde::Serialize;
@@ -22,6 +23,7 @@ use crate::location::Location;
 use crate::plan::Facts;
 use crate::progress::{Reporter, bytes_text};
 use crate::store::{Access, Store};
+use crate::yip::{self, SourceText};
 
 /// A chain of links longer than this is a loop.
 const MAX_LINKS: usize = 8;
@@ -75,7 +77,7 @@ pub struct LayerReport {
     pub media_type: String,
 }
 
-/// Reads the base's facts without unpacking it.
+/// Reads the base's facts, and the stage extensions it carries, without unpacking it.
 ///
 /// # Errors
 ///
@@ -86,9 +88,11 @@ pub fn facts(
     options: &Options,
     runtime: &Runtime,
     reporter: &Arc<Reporter>,
-) -> Result<Facts> {
+) -> Result<(Facts, Vec<SourceText>)> {
     if let Location::Dir(dir) = base {
-        return convert::facts_of_dir(dir, platform, &base.to_string());
+        let root = Root::open(dir).context(|| format!("opening {}", dir.display()))?;
+        let facts = convert::facts_of_dir(dir, platform, &base.to_string())?;
+        return Ok((facts, yip::read_root(&root)?));
     }
     let store = Store::open(&options.store, Access::Shared)?;
     let image = convert::fetch(
@@ -102,11 +106,12 @@ pub fn facts(
         },
     )?;
     let found = Contents::read(&image.image, &store)?;
-    convert::facts_of(
+    let facts = convert::facts_of(
         found.os_release().as_deref(),
         &image.image,
         &base.to_string(),
-    )
+    )?;
+    Ok((facts, found.extensions()))
 }
 
 /// Makes the report of an image whose blobs are in the store.
@@ -250,12 +255,38 @@ impl Contents {
         self.texts.get(path).cloned()
     }
 
+    /// Returns the stage extensions, in lexical order per level.
+    fn extensions(&self) -> Vec<SourceText> {
+        let is_found =
+            |path: &&PathBuf| is_extension(path) && self.text(&path.to_string_lossy()).is_some();
+        let mut paths: Vec<&PathBuf> = self
+            .texts
+            .keys()
+            .chain(self.links.keys())
+            .filter(is_found)
+            .collect();
+        paths.sort_by(|a, b| a.components().cmp(b.components()));
+        let source = |path: &PathBuf| SourceText {
+            file: yip::in_base(&Path::new("/").join(path)),
+            text: self.text(&path.to_string_lossy()).unwrap_or_default(),
+        };
+        paths.into_iter().map(source).collect()
+    }
+
     fn os_release(&self) -> Option<String> {
         OS_RELEASE.iter().find_map(|path| self.text(path))
     }
 }
 
+fn is_extension(path: &Path) -> bool {
+    let is_below = path.starts_with(yip::DIRECTORY_IN_IMAGE.trim_start_matches('/'));
+    is_below && path.to_str().is_some_and(yip::is_extension_file)
+}
+
 fn is_interesting(path: &Path) -> bool {
+    if is_extension(path) {
+        return true;
+    }
     let path = path.to_str().unwrap_or("");
     OS_RELEASE.contains(&path) || path == KAIROS_RELEASE || LANDMARKS.contains(&path)
 }

@@ -343,8 +343,11 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
             Layers::Phase => step.phase.name(),
             Layers::One => "kairos",
         };
+        // What a change of the init phase makes anew must not hold anything of the install phase.
+        let same_phase =
+            |unit: &LayerUnit| layers == Layers::One || steps[unit.steps[0]].phase == step.phase;
         match units.last_mut() {
-            Some(last) if last.name == name => last.steps.push(index),
+            Some(last) if last.name == name && same_phase(last) => last.steps.push(index),
             _ => units.push(LayerUnit {
                 name: name.to_owned(),
                 steps: vec![index],

@@ -1,7 +1,7 @@
 //! The request: everything a conversion is asked to do, as one serialisable value.
 //!
-//! The command line and the recipe file both produce this value. Options that this version does not implement are
-//! refused by name in [`Request::validate`], before anything is read or pulled.
+//! The command line and the recipe file both produce this value. Every word of it is checked in [`Request::validate`],
+//! before anything is read or pulled.
 
 use std::collections::BTreeMap;
 
@@ -148,7 +148,7 @@ pub struct Request {
     /// Secrets that steps may read, as `id=NAME,src=FILE`; their values are nowhere in the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
-    /// Stage extension directories; refused in this version.
+    /// Directories of stage extensions, read in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stage_extensions: Vec<String>,
 }
@@ -223,7 +223,6 @@ impl Request {
     ///
     /// Usage errors only; nothing has been read, pulled or written when this returns.
     pub fn validate(&self) -> Result<CheckedRequest> {
-        self.refuse_unimplemented()?;
         if self.base.is_empty() {
             return Err(Error::usage("no base image given")
                 .hint("`kfactory convert BASE [DEST]`, or `base:` in the recipe"));
@@ -394,19 +393,6 @@ impl Request {
         Ok(())
     }
 
-    fn refuse_unimplemented(&self) -> Result<()> {
-        let refuse = |what: String| {
-            Err(Error::usage(format!(
-                "{what} is not available in this version of kfactory"
-            ))
-            .hint("`kfactory plan` without it shows what this version does"))
-        };
-        if !self.stage_extensions.is_empty() {
-            return refuse("a stage extension (`-x`)".into());
-        }
-        Ok(())
-    }
-
     fn resolve_version(&self, destinations: &[Location]) -> Result<Version> {
         if let Some(text) = &self.version {
             return Version::parse(text).map_err(|error| {
@@ -473,16 +459,6 @@ mod tests {
             .unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{bad}");
         }
-    }
-
-    #[test]
-    fn what_is_not_implemented_is_refused_by_name() {
-        let request = Request {
-            stage_extensions: vec!["x".into()],
-            ..request("debian:12", "oci:out:v1.0.0")
-        };
-        let text = request.validate().unwrap_err().render_text();
-        assert!(text.contains("-x"), "{text}");
     }
 
     #[test]

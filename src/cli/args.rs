@@ -274,7 +274,8 @@ pub(super) struct RequestArgs {
     /// Names: `ubuntu-pro-token`; for RHEL the directories `etc-pki-entitlement` and `rhsm`; for SLES `SCCcredentials` and `SUSEConnect`
     #[arg(long, value_name = "SECRET")]
     pub(super) secret: Vec<String>,
-    /// Stage extension directory (not available in this version)
+    /// A directory of stage extensions: yip files that add steps; several times if wanted, after what the base carries in
+    /// /etc/kairos-init/stage-extensions
     #[arg(short = 'x', long, value_name = "DIR")]
     pub(super) stage_extensions: Vec<String>,
 }

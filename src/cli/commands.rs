@@ -18,6 +18,7 @@ use crate::progress::{Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
 use crate::step::NAMES;
 use crate::store::{Access, Store};
+use crate::yip::Extensions;
 use crate::{inspect as inspection, plan as planning, unpack as unpacking};
 
 /// Time that a stopped run gets to remove its mounts and files before the process ends.
@@ -188,14 +189,17 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
     let request = &checked.request;
     let platform = convert::parse_platform(request.platform.as_deref())?;
     let base = convert::parse_location(&request.base, &session.options.registry)?;
-    let facts = inspection::facts(
+    // Before the base is read, which may take a while.
+    Extensions::find(&[], request)?;
+    let (facts, carried) = inspection::facts(
         &base,
         &platform,
         &session.options,
         &session.runtime,
         &session.reporter,
     )?;
-    planning::plan(&facts, request, &checked.version)
+    let plan = planning::plan(&facts, request, &checked.version)?;
+    Ok(plan.with_extensions(&Extensions::find(&carried, request)?, request))
 }
 
 pub(super) fn packages(args: &PackagesArgs) -> Result<i32> {

@@ -30,7 +30,12 @@ impl Builder<'_> {
         base: &BaseImage,
         inputs: &Inputs<'_>,
     ) -> Result<Digest> {
-        let steps: Vec<&Step> = unit.steps.iter().map(|&index| &plan.steps[index]).collect();
+        // Without the places they were written in: a line that moves changes nothing.
+        let steps: Vec<Step> = unit
+            .steps
+            .iter()
+            .map(|&index| plan.steps[index].without_place())
+            .collect();
         let definition = json!({
             "format": CACHE_FORMAT,
             "tool": env!("CARGO_PKG_VERSION"),

@@ -1,5 +1,7 @@
 //! What steps take from outside the base, and how it counts in the step cache: by content.
 
+use std::path::PathBuf;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
@@ -16,18 +18,23 @@ pub(super) struct Inputs<'a> {
     pub(super) programs: &'a (dyn Fn() -> Result<Vec<Program>> + Sync),
     /// Configuration files for providers.
     pub(super) configs: &'a Configs,
+    /// Gets another image for a platform and returns its flattened tree.
+    pub(super) images: &'a ImageTree<'a>,
 }
+
+/// Takes the name of an image, and a platform unless it is that of the build.
+pub(super) type ImageTree<'a> = dyn Fn(&str, Option<&str>) -> Result<PathBuf> + Sync + 'a;
 
 impl Inputs<'_> {
     /// Returns what names the inputs of `steps` by content, wherever they came from.
-    pub(super) fn identity(&self, steps: &[&Step]) -> Result<String> {
+    pub(super) fn identity(&self, steps: &[Step]) -> Result<String> {
         let mut text = String::new();
-        if steps.iter().any(|step| uses_framework(step)) {
+        if steps.iter().any(uses_framework) {
             for file in (self.framework)()?.files {
                 text.push_str(&format!("{}={}\n", file.target.display(), file.sha256));
             }
         }
-        if steps.iter().any(|step| uses_programs(step)) {
+        if steps.iter().any(uses_programs) {
             for program in (self.programs)()? {
                 let distribution = program.distribution;
                 let services = provider::identity(distribution);
@@ -37,7 +44,7 @@ impl Inputs<'_> {
                 ));
             }
         }
-        for name in steps.iter().flat_map(|step| configured(step)) {
+        for name in steps.iter().flat_map(configured) {
             if let Some(content) = self.configs.get(name) {
                 let sum = framework::hex(&Sha256::digest(content));
                 text.push_str(&format!("configuration of {name}={sum}\n"));

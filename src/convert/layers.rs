@@ -22,7 +22,7 @@ use super::check::Check;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
-use super::{BaseImage, Clock, Engine, package_cache};
+use super::{BaseImage, Clock, Engine, package_cache, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
 use crate::framework::{self, Framework};
@@ -102,10 +102,20 @@ impl Builder<'_> {
                 .get_or_init(|| super::programs::fetch(self.providers, facts.arch, self.engine))
                 .clone()
         };
+        let images = |source: &str, platform: Option<&str>| {
+            tree::of_image(
+                source,
+                platform,
+                &base.image.platform(),
+                self.engine,
+                self.run,
+            )
+        };
         let inputs = Inputs {
             framework: &resolve,
             programs: &fetch,
             configs: self.configs,
+            images: &images,
         };
         let needed = plan.steps.iter().any(uses_framework);
         std::thread::scope(|scope| {
@@ -322,6 +332,7 @@ impl Builder<'_> {
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
+            images: inputs.images,
             package_cache: cache.shared,
             base_cache: cache.own,
             scratch,

@@ -46,6 +46,7 @@ use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
 use crate::store::{Access, Store};
 use crate::validate::{Report, Scope, Severity};
+use crate::yip::{self, Extensions};
 
 /// How a conversion is carried out, as opposed to what it makes.
 #[derive(Debug)]
@@ -116,6 +117,8 @@ pub fn convert(
     let providers = request.providers()?;
     let configs = crate::provider::read_configs(&providers)?;
     let clock = Clock::from_env()?;
+    // Read again with those of the base; what is wrong with them is said before anything is pulled.
+    Extensions::find(&[], request)?;
     preflight::local(&options.store, &checked.destinations)?;
     let store = Store::open(&options.store, Access::Shared)?;
     let run = store.start_run()?;
@@ -135,7 +138,10 @@ pub fn convert(
 
     let tree = tree::unpack(&base, engine, &run)?;
     let facts = base::facts_of_tree(&tree, &base.image, &checked.base.to_string())?;
-    let plan = plan::plan(&facts, request, &checked.version)?;
+    let carried =
+        yip::read_root(&Root::open(&tree).context(|| format!("opening {}", tree.display()))?)?;
+    let plan = plan::plan(&facts, request, &checked.version)?
+        .with_extensions(&Extensions::find(&carried, request)?, request);
     announce(&plan, &tree, reporter)?;
 
     let scope = scope(&plan, request)?;

@@ -7,6 +7,7 @@ use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
 use kfactory_layers::chain::chain_id;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::manifest::Descriptor;
+use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 
 use super::{BaseImage, Engine};
@@ -30,6 +31,23 @@ pub(super) fn unpack(base: &BaseImage, engine: Engine<'_>, run: &Run) -> Result<
         .zip(base.image.diff_ids().iter().copied())
         .collect();
     flatten(&layers, engine, run)
+}
+
+/// Returns the flattened tree of the image called `source`, for `platform` or else for `own`.
+pub(super) fn of_image(
+    source: &str,
+    platform: Option<&str>,
+    own: &Platform,
+    engine: Engine<'_>,
+    run: &Run,
+) -> Result<PathBuf> {
+    let location = super::parse_location(source, &engine.options.registry)?;
+    let platform = match platform {
+        Some(_) => super::parse_platform(platform)?,
+        None => own.clone(),
+    };
+    let image = super::base::open(&location, &platform, engine, run)?;
+    unpack(&image, engine, run)
 }
 
 /// Applies `layers` in order into one tree named by their chain ID; an empty list gives an empty tree.

@@ -20,6 +20,9 @@ pub const RESIDUE: &[&str] = &[
     "var/log/rhsm/**",
     // What subscription-manager writes for the entitlement it was lent; it is written again wherever it is needed.
     "etc/yum.repos.d/redhat.repo",
+    // The build host's own files cover these two while packages are installed.
+    "etc/hosts.rpmnew",
+    "etc/resolv.conf.rpmnew",
     // Locks and shared memory of the package database.
     "var/lib/rpm/.rpm.lock",
     "var/lib/rpm/__db.*",

@@ -106,16 +106,46 @@ pub(super) fn install(
     })
 }
 
-/// Returns what the cleanup step removes: what came with the base, and temporary files.
-pub(super) fn cleanup_paths() -> Vec<String> {
-    [
-        "/var/cache/apt/*",
-        "/var/lib/apt/lists/*",
-        "/tmp/*",
-        "/var/tmp/*",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+/// Runs command lines of a stage extension, each a text for the shell that begins with `apt-get`.
+///
+/// `install` are the words of the line that installs: where all of them are names, their archives are fetched as for other
+/// steps. Without `refresh` the lists are those of this run.
+pub(super) fn extension(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    refresh: bool,
+    lines: &[String],
+    install: &[String],
+) -> Result<()> {
+    let apt = Apt::open(env, target, step)?;
+    if refresh {
+        // One of the lines does it; sources may have changed since the last time.
+        env.packages.sources_changed();
+    } else {
+        apt.refresh()?;
+    }
+    let names: Vec<&str> = install.iter().map(String::as_str).collect();
+    apt.unpacked().next();
+    for line in lines {
+        if !names.is_empty()
+            && line.contains(" install ")
+            && let Ok(listing) = apt.list(target, &names)
+        {
+            // Only saves time: what goes wrong here goes wrong again, and is told, below.
+            let (at_hand, _) = mpsc::channel();
+            let _ = apt.fetch(&listing.archives, false, &at_hand);
+        }
+        let with_config = format!("apt-get {}", apt.config());
+        let line = line.replacen("apt-get", &with_config, 1);
+        let result = apt.command(target, &["sh".into(), "-c".into(), line]);
+        apt.unpacked().dpkg_ended();
+        result?;
+    }
+    if refresh {
+        *env.packages.refreshed.lock().expect("no panic while held") = true;
+    }
+    Ok(())
 }
 
 impl<'a> Apt<'a> {

@@ -26,6 +26,7 @@ mod ssh;
 mod tidy;
 mod uki;
 mod unpacked;
+mod yip;
 
 pub use apt::Session as PackageSession;
 pub use packages::Session as RepositorySession;
@@ -48,7 +49,7 @@ use crate::progress::Reporter;
 use crate::provider::{Configs, Program};
 use crate::request::{Network, Request};
 use crate::secret::Secret;
-use crate::step::{Action, Step};
+use crate::step::{Action, Hook, Step};
 
 /// The search path that every command gets, whatever the base image says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -97,6 +98,8 @@ pub struct Environment<'a> {
     pub image_env: Vec<String>,
     /// The Kairos binaries, resolved when first needed.
     pub framework: &'a (dyn Fn() -> Result<Framework> + Sync),
+    /// Gets an image for a platform, the build's own where none is named, and returns its flattened tree.
+    pub images: &'a (dyn Fn(&str, Option<&str>) -> Result<PathBuf> + Sync),
     /// The programs of Kubernetes distributions, fetched when first needed.
     pub programs: &'a (dyn Fn() -> Result<Vec<Program>> + Sync),
     /// Configuration files for providers.
@@ -294,9 +297,19 @@ pub fn run_step(
     layer: &str,
     step: &Step,
 ) -> Result<()> {
-    let name = step.name.as_str();
+    let name = step.label();
     env.reporter.step_started(layer, name);
     let start = Instant::now();
+    let place = step.place();
+    if let Some(extension) = &step.extension
+        && let Some(why) = yip::unmet(env, target, extension).map_err(|error| {
+            error.context(format!("cannot tell whether step `{name}`{place} runs"))
+        })?
+    {
+        env.reporter
+            .note(&format!("step `{name}` is passed over: {why}"));
+        return Ok(());
+    }
     for action in &step.actions {
         env.check_cancelled()?;
         run_action(env, target, name, action).map_err(|error| match error.kind() {
@@ -304,8 +317,14 @@ pub fn run_step(
                 Kind::Interrupted,
                 format!("stopped during step `{name}`; nothing was published"),
             ),
-            _ => error.context(format!("cannot finish step `{name}`")),
+            _ => error.context(format!("cannot finish step `{name}`{place}")),
         })?;
+    }
+    if let Some(extension) = &step.extension
+        && extension.stage == Hook::BeforeInstall
+    {
+        // It may have added a repository, which the base packages are to come from as well.
+        env.packages.sources_changed();
     }
     env.reporter.step_done(name, start.elapsed());
     Ok(())
@@ -431,8 +450,8 @@ fn run_action(
         }
         Action::Runlevel { level, services } => services::add(env, root, level, services),
         Action::SshHardening => ssh::harden(env, target, step),
-        Action::CleanPackageCache { paths } => packages::clean(target, paths),
-        Action::Plugin(_) => Err(Error::internal("stage extensions are refused")),
+        Action::CleanPackageCache { paths } => files::remove_all(target, paths),
+        Action::Plugin(plugin) => yip::run(env, target, step, plugin),
     }
 }
 

@@ -17,10 +17,8 @@ impl Plan {
     /// Adds the steps of `extensions`, as far as the request wants their phase, and gathers the layers anew.
     #[must_use]
     pub fn with_extensions(mut self, extensions: &Extensions, request: &Request) -> Self {
-        if extensions.is_empty() {
-            return self;
-        }
         self.extensions.clone_from(&extensions.files);
+        self.notes.extend(extensions.warnings.iter().cloned());
         let is_wanted =
             |step: &Step| request.stage.includes(step.phase) && !is_skipped(step, request);
         for hook in Hook::ALL {
@@ -28,12 +26,6 @@ impl Plan {
             let steps: Vec<Step> = all.iter().filter(|step| is_wanted(step)).cloned().collect();
             let at = place(&self.steps, hook);
             self.steps.splice(at..at, steps);
-        }
-        if request.skip_steps.iter().any(|skip| {
-            skip.trim()
-                .eq_ignore_ascii_case(StepName::STAGE_EXTENSIONS.as_str())
-        }) {
-            self.skipped.push(StepName::STAGE_EXTENSIONS.as_str());
         }
         self.layers = group(&self.steps, request.layers);
         self

@@ -105,6 +105,25 @@ impl Step {
             .as_ref()
             .map_or(self.name.as_str(), |extension| &extension.label)
     }
+
+    /// Returns where it was written, in parentheses behind a blank; nothing for a step of our own.
+    pub fn place(&self) -> String {
+        let source = self.extension.as_ref().and_then(|it| it.source.as_ref());
+        source
+            .map(|source| format!(" ({source})"))
+            .unwrap_or_default()
+    }
+
+    /// Returns the step without where it was written and what it is called: neither changes what is made.
+    #[must_use]
+    pub fn without_place(&self) -> Self {
+        let mut step = self.clone();
+        if let Some(extension) = &mut step.extension {
+            extension.source = None;
+            extension.label.clear();
+        }
+        step
+    }
 }
 
 /// Packages that an option left out.

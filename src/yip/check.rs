@@ -105,6 +105,7 @@ fn step(step: &Step, hook: Hook, problems: &mut Problems) {
     if let Some(git) = &step.git {
         required(&git.url, git.line, "`git`", "url", problems);
         required(&git.path, git.line, "`git`", "path", problems);
+        repository(&git.url, problems);
     }
     for found in step.ensure_entities.iter().chain(&step.delete_entities) {
         if let Err(why) = entity::check(&found.entity.value) {
@@ -158,6 +159,23 @@ fn url(text: &Text, line: usize, problems: &mut Problems) {
     if !is_http {
         let message = format!("{:?} is no http or https URL", text.value);
         problems.error(text.line.max(line), message);
+    }
+}
+
+/// A path would lead to the machine that builds.
+fn repository(url: &Text, problems: &mut Problems) {
+    let has_transport = reqwest::Url::parse(&url.value).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https" | "ssh" | "git") && url.has_host()
+    });
+    let is_short = url.value.split_once(':').is_some_and(|(host, path)| {
+        host.contains('@') && !host.contains('/') && !host.starts_with('-') && !path.is_empty()
+    });
+    if !url.is_empty() && !has_transport && !is_short {
+        problems.error_with(
+            url.line,
+            format!("{:?} is no URL of a repository", url.value),
+            "https, http, ssh and git are known",
+        );
     }
 }
 

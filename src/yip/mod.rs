@@ -39,17 +39,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::distro::Arch;
-use crate::error::{Error, Result};
-use crate::request::Network;
-use crate::step::{Action, Hook, Step};
+use crate::error::Result;
+use crate::request::{Network, Request};
+use crate::step::{Action, Hook, Step, StepName};
 
 /// The steps that extensions add to a conversion, checked and in order.
 #[derive(Debug, Clone, Default)]
 pub struct Extensions {
     /// Every file, in the order they are read.
     pub files: Vec<String>,
-    /// What runs, but should be known.
-    pub warnings: Vec<Problem>,
+    /// What runs, but should be known; each with its file and line.
+    pub warnings: Vec<String>,
     steps: BTreeMap<Hook, Vec<Step>>,
 }
 
@@ -80,26 +80,40 @@ impl Extensions {
         if let Some(error) = problems.to_error() {
             return Err(error);
         }
-        out.warnings = problems.warnings().to_vec();
+        out.warnings = problems
+            .warnings()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         Ok(out)
     }
 
-    /// Reads what the base carries, and then every directory that was named.
+    /// Reads what the base carries, and then every directory that the request names; nothing where it leaves extensions out.
     ///
     /// # Errors
     ///
     /// As for [`read_dir`] and [`Extensions::load`].
-    pub fn find(base: &[SourceText], dirs: &[String], network: Network) -> Result<Self> {
+    pub fn find(base: &[SourceText], request: &Request) -> Result<Self> {
+        if request.skip_steps.iter().any(|skip| {
+            skip.trim()
+                .eq_ignore_ascii_case(StepName::STAGE_EXTENSIONS.as_str())
+        }) {
+            return Ok(Self::default());
+        }
         let mut texts = base.to_vec();
-        for dir in dirs {
+        let mut empty = Vec::new();
+        for dir in &request.stage_extensions {
             let found = read_dir(Path::new(dir))?;
             if found.is_empty() {
-                return Err(Error::usage(format!("`{dir}` holds no stage extension"))
-                    .hint("extensions are files that end in .yaml or .yml"));
+                empty.push(format!(
+                    "`{dir}` holds no stage extension: those are files that end in .yaml or .yml"
+                ));
             }
             texts.extend(found);
         }
-        Self::load(&texts, network)
+        let mut out = Self::load(&texts, request.network)?;
+        out.warnings.extend(empty);
+        Ok(out)
     }
 
     /// Returns the steps that hook into `stage`.

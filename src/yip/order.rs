@@ -16,6 +16,8 @@ pub(super) struct Op<'a> {
     pub(super) name: String,
     pub(super) document: &'a Document,
     pub(super) step: &'a Step,
+    /// Which step of its file's stage it is, counted from 1.
+    pub(super) number: usize,
     /// What it waits for, as indices into the list of all steps in the order of the files.
     waits_for: Vec<usize>,
 }
@@ -55,6 +57,7 @@ pub(super) fn arrange<'a>(
                 name,
                 document,
                 step,
+                number: index + 1,
                 waits_for,
             });
         }

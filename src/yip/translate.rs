@@ -43,7 +43,7 @@ pub(super) fn step(op: &Op<'_>, stage: Hook) -> Step {
         group: Group::Extensions,
         actions,
         extension: Some(Box::new(Extension {
-            label: label(op, stage),
+            label: label(op),
             stage,
             source: Some(source),
             conditions: conditions(yip),
@@ -52,8 +52,8 @@ pub(super) fn step(op: &Op<'_>, stage: Hook) -> Step {
     }
 }
 
-/// Names a step for people: what the file calls it, else the stage and its file's last name.
-fn label(op: &Op<'_>, stage: Hook) -> String {
+/// Names a step for people: what the file calls it, else its file's last name and which of its steps it is.
+fn label(op: &Op<'_>) -> String {
     if !op.step.name.is_empty() {
         return op.step.name.clone();
     }
@@ -63,7 +63,7 @@ fn label(op: &Op<'_>, stage: Hook) -> String {
         .rsplit('/')
         .next()
         .unwrap_or(&op.document.file);
-    format!("{} of {file}:{}", stage.name(), op.step.line)
+    format!("{file}, step {}", op.number)
 }
 
 fn conditions(step: &YipStep) -> Vec<Condition> {

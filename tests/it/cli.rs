@@ -181,21 +181,6 @@ fn a_recipe_with_a_mistake_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused_by_name() {
-    let cases: &[(&[&str], &str)] = &[(&["--fips"], "--fips"), (&["-x", "extensions"], "-x")];
-    for (options, word) in cases {
-        let mut arguments = vec!["convert", "debian:12", "oci:out:v1.0.0"];
-        arguments.extend(*options);
-        kfactory(&arguments).fail(2).tells(&[
-            "error: ",
-            word,
-            "not available in this version",
-            "hint: ",
-        ]);
-    }
-}
-
-#[test]
 fn mistakes_on_the_command_line_are_usage_errors() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["convert"], &["no base image given"]),

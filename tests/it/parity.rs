@@ -47,14 +47,14 @@ fn differences_from_the_base_are_told_by_the_step_that_made_them() {
         }
         assert_eq!(step_of(subject, name), step, "{subject} {name}");
     }
-    let text = Kfactory::new(["parity", &image, "--against", &base])
+    let text = Kfactory::new(["parity", &image, "--against", &base, "--all"])
         .store(&made.store)
         .fail(1)
         .stdout;
     for line in [
         "\nkfactory packages\n",
         "  differs   package rsync: only here (",
-        ": follows from its package, which differs\n",
+        " (follows from its package, which differs)\n",
     ] {
         assert!(text.contains(line), "no {line:?} in:\n{text}");
     }

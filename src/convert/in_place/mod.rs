@@ -16,7 +16,8 @@ use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::layers::later_packages;
 use super::{
-    Clock, Engine, Options, announce, framework, package_cache, parse_platform, preflight, programs,
+    Clock, Engine, Options, announce, framework, package_cache, parse_platform, preflight,
+    programs, tree,
 };
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Runner, Target};
@@ -25,7 +26,8 @@ use crate::plan::{self, Facts, Plan};
 use crate::progress::Reporter;
 use crate::provider::{Configs, Provider};
 use crate::request::Request;
-use crate::store::{Access, Store};
+use crate::store::{Access, Run, Store};
+use crate::yip::Extensions;
 use leftovers::Leftovers;
 
 pub use mounts::is_mount_point;
@@ -59,7 +61,9 @@ pub fn plan_in_place(request: &Request, root: &Path) -> Result<Plan> {
     let checked = request.validate()?;
     let platform = parse_platform(request.platform.as_deref())?;
     let facts = super::facts_of_dir(root, &platform, &checked.base.to_string())?;
-    plan::plan(&facts, request, &checked.version)
+    // Those of the tree itself run only where the request names their directory, as it is with kairos-init.
+    let extensions = Extensions::find(&[], request)?;
+    Ok(plan::plan(&facts, request, &checked.version)?.with_extensions(&extensions, request))
 }
 
 /// Changes the tree as `request` says, whose base is that tree; the store at `options.store` serves as scratch and cache.
@@ -131,14 +135,14 @@ impl Work<'_> {
         };
         let leftovers = Leftovers::note(&target, &run.dir().join("before"))
             .map_err(|error| error.context("noting what there is before the first step"))?;
-        self.steps(&target, run.dir())?;
+        self.steps(&target, &run)?;
         exec::normalize(&target.root, self.clock.created())
             .and_then(|()| leftovers.clear(&target))
             .map_err(|error| error.context("tidying the tree"))
     }
 
     /// Runs every step, with the binaries fetched beside the first ones.
-    fn steps(&self, target: &Target<'_>, run: &Path) -> Result<()> {
+    fn steps(&self, target: &Target<'_>, run: &Run) -> Result<()> {
         let arch = self.plan.facts.arch;
         let builds = Builds {
             variant: plan::framework_variant(&self.plan.steps),
@@ -155,12 +159,17 @@ impl Work<'_> {
                 .get_or_init(|| programs::fetch(self.providers, arch, self.engine))
                 .clone()
         };
+        let platform = parse_platform(self.request.platform.as_deref())?;
+        let images = |source: &str, wanted: Option<&str>| {
+            tree::of_image(source, wanted, &platform, self.engine, run)
+        };
         let inputs = Inputs {
             framework: &resolve,
             programs: &fetch,
             configs: self.configs,
+            images: &images,
         };
-        let env = self.environment(&self.plan.facts, run, &inputs)?;
+        let env = self.environment(&self.plan.facts, run.dir(), &inputs)?;
         let needed = self.plan.steps.iter().any(uses_framework);
         if needed && self.spec.is_local() {
             // At hand or not, and known at once: better than after minutes of installing packages.
@@ -232,6 +241,7 @@ impl Work<'_> {
             framework: inputs.framework,
             programs: inputs.programs,
             configs: inputs.configs,
+            images: inputs.images,
             package_cache: package_cache::of_release(store, facts)?,
             // Nothing tells this tree from another at the same place, so what it writes is kept for this run only.
             base_cache: scratch.join("lists"),

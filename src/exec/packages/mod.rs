@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use kfactory_layers::root::Root;
 
-use super::{Environment, Target, apt, files};
+use super::{Environment, Target, apt};
 use crate::distro::Family;
 use crate::distro::manager::{self, Manager, Operation};
 use crate::error::{Error, Kind, Result};
@@ -102,6 +102,32 @@ pub(super) fn import_keys(env: &Environment<'_>, target: &Target<'_>, step: &str
     native.settle()
 }
 
+/// Runs command lines of a stage extension that call the package manager; `install` are the words of the one that installs.
+pub(super) fn extension(
+    env: &Environment<'_>,
+    target: &Target<'_>,
+    step: &str,
+    refresh: bool,
+    lines: &[String],
+    install: &[String],
+) -> Result<()> {
+    if env.facts.distro.family == Family::Debian {
+        return apt::extension(env, target, step, refresh, lines, install);
+    }
+    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+    if !refresh {
+        native.refresh()?;
+    }
+    for line in lines {
+        native.shell(line)?;
+    }
+    if refresh {
+        // One of the lines did it.
+        env.repositories.set_refreshed(true);
+    }
+    native.settle()
+}
+
 /// Removes those of `names` that are installed.
 pub(super) fn remove(
     env: &Environment<'_>,
@@ -120,12 +146,6 @@ pub(super) fn remove(
         native.run(Operation::Remove(&present))?;
     }
     native.settle()
-}
-
-/// Removes what the base has of caches, and temporary files.
-pub(super) fn clean(target: &Target<'_>, paths: &[String]) -> Result<()> {
-    files::remove_all(target, paths)?;
-    files::remove_all(target, &apt::cleanup_paths())
 }
 
 fn words(names: &[String]) -> Vec<&str> {

@@ -75,6 +75,15 @@ impl<'a> Native<'a> {
             return Ok(Vec::new());
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.command(&words)
+    }
+
+    /// Runs a text for the shell that calls the manager, with its caches and with what is held back.
+    pub(super) fn shell(&self, text: &str) -> Result<()> {
+        self.command(&["sh", "-c", text]).map(drop)
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Vec<String>> {
         let variables = self.setup.environment.iter();
         let facts = self.env.facts;
         let options = CommandOptions {
@@ -90,7 +99,7 @@ impl<'a> Native<'a> {
                 .collect(),
             ..CommandOptions::default()
         };
-        let result = self.env.command(self.target, self.step, &words, options)?;
+        let result = self.env.command(self.target, self.step, words, options)?;
         Ok(result.lines)
     }
 

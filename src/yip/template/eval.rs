@@ -326,15 +326,14 @@ impl State<'_> {
     }
 }
 
-/// Looks up one key after the other. A missing key is nothing; a key of nothing is an error.
+/// Looks up one key after the other. A missing key is nothing, and so is all below it; a key of a nil is an error.
 fn field(line: usize, value: &Value, fields: &[String]) -> Result<Value, Failure> {
     let mut at = value;
-    for (index, name) in fields.iter().enumerate() {
+    for name in fields {
         at = match at {
             Value::Map(entries) => match entries.get(name) {
                 Some(found) => found,
-                None if index + 1 == fields.len() => return Ok(Value::Nil),
-                None => &Value::Nil,
+                None => return Ok(Value::Nil),
             },
             Value::Nil => {
                 let message = format!("nil pointer evaluating interface {{}}.{name}");

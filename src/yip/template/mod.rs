@@ -153,3 +153,96 @@ fn walk_pipeline(pipeline: &parse::Pipeline, visit: &mut dyn FnMut(usize, &[Stri
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        template: String,
+        output: Option<String>,
+    }
+
+    fn data() -> Value {
+        let texts =
+            |list: &[&str]| Value::List(list.iter().map(|text| Value::text(*text)).collect());
+        let os = Value::map([
+            ("name", Value::text("Debian GNU/Linux 12 (bookworm)")),
+            ("vendor", Value::text("debian")),
+            ("version", Value::text("12")),
+            ("architecture", Value::text("amd64")),
+        ]);
+        let values = Value::map([
+            ("os", os),
+            ("list", texts(&["c", "a", "b", "a"])),
+            ("n", Value::Int(3)),
+            ("f", Value::Float(1.5)),
+            ("zero", Value::Int(0)),
+            ("no", Value::Bool(false)),
+            (
+                "text",
+                Value::text("  Some text, with <b>&'\"\n second line "),
+            ),
+            ("none", Value::Nil),
+        ]);
+        Value::map([("Values", values)])
+    }
+
+    #[test]
+    fn templates_render_as_in_go_golden() {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/yip/templates.json");
+        let vectors: Vec<Vector> =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(vectors.len() > 100);
+        let mut wrong = Vec::new();
+        for vector in &vectors {
+            let found = parse(&vector.template).and_then(|template| template.render(&data()));
+            if found.as_ref().ok() != vector.output.as_ref() {
+                wrong.push(format!(
+                    "{:?}\n  go:   {:?}\n  here: {found:?}",
+                    vector.template, vector.output
+                ));
+            }
+        }
+        assert!(
+            wrong.is_empty(),
+            "{} of {}:\n{}",
+            wrong.len(),
+            vectors.len(),
+            wrong.join("\n")
+        );
+    }
+
+    #[test]
+    fn templates_cannot_run_away() {
+        for text in [
+            "{{define \"t\"}}{{template \"t\"}}{{end}}{{template \"t\"}}",
+            "{{ repeat 1000000000 \"x\" }}",
+            "{{ until 1000000000 }}",
+            "{{range until 1000000}}{{range until 1000000}}{{end}}{{end}}",
+            "{{ printf \"%999999999d\" 1 }}",
+        ] {
+            let rendered = render(text, &data()).unwrap();
+            assert!(rendered.kept.is_some(), "{text}");
+        }
+        let deep = "{{if true}}".repeat(10_000);
+        assert!(render(&deep, &data()).unwrap().kept.is_some());
+        let deep = format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000));
+        assert!(render(&deep, &data()).unwrap().kept.is_some());
+    }
+
+    #[test]
+    fn what_a_build_must_not_know_is_refused() {
+        for text in [
+            "{{ env \"X\" }}",
+            "{{ now }}",
+            "{{ uuidv4 }}",
+            "{{ genPrivateKey \"rsa\" }}",
+            "{{ semver \"1\" }}",
+        ] {
+            assert!(render(text, &data()).unwrap_err().is_refusal, "{text}");
+        }
+    }
+}

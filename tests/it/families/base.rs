@@ -18,6 +18,13 @@ const PACKAGES: &str = "bash,binutils,ca-certificates,cryptsetup,cryptsetup-bin,
     squashfs-tools,sudo,systemd,systemd-resolved,systemd-sysv,systemd-timesyncd,udev,zstd,zypper";
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// What an initrd made by dracut must hold.
+pub(super) const DRACUT_INITRD: &[&str] = &[
+    "usr/bin/immucore",
+    "usr/bin/kairos-agent",
+    "usr/lib/systemd/system/immucore.service",
+];
+
 /// A base of one family, and what its conversion is to bring.
 #[derive(Debug)]
 pub(super) struct Family {
@@ -31,6 +38,8 @@ pub(super) struct Family {
     pub(super) packages: Vec<String>,
     /// The version of the kernel it is to boot.
     pub(super) kernel: String,
+    /// Files that its initrd must hold.
+    pub(super) initrd: &'static [&'static str],
     /// Where rpm keeps its database, relative to the root.
     pub(super) rpm_database: Option<&'static str>,
 }

@@ -39,6 +39,7 @@ pub(super) fn family(name: &'static str) -> Option<Family> {
         location: base::make(name, &files)?,
         packages,
         kernel: KERNEL.into(),
+        initrd: base::DRACUT_INITRD,
         rpm_database: None,
     })
 }

@@ -1,5 +1,6 @@
 //! Judges a converted image of any family by what is in it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -7,6 +8,7 @@ use super::base::Family;
 use crate::support::cpio;
 use crate::support::tree::Tree;
 use crate::support::user::is_root;
+use crate::support::world::remove_tree;
 use crate::support::{Kfactory, run, world};
 
 /// What no image is to hold, relative to the root; a star stands for a part of a name.
@@ -36,11 +38,24 @@ const RESIDUE: &[(&str, &str)] = &[
     ("var/log/zypp", "*"),
 ];
 
+/// Rules that an image of small packages cannot keep: its kernel is a text, and no package brings a boot loader or programs.
+const STAND_INS: &[&str] = &[
+    "kernel-format",
+    "initrd-modules",
+    "grub-efi",
+    "grub-shim",
+    "grub-modules",
+    "grub-editenv",
+    "programs-tools",
+];
+
 /// An unpacked image.
 #[derive(Debug)]
 pub(super) struct Judged {
     tree: Tree,
     packages: Vec<String>,
+    /// How many rules of `kfactory validate` it keeps.
+    pub(super) rules: usize,
 }
 
 /// Unpacks the image and checks what holds for every family.
@@ -51,11 +66,7 @@ pub(super) fn judge(family: &Family, location: &str) -> Judged {
         "home/families-trees"
     };
     let dir = world().own_dir(place).join(family.name);
-    let store = world().dir.join(if is_root() {
-        "families-judge"
-    } else {
-        "home/families-store"
-    });
+    let store = dir.with_extension("store");
     let ledger = dir.with_extension("ledger");
     let arguments = [
         "unpack",
@@ -68,6 +79,11 @@ pub(super) fn judge(family: &Family, location: &str) -> Judged {
     let tree = Tree::new(dir);
     let judged = Judged {
         packages: installed(family, &tree),
+        // The stand-in for Alpine is a Debian with another name, which its rules tell.
+        rules: match family.manager {
+            "none" => 0,
+            _ => kept_rules(location, &store),
+        },
         tree,
     };
     judged.has_packages(
@@ -79,7 +95,14 @@ pub(super) fn judge(family: &Family, location: &str) -> Judged {
     );
     judged.boots(family);
     judged.has_no_residue();
+    remove_tree(&store);
     judged
+}
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        remove_tree(&self.tree.dir);
+    }
 }
 
 impl Judged {
@@ -139,6 +162,11 @@ impl Judged {
     }
 
     #[track_caller]
+    pub(super) fn runs_at(&self, level: &str, services: &[&str]) {
+        assert_eq!(self.tree.names(&format!("etc/runlevels/{level}")), services);
+    }
+
+    #[track_caller]
     pub(super) fn lacks(&self, path: &str) {
         assert!(!self.tree.has(path), "{path} is in the image");
     }
@@ -152,13 +180,9 @@ impl Judged {
         assert_eq!(self.tree.read("boot/vmlinuz"), "stub kernel\n");
         let initrd = std::fs::read(self.tree.dir.join("boot/initrd")).expect("an initrd");
         let entries = cpio::entries(&initrd);
-        for name in [
-            "usr/bin/immucore",
-            "usr/bin/kairos-agent",
-            "usr/lib/systemd/system/immucore.service",
-        ] {
+        for name in family.initrd {
             assert!(
-                entries.iter().any(|entry| entry.name == name),
+                entries.iter().any(|entry| entry.name == *name),
                 "the initrd has no {name}"
             );
         }
@@ -205,6 +229,22 @@ fn matches(pattern: &str, name: &str) -> bool {
         }
     }
     rest.is_empty()
+}
+
+/// Returns how many of the program's own rules the image keeps; only those may break that stand-ins cannot keep.
+fn kept_rules(location: &str, store: &Path) -> usize {
+    let ran = Kfactory::as_caller(["validate", location, "--output", "json"])
+        .store(store)
+        .run();
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("a list");
+    let mut broken = BTreeSet::new();
+    for finding in findings.iter().filter(|it| it["severity"] == "error") {
+        let rule = finding["rule"].as_str().expect("a name");
+        assert!(STAND_INS.contains(&rule), "{location}: {finding:#}");
+        broken.insert(rule);
+    }
+    report["checked"].as_array().map_or(0, Vec::len) - broken.len()
 }
 
 /// Lists what the image's own package database says; empty where this machine cannot read it.

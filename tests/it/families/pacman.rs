@@ -67,6 +67,7 @@ pub(super) fn family() -> Option<Family> {
         location: base::make(name, &files)?,
         packages,
         kernel: KERNEL.into(),
+        initrd: base::DRACUT_INITRD,
         rpm_database: None,
     })
 }

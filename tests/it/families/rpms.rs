@@ -61,6 +61,7 @@ pub(super) fn family(name: &'static str) -> Option<Family> {
         location: base::make(name, &files)?,
         packages,
         kernel: KERNEL.into(),
+        initrd: base::DRACUT_INITRD,
         rpm_database: Some(database),
     })
 }
