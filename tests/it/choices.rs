@@ -101,7 +101,8 @@ fn an_image_for_trusted_boot_has_a_kernel_and_neither_boot_loader_nor_initrd() {
         "etc/dracut.conf.d",
         "usr/lib/dracut",
         "initrd.img",
-        "usr/lib/grub",
+        "usr/lib/grub/x86_64-efi",
+        "usr/lib/grub/i386-pc",
     ] {
         assert!(!tree.has(path), "{path}");
     }

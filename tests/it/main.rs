@@ -15,6 +15,7 @@ mod deps;
 mod extensions;
 mod families;
 mod judges;
+mod kairos_init;
 mod options;
 mod parity;
 mod plans;
