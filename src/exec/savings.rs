@@ -24,6 +24,8 @@ pub(super) fn report(
             "--quiet".into(),
             "--option=APT::Get::Assume-Yes=false".into(),
             "--assume-no".into(),
+            // Where nothing else would come along apt does not ask: then it downloads, outside the image, and installs nothing.
+            "--download-only".into(),
             "install".into(),
         ];
         argv.extend(saving.names.iter().cloned());
