@@ -1,3 +1,5 @@
+//! Made-up images that differ in one way each.
+
 use super::*;
 use crate::tree::samples::Sample;
 
