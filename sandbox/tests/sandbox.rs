@@ -586,7 +586,7 @@ fn the_doctor_finds_a_working_host_working() {
             "overlayfs",
             "bubblewrap",
             "seccomp",
-            "rung",
+            "conversion",
         ] {
             assert!(report.one(id).starts_with("ok "), "{report:#?}");
         }
