@@ -190,6 +190,26 @@ fn close_others_on_exec() -> io::Result<()> {
     }
 }
 
+/// Mounts the `/proc` of this PID namespace in a mount namespace of its own.
+///
+/// bubblewrap looks its child up in `/proc` by the number that this namespace gave it. In that of another namespace the number is
+/// somebody else's, or nobody's, as on a machine (or in a container) with few processes, and then bubblewrap gives up. Where the
+/// mount is refused, so is the one that bubblewrap makes inside, and it says so.
+fn see_own_processes() {
+    use rustix::mount::MountFlags;
+    // SAFETY: the forked child has one thread, and nothing in it relies on mounts that it shares with its parent.
+    let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) };
+    if unshared.is_ok() {
+        let _ = rustix::mount::mount(
+            c"proc",
+            c"/proc",
+            c"proc",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+            None,
+        );
+    }
+}
+
 /// A system call that waits for an answer (`struct seccomp_notif`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Notification {
@@ -400,7 +420,10 @@ impl Supervisor {
         let forked = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         match forked {
             -1 => Err(io::Error::last_os_error()),
-            0 => Ok(()),
+            0 => {
+                see_own_processes();
+                Ok(())
+            }
             command => self.supervise(command),
         }
     }

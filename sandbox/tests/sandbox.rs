@@ -652,3 +652,20 @@ fn what_is_no_file_is_not_cloned() {
         assert_eq!(report.one("exit"), "1", "{report:#?}");
     }
 }
+
+#[test]
+fn a_machine_with_few_processes_will_do() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("only root makes PID namespaces for it");
+    }
+    let (_home, probe) = Probe::new(&Caller::Me).script("true").into_command();
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "--"])
+        .arg(probe.get_program())
+        .args(probe.get_args())
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.lines().any(|line| line == "exit: 0"), "{said}");
+}
