@@ -80,14 +80,18 @@ pub(super) fn run(args: &ValidateArgs) -> Result<i32> {
     Ok(i32::from(fails))
 }
 
-/// Checks the root filesystem of this process, as kairos-init does in a container build; returns 1 when it does not pass.
-pub(super) fn own_root(trusted: Option<bool>) -> Result<i32> {
+/// Checks the root filesystem at `dir`, as kairos-init does in a container build; returns 1 when it does not pass.
+pub(super) fn root(dir: &std::path::Path, trusted: Option<bool>) -> Result<i32> {
     let scope = Scope {
         trusted,
         ..Scope::default()
     };
-    let report = validate::validate(&tree::of_dir(std::path::Path::new("/"))?, &scope)?;
-    print(&output::render(&report, "/", Form::Text)?)?;
+    let report = validate::validate(&tree::of_dir(dir)?, &scope)?;
+    print(&output::render(
+        &report,
+        &dir.display().to_string(),
+        Form::Text,
+    )?)?;
     Ok(i32::from(!report.passes()))
 }
 

@@ -147,7 +147,7 @@ fn run(cli: &Cli) -> Result<i32> {
     match &cli.command {
         Some(Command::StepsInfo) => commands::steps_info(),
         Some(Command::Version) => version(),
-        Some(Command::Validate { trusted }) => validate(trusted.as_deref()),
+        Some(Command::Validate { trusted }) => validate(&cli.root, trusted.as_deref()),
         Some(Command::Completion { shell }) => completion(*shell),
         None => init(cli),
     }
@@ -256,9 +256,10 @@ fn version() -> Result<i32> {
     Ok(0)
 }
 
-fn validate(trusted: Option<&str>) -> Result<i32> {
+fn validate(root: &Option<PathBuf>, trusted: Option<&str>) -> Result<i32> {
     let trusted = trusted.map(|text| words::boolean("--trusted", text));
-    super::validate::own_root(trusted.transpose()?)
+    let root = root.as_deref().unwrap_or(Path::new("/"));
+    super::validate::root(root, trusted.transpose()?)
 }
 
 fn completion(shell: clap_complete::Shell) -> Result<i32> {
