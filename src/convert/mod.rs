@@ -413,6 +413,7 @@ pub fn fetch(location: &Location, platform: &Platform, engine: Engine<'_>) -> Re
 ///
 /// A layer that is not the one its config promises, or the first destination that refuses the image.
 pub fn write(base: &BaseImage, destinations: &[Location], engine: Engine<'_>) -> Result<()> {
+    preflight::writable(destinations)?;
     preflight::start_push_checks(engine.runtime, &engine.options.registry, destinations)
         .wait(engine.runtime)?;
     let outputs = outputs::Outputs::new(destinations, engine);

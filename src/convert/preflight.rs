@@ -25,6 +25,15 @@ pub(super) fn local(store: &Path, destinations: &[Location]) -> Result<()> {
     std::fs::create_dir_all(store)
         .context(|| format!("creating the store in {}", store.display()))?;
     space(store, NEEDED_BYTES)?;
+    writable(destinations)
+}
+
+/// Checks that what is on this machine and of this machine at every destination can be written.
+///
+/// # Errors
+///
+/// The first destination that cannot: its name, what is in the way, or the directory it would be in.
+pub(super) fn writable(destinations: &[Location]) -> Result<()> {
     for destination in destinations {
         local_destination(destination)
             .map_err(|error| error.context(format!("cannot write to `{destination}`")))?;
@@ -76,6 +85,13 @@ fn local_destination(destination: &Location) -> Result<()> {
         Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
             if file.is_dir() {
                 return Err(Error::user(format!("{} is a directory", file.display())));
+            }
+            // The archive takes the place of what has its name, which must not be a device or a pipe.
+            if file.exists() && !file.is_file() {
+                return Err(Error::user(format!(
+                    "{} is no regular file",
+                    file.display()
+                )));
             }
             match file.parent() {
                 Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -166,5 +182,25 @@ impl PushChecks {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_takes_no_place_but_a_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image.tar");
+        std::fs::write(&file, "old").unwrap();
+        let archive = |file: &Path| {
+            let text = format!("oci-archive:{}", file.display());
+            writable(&[text.parse().unwrap()])
+        };
+        for refused in [Path::new("/dev/null"), dir.path()] {
+            assert_eq!(archive(refused).unwrap_err().kind(), Kind::User);
+        }
+        assert!(archive(&file).is_ok() && archive(&dir.path().join("new.tar")).is_ok());
     }
 }

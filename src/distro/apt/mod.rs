@@ -104,7 +104,7 @@ impl Workspace {
     }
 
     /// Where the `.deb` files are taken from and downloaded to. Mount a directory of this build here, filled with
-    /// (hard links to) what the shared cache has: apt trusts a file with the right name and size, and locks the directory.
+    /// copies of what the shared cache has: apt trusts a file with the right name and size, and locks the directory.
     pub fn archives(&self) -> String {
         format!("{}/archives", self.root)
     }
