@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::support::buildah::Buildah;
 use crate::support::conversion::conversion;
 use crate::support::framework::framework;
 use crate::support::program::{EPOCH, clean_environment};
@@ -87,30 +88,13 @@ fn buildah_runs_programs_of_the_image() {
         return;
     }
     let Some(made) = conversion() else { return };
-    let home = world().user_dir("buildah");
-    let buildah = |arguments: &[&str]| {
-        let mut command = world().user.command("buildah");
-        clean_environment(&mut command, &world().dir.join("home"));
-        command
-            .env("BUILDAH_ISOLATION", "chroot")
-            .env("TMPDIR", &home)
-            .current_dir(&home);
-        let storage = [home.join("graph"), home.join("run")].map(|dir| dir.display().to_string());
-        command.args([
-            "--root",
-            &storage[0],
-            "--runroot",
-            &storage[1],
-            "--storage-driver",
-            "overlay",
-        ]);
-        run(command.args(arguments))
-    };
+    let buildah = Buildah::new("buildah-judge");
     let from = format!("docker://{}", made.reference());
-    let container = buildah(&["from", "--quiet", "--tls-verify=false", &from])
+    let container = buildah
+        .run(&["from", "--quiet", "--tls-verify=false", &from])
         .trim()
         .to_owned();
-    let inside = |script: &str| buildah(&["run", &container, "--", "sh", "-ec", script]);
+    let inside = |script: &str| buildah.run(&["run", &container, "--", "sh", "-ec", script]);
     let listed = inside(
         "ls -l /boot/initrd /usr/bin/immucore; readlink -f /boot/vmlinuz; dpkg --audit; apt-mark showmanual | wc -l",
     );
@@ -122,6 +106,5 @@ fn buildah_runs_programs_of_the_image() {
             "{version}"
         );
     }
-    buildah(&["rm", &container]);
-    crate::support::world::remove_tree(&home);
+    buildah.run(&["rm", &container]);
 }

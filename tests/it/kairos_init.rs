@@ -1,7 +1,11 @@
 //! The program under the name of kairos-init.
 
 use crate::support::base::os_release_tar;
-use crate::support::{Kfactory, need, run, world};
+use crate::support::buildah::Buildah;
+use crate::support::conversion::{conversion, convert};
+use crate::support::framework::framework;
+use crate::support::program::EPOCH;
+use crate::support::{Kfactory, need, run, skipped, world};
 
 const DEBIAN: &str =
     "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
@@ -52,4 +56,105 @@ fn a_dry_run_prints_the_steps_and_changes_nothing() {
         ran.stdout
     );
     assert_eq!(names(), before);
+}
+
+/// The kernel that the Dockerfile chooses between the two phases.
+const KERNEL: &str = "linux-image-cloud-amd64";
+
+/// What the build leaves in the image, none of it kairos-init's: buildah's mount points, and what the user's own apt wrote.
+const OF_THE_BUILD: &[&str] = &[
+    "/etc/console-setup/cached_setup_keyboard.sh",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/framework",
+    "/var/log/apt/",
+    "/var/log/dpkg.log",
+    "/var/log/journal",
+];
+
+#[test]
+fn a_dockerfile_with_a_package_between_the_two_phases_gives_the_image_that_convert_makes() {
+    if !need(&["buildah"]) || cfg!(not(target_arch = "x86_64")) {
+        return;
+    }
+    let Some(shared) = conversion() else { return };
+    let buildah = Buildah::new("buildah-kairos-init");
+    let Some(built) = build_in_two_phases(&buildah, &shared.reference_of_base()) else {
+        return;
+    };
+    let ours = format!("oci:{}:v1.0.0", buildah.home.join("converted").display());
+    convert(&shared.reference_of_base(), &ours, &shared.store)
+        .args(["--kernel", KERNEL])
+        .succeed();
+    let report = Kfactory::new(["parity", &built, "--against", &ours, "--json"])
+        .store(&shared.store)
+        .fail(1)
+        .stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let differences = report["differences"].as_array().expect("a list");
+    let unexpected: Vec<_> = differences
+        .iter()
+        .filter(|it| it["intended"].is_null())
+        .filter(|it| {
+            let name = it["name"].as_str().expect("text");
+            !OF_THE_BUILD.iter().any(|known| name.starts_with(known))
+        })
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+    Kfactory::new(["validate", &built])
+        .store(&shared.store)
+        .succeed();
+}
+
+/// Builds what the documents of kairos-init show, and returns the image; `None` where the program cannot run in the base.
+fn build_in_two_phases(buildah: &Buildah, base: &str) -> Option<String> {
+    let context = buildah.home.join("context");
+    world().user.make_dir(&context);
+    run(std::process::Command::new("cp")
+        .arg(&world().program)
+        .arg(context.join("kairos-init")));
+    let framework = framework();
+    let (kind, place) = framework
+        .spec
+        .split_once(':')
+        .expect("a place on this machine");
+    let phase =
+        "RUN --mount=type=bind,from=kairos-init,src=/kairos-init,dst=/kairos-init /kairos-init";
+    let dockerfile = format!(
+        "FROM scratch AS kairos-init\n\
+         COPY kairos-init /kairos-init\n\
+         FROM {base}\n\
+         ENV KFACTORY_FRAMEWORK={kind}:/framework SOURCE_DATE_EPOCH={EPOCH}\n\
+         {phase} version\n\
+         {phase} -s install --version v1.0.0 --skip-steps installKernel\n\
+         RUN apt-get install -y --no-install-recommends {KERNEL}\n\
+         {phase} -s init --version v1.0.0\n"
+    );
+    std::fs::write(context.join("Dockerfile"), dockerfile).expect("written");
+    let volume = format!("{place}:/framework:ro");
+    let context = context.display().to_string();
+    // Without a filter: that of the package in Debian 12 refuses a call which Debian's own lvm2 repeats for ever.
+    let built = buildah.try_run(&[
+        "bud",
+        "--quiet",
+        "--network",
+        "host",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--tls-verify=false",
+        "--volume",
+        &volume,
+        "--tag",
+        "built",
+        &context,
+    ]);
+    let said = String::from_utf8_lossy(&built.stderr);
+    if said.contains("GLIBC_") {
+        skipped("the program is linked with a newer C library than the base has");
+        return None;
+    }
+    assert!(built.status.success(), "{said}");
+    let image = format!("oci:{}:v1.0.0", buildah.home.join("built").display());
+    buildah.run(&["push", "--quiet", "built", &image]);
+    Some(image)
 }

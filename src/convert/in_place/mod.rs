@@ -5,6 +5,7 @@
 //! ([`leftovers`]).
 
 mod leftovers;
+mod lists;
 mod mounts;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use crate::framework::FrameworkSpec;
 use crate::plan::{self, Facts, Plan};
 use crate::progress::Reporter;
 use crate::provider::{Configs, Provider};
-use crate::request::Request;
+use crate::request::{Request, Stage};
 use crate::store::{Access, Run, Store};
 use crate::yip::Extensions;
 use leftovers::Leftovers;
@@ -51,6 +52,14 @@ const CERTIFICATES: [&str; 5] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+/// What a run works with besides the tree, in its directory.
+const SCRATCH: &str = "scratch";
+
+/// Returns where package managers keep what belongs to this tree alone, in `scratch`.
+fn own_cache(scratch: &Path) -> PathBuf {
+    scratch.join("lists")
+}
 
 /// Makes the plan for the tree at `root`; changes nothing.
 ///
@@ -138,7 +147,11 @@ impl Work<'_> {
         self.steps(&target, &run)?;
         exec::normalize(&target.root, self.clock.created())
             .and_then(|()| leftovers.clear(&target))
-            .map_err(|error| error.context("tidying the tree"))
+            .map_err(|error| error.context("tidying the tree"))?;
+        if self.request.stage == Stage::Install {
+            lists::leave(&own_cache(&run.dir().join(SCRATCH)).join("lists"), &target)?;
+        }
+        Ok(())
     }
 
     /// Runs every step, with the binaries fetched beside the first ones.
@@ -226,7 +239,7 @@ impl Work<'_> {
             reporter,
             ..
         } = self.engine;
-        let scratch = run.join("scratch");
+        let scratch = run.join(SCRATCH);
         std::fs::create_dir_all(&scratch).context(|| format!("creating {}", scratch.display()))?;
         if self.place.runner == Runner::Plain {
             // Package managers work there as users of their own.
@@ -244,7 +257,7 @@ impl Work<'_> {
             images: inputs.images,
             package_cache: package_cache::of_release(store, facts)?,
             // Nothing tells this tree from another at the same place, so what it writes is kept for this run only.
-            base_cache: scratch.join("lists"),
+            base_cache: own_cache(&scratch),
             scratch,
             clamp_mtime: self.clock.clamp(),
             created: self.clock.created(),

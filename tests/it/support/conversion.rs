@@ -80,6 +80,11 @@ impl Conversion {
         self.server.reference(IMAGE)
     }
 
+    /// Returns the reference of what it was made from.
+    pub(crate) fn reference_of_base(&self) -> String {
+        self.server.reference(BASE)
+    }
+
     /// Returns the image's root filesystem as `kfactory unpack` makes it, with what could not be applied; unpacked once.
     pub(crate) fn tree(&self) -> &'static Tree {
         static TREE: OnceLock<Tree> = OnceLock::new();
