@@ -48,6 +48,7 @@ pub mod registry;
 pub mod request;
 pub mod secret;
 pub mod step;
+pub mod stop;
 pub mod store;
 pub mod suggest;
 pub mod tree;

@@ -23,5 +23,6 @@ mod plugins;
 mod providers;
 mod refused;
 mod repeat;
+mod store;
 mod support;
 mod validate;
