@@ -69,3 +69,31 @@ fn a_base_for_another_machine_is_named_before_anything_runs() {
     assert!(!ran.says(": started"), "{}", ran.stderr());
     nothing_made(&store);
 }
+
+#[test]
+fn a_root_filesystem_that_was_cut_off_or_is_empty_is_refused_and_named() {
+    let whole = std::fs::read(os_release_tar("debian", DEBIAN)).expect("readable");
+    // Entries end where the two blocks of zeros begin.
+    let entries = whole.len() - whole.iter().rev().take_while(|byte| **byte == 0).count();
+    let entries = entries.next_multiple_of(512);
+    let dir = world().own_dir("bases/cut");
+    for (name, length, words) in [
+        ("empty.tar", 0, &["the archive holds nothing"][..]),
+        ("inside.tar", entries - 100, &["ends inside an entry"]),
+        (
+            "between.tar",
+            entries,
+            &["no end mark", "cut off", "hint: "],
+        ),
+    ] {
+        let file = dir.join(name);
+        std::fs::write(&file, &whole[..length]).expect("written");
+        let base = format!("tar:{}", file.display());
+        refuse(&base, "oci:out-cut:v1.0.0", &[words, &[name]].concat());
+        let store = world().user_dir("refused/cut");
+        let ran = Kfactory::new(["copy", &base, "oci:out-cut"])
+            .store(&store)
+            .fail(1);
+        ran.tells(&[words, &[name]].concat());
+    }
+}

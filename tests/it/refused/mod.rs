@@ -6,6 +6,7 @@ mod damaged;
 mod hostile;
 mod machine;
 mod registries;
+mod usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
