@@ -49,6 +49,8 @@ impl Session {
         reporter: Reporter,
         locations: &[&str],
     ) -> Result<Self> {
+        // Whether or not this command dates anything: the same environment gets the same answer from all of them.
+        convert::Clock::from_env()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -211,6 +213,7 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
     let base = convert::parse_location(&request.base, &session.options.registry)?;
     // Before the base is read, which may take a while.
     Extensions::find(&[], request)?;
+    crate::provider::read_configs(&request.providers()?)?;
     let (facts, carried) = inspection::facts(
         &base,
         &platform,
@@ -219,6 +222,7 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
         &session.reporter,
     )?;
     let plan = planning::plan(&facts, request, &checked.version)?;
+    convert::check_inputs(request, &plan, &session.options)?;
     Ok(plan.with_extensions(&Extensions::find(&carried, request)?, request))
 }
 

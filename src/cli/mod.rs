@@ -222,7 +222,7 @@ enum StoreCommand {
     /// Forget images by the names that `ls` shows; `gc` then frees their space
     Rm {
         /// The names, without `store:`
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         names: Vec<String>,
         #[command(flatten)]
         store: StoreArgs,

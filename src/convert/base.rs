@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -18,6 +18,7 @@ use kfactory_layers::manifest::{Descriptor, Document};
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 use kfactory_layers::source::ImageSource;
+use kfactory_layers::tar::ArchiveReader;
 
 use super::Engine;
 use super::outputs::short;
@@ -381,8 +382,48 @@ fn from_tar(file: &Path, platform: &Platform, engine: Engine<'_>) -> Result<Base
     let mut input = decoder(input).context(doing)?;
     let blob = store.blob_writer().context(doing)?;
     let mut writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
-    std::io::copy(&mut input, &mut writer).context(doing)?;
+    let mut archive = ArchiveReader::new(Tee {
+        input: &mut input,
+        copy: &mut writer,
+    });
+    check_whole(&mut archive).map_err(|error| error.context(doing()))?;
     finish_base_layer(writer, platform, store)
+}
+
+/// Reads an archive to its end: one that was cut off, or is none, must not become a layer.
+fn check_whole(archive: &mut ArchiveReader<impl Read>) -> Result<()> {
+    let mut entries = 0_u64;
+    while let Some(_entry) = archive
+        .next_entry()
+        .map_err(|error| Error::from_source(&error))?
+    {
+        entries += 1;
+    }
+    match (entries, archive.has_end_mark()) {
+        (0, _) => Err(Error::user("the archive holds nothing")
+            .hint("write it again; `tar -tf FILE` lists what an archive holds")),
+        (_, false) => Err(Error::user(format!(
+            "the archive has no end mark after its {entries} entries: it was cut off"
+        ))
+        .hint("copy or write it again")),
+        (_, true) => Ok(()),
+    }
+}
+
+/// A reader that writes what it reads to another place too.
+struct Tee<R, W> {
+    input: R,
+    copy: W,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.copy.write_all(&buffer[..count]).map_err(|error| {
+            std::io::Error::new(error.kind(), format!("writing it into the store: {error}"))
+        })?;
+        Ok(count)
+    }
 }
 
 fn finish_base_layer(

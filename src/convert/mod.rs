@@ -36,7 +36,7 @@ use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, check_source, facts_of, facts_of_dir};
 pub use clock::Clock;
-pub use framework::{Builds, image as framework_image};
+pub use framework::{Builds, check as check_inputs, image as framework_image};
 
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
