@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use super::args::{ImageArgs, ProgressArgs};
 use super::{
     ConvertArgs, CopyArgs, InspectArgs, PackagesArgs, PackagesOutput, PlanArgs, PlanOutput,
-    UnpackArgs, print,
+    RestoreArgs, UnpackArgs, print,
 };
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Result};
@@ -259,7 +259,9 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let store = Store::open(&session.options.store, Access::Shared)?;
     let image = fetch(&source, &platform, &store, &session)?;
-    let done = unpacking::unpack(&image.image, &args.dir, args.ledger.as_deref(), &store)?;
+    let cancel = &session.options.cancel;
+    let ledger = args.ledger.as_deref();
+    let done = unpacking::unpack(&image.image, &args.dir, ledger, &store, cancel)?;
     print(&format!(
         "{}: {} entries, {}\n",
         args.dir.display(),
@@ -279,10 +281,24 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     }
     if done.maps_ids || done.not_applied > 0 {
         session.reporter.note(&match &args.ledger {
-            Some(file) => format!("{} has what the image says", file.display()),
+            Some(file) => format!(
+                "{} has what the image says; `kfactory restore` as root makes it so",
+                file.display()
+            ),
             None => "`--ledger FILE` writes down what the image says".to_owned(),
         });
     }
+    Ok(0)
+}
+
+pub(super) fn restore(args: &RestoreArgs) -> Result<i32> {
+    let done = unpacking::restore::restore(&args.dir, &args.ledger)?;
+    print(&format!(
+        "{}: {} entries, {} device nodes\n",
+        args.dir.display(),
+        done.entries,
+        done.devices
+    ))?;
     Ok(0)
 }
 

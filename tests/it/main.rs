@@ -24,4 +24,5 @@ mod providers;
 mod refused;
 mod repeat;
 mod support;
+mod unpack;
 mod validate;
