@@ -50,6 +50,7 @@ pub mod request;
 pub mod secret;
 pub mod staging;
 pub mod step;
+pub mod stop;
 pub mod store;
 pub mod suggest;
 pub mod tree;

@@ -283,7 +283,7 @@ pub fn main() -> i32 {
     }
     match run(cli.command) {
         Ok(code) => code,
-        Err(error) => report(&error, mode),
+        Err(error) => report(&commands::as_stopped(error), mode),
     }
 }
 

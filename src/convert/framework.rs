@@ -160,7 +160,7 @@ pub fn image(
     let clock = Clock::from_env()?;
     let root = Root::open(&tree).context(doing)?;
     let mut writer = LayerWriter::new(
-        store.blobs().writer().context(doing)?,
+        store.blob_writer().context(doing)?,
         Compression::default(),
         options.jobs,
     )
@@ -172,6 +172,7 @@ pub fn image(
     };
     capture_walk(&Snapshot::empty(), &root, &capture, &mut writer).context(doing)?;
     let (blob, info) = writer.finish().context(doing)?;
+    let blob = blob.into_inner();
     blob.commit_as(&info.digest, info.size).context(doing)?;
     let image = Image::empty(platform)
         .append_layer(

@@ -7,11 +7,13 @@ use kfactory_layers::layout::{self, Layout, LayoutError};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use super::Engine;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::progress::bytes_text;
 use crate::registry::Registry;
 use crate::staging;
+use crate::stop;
 
 /// A converted Debian needs about 2 GiB in the store: base tree, changes and blobs. Twice that leaves room.
 const NEEDED_BYTES: u64 = 4 << 30;
@@ -173,9 +175,9 @@ impl PushChecks {
     ///
     /// # Errors
     ///
-    /// The first refusal.
-    pub(super) fn wait(mut self, runtime: &Runtime) -> Result<()> {
-        runtime.block_on(async {
+    /// The first refusal, or the user's stop.
+    pub(super) fn wait(mut self, engine: Engine<'_>) -> Result<()> {
+        stop::block_on(engine.runtime, &engine.options.stop, async {
             while let Some(answer) = self.tasks.join_next().await {
                 answer.map_err(|error| {
                     Error::internal(format!("a push check ended early: {error}"))

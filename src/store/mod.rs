@@ -14,25 +14,34 @@
 //! recorded. A killed run leaves only things that no record names; the next run removes them.
 
 mod run;
+mod whole;
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use kfactory_layers::blobs::BlobStore;
+use kfactory_layers::blobs::{BlobStore, BlobWriter};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::layer::LayerInfo;
+use kfactory_layers::manifest::Descriptor;
+use kfactory_layers::source::{BlobSource, verified};
+use kfactory_sandbox::CancelToken;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
+use crate::stop::Stoppable;
 
 pub use run::{Run, remove_tree};
+pub use whole::{Checked, Damage, in_parallel};
 
 /// The store of one user.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
     blobs: BlobStore,
+    /// Ends reading and writing of blobs.
+    stop: Option<CancelToken>,
     /// Held shared by every user of the store; `gc` takes it exclusively.
     _lock: File,
 }
@@ -130,10 +139,19 @@ impl Store {
         let store = Self {
             dir: dir.to_owned(),
             blobs,
+            stop: None,
             _lock: lock,
         };
         store.sweep();
         Ok(store)
+    }
+
+    /// Ends every reading and writing of a blob through [`stoppable`](Self::stoppable) and
+    /// [`blob_writer`](Self::blob_writer) when `cancel` is cancelled.
+    #[must_use]
+    pub fn until(mut self, cancel: &CancelToken) -> Self {
+        self.stop = Some(cancel.clone());
+        self
     }
 
     /// Returns the store's directory.
@@ -144,6 +162,20 @@ impl Store {
     /// Returns the blobs.
     pub fn blobs(&self) -> &BlobStore {
         &self.blobs
+    }
+
+    /// Makes a reader or writer end when the run is stopped.
+    pub fn stoppable<T>(&self, inner: T) -> Stoppable<T> {
+        Stoppable::new(inner, self.stop.as_ref())
+    }
+
+    /// Starts a blob whose digest is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// Its file cannot be made.
+    pub fn blob_writer(&self) -> Result<Stoppable<BlobWriter>> {
+        Ok(self.stoppable(self.blobs.writer()?))
     }
 
     /// Returns a directory below `cache/`, created if missing.
@@ -301,6 +333,13 @@ impl Store {
             .map_err(|error| error.error)
             .context(doing)?;
         Ok(())
+    }
+}
+
+impl BlobSource for Store {
+    fn open_blob(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + Send + '_>> {
+        let file = self.blobs.open_file(&blob.digest)?;
+        Ok(verified(self.stoppable(file), blob))
     }
 }
 

@@ -4,7 +4,6 @@ mod ledger;
 pub mod restore;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
@@ -12,11 +11,10 @@ use kfactory_layers::image::Image;
 use kfactory_layers::ledger::LedgerEntry;
 use kfactory_layers::metadata::FileKind;
 use kfactory_layers::root::Root;
-use kfactory_sandbox::CancelToken;
 use kfactory_sandbox::stage::maps_ids;
 
 use crate::changeset::Changeset;
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Context as _, Result};
 use crate::staging::{self, Staging};
 use crate::store::Store;
 use ledger::LedgerFile;
@@ -51,14 +49,8 @@ pub fn check_target(dir: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// A damaged or hostile layer, a full disk, or `cancel`.
-pub fn unpack(
-    image: &Image,
-    dir: &Path,
-    ledger: Option<&Path>,
-    store: &Store,
-    cancel: &CancelToken,
-) -> Result<Unpacked> {
+/// A damaged or hostile layer, a full disk, or the end of the run by its user.
+pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -> Result<Unpacked> {
     // Both made before the long work: a place that cannot be written is found at once.
     let staging = Staging::start(dir)?;
     let ledger = ledger
@@ -66,12 +58,7 @@ pub fn unpack(
         .transpose()?;
     let place = staging.path();
     let root = Root::open(&place).context(|| format!("opening {}", place.display()))?;
-    let (mut done, refused) = match apply_all(image, &root, store, cancel) {
-        Err(_) if cancel.is_cancelled() => {
-            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
-        }
-        result => result?,
-    };
+    let (mut done, refused) = apply_all(image, &root, store)?;
     done.maps_ids = maps_ids();
     done.not_applied = refused.len();
     let ledger = match ledger {
@@ -88,12 +75,7 @@ pub fn unpack(
 }
 
 /// Applies the layers to `root` and returns what could not be applied.
-fn apply_all(
-    image: &Image,
-    root: &Root,
-    store: &Store,
-    cancel: &CancelToken,
-) -> Result<(Unpacked, Vec<LedgerEntry>)> {
+fn apply_all(image: &Image, root: &Root, store: &Store) -> Result<(Unpacked, Vec<LedgerEntry>)> {
     let mut done = Unpacked::default();
     let mut options = ApplyOptions {
         ownership: Ownership::AsFarAsAllowed,
@@ -110,11 +92,7 @@ fn apply_all(
         };
         let mut changeset = Changeset::open(store, layer, *diff_id, None)
             .map_err(|error| error.context(doing()))?;
-        let stoppable = Stoppable {
-            input: &mut changeset,
-            cancel,
-        };
-        let applied = apply(root, stoppable, &options).context(doing)?;
+        let applied = apply(root, &mut changeset, &options).context(doing)?;
         changeset.finish().map_err(|error| error.context(doing()))?;
         done.entries += applied.entries;
         done.bytes += applied.bytes;
@@ -138,19 +116,4 @@ fn write_ledger(
     }
     refused.values().try_for_each(|entry| file.write(entry))?;
     file.finish()
-}
-
-/// A stream that ends with an error once the user has stopped the run.
-struct Stoppable<'a, R> {
-    input: R,
-    cancel: &'a CancelToken,
-}
-
-impl<R: Read> Read for Stoppable<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(io::Error::other("stopped by the user"));
-        }
-        self.input.read(buffer)
-    }
 }
