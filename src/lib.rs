@@ -17,6 +17,7 @@
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
+//! - [`unpack`], [`staging`]: a root filesystem as a directory; directories made whole before they have their name.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`parity`]: where two images differ, and whether that is meant.
@@ -47,6 +48,7 @@ pub mod provider;
 pub mod registry;
 pub mod request;
 pub mod secret;
+pub mod staging;
 pub mod step;
 pub mod stop;
 pub mod store;

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::args::{ImageArgs, ProgressArgs};
 use super::{
     ConvertArgs, CopyArgs, InspectArgs, PackagesArgs, PackagesOutput, PlanArgs, PlanOutput,
-    UnpackArgs, print,
+    RestoreArgs, UnpackArgs, print,
 };
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -279,10 +279,11 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let store = session.open_store()?;
     let image = fetch(&source, &platform, &store, &session)?;
-    let done = unpacking::unpack(&image.image, &args.dir, args.ledger.as_deref(), &store);
+    let ledger = args.ledger.as_deref();
+    let done = unpacking::unpack(&image.image, &args.dir, ledger, &store);
     let done = done.map_err(|error| match error.kind() {
         Kind::Interrupted => {
-            Error::interrupted(format!("{} is left half unpacked", args.dir.display()))
+            Error::interrupted(format!("{} is as it was before", args.dir.display()))
         }
         _ => error,
     })?;
@@ -305,10 +306,24 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     }
     if done.maps_ids || done.not_applied > 0 {
         session.reporter.note(&match &args.ledger {
-            Some(file) => format!("{} has what the image says", file.display()),
+            Some(file) => format!(
+                "{} has what the image says; `kfactory restore` as root makes it so",
+                file.display()
+            ),
             None => "`--ledger FILE` writes down what the image says".to_owned(),
         });
     }
+    Ok(0)
+}
+
+pub(super) fn restore(args: &RestoreArgs) -> Result<i32> {
+    let done = unpacking::restore::restore(&args.dir, &args.ledger)?;
+    print(&format!(
+        "{}: {} entries, {} device nodes\n",
+        args.dir.display(),
+        done.entries,
+        done.devices
+    ))?;
     Ok(0)
 }
 

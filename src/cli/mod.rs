@@ -45,6 +45,9 @@ enum Command {
     /// Unpack an image's root filesystem into a directory
     #[command(after_help = examples::UNPACK)]
     Unpack(UnpackArgs),
+    /// Give an unpacked tree the owners, modes, device nodes and attributes that its ledger lists; for root
+    #[command(after_help = examples::RESTORE)]
+    Restore(RestoreArgs),
     /// Show an image's layers with their steps, sizes and digests, and what makes it a Kairos image
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
@@ -152,12 +155,12 @@ struct CopyArgs {
 struct UnpackArgs {
     /// The image
     source: String,
-    /// An empty or missing directory
+    /// A missing or empty directory. The tree appears in it when it is whole; a missing one gets its name then
     dir: PathBuf,
     /// Write what the tree lacks of the image to this file, one JSON object a line
     ///
     /// Device nodes, privileged attributes and owners that this user may not set. Where files come to belong to
-    /// subordinate IDs, the true owner and mode of every file is in it, so that root can restore them anywhere.
+    /// subordinate IDs, the true owner and mode of every file is in it: `kfactory restore` makes them so, anywhere.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// The platform to take from a multi-platform image [default: this machine's]
@@ -167,6 +170,17 @@ struct UnpackArgs {
     image: ImageArgs,
     #[command(flatten)]
     progress: ProgressArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct RestoreArgs {
+    /// The tree that `kfactory unpack` made, wherever it is now
+    ///
+    /// Root trusts it: whoever could change the tree or the ledger decides what becomes a set-uid program of root.
+    dir: PathBuf,
+    /// The ledger that was written with it
+    #[arg(long, value_name = "FILE")]
+    ledger: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -310,6 +324,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Packages(args) => commands::packages(&args),
         Command::Copy(args) => commands::copy(&args),
         Command::Unpack(args) => commands::unpack(&args),
+        Command::Restore(args) => commands::restore(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Parity(args) => parity::run(&args),
@@ -397,8 +412,9 @@ impl Command {
     fn needs_stage(&self) -> bool {
         match self {
             Command::Convert(args) => !args.request.print_recipe,
-            Command::Unpack(_)
-            | Command::Framework { .. }
+            // Root does better without: in a user namespace it could make neither device nodes nor attributes `trusted.*`.
+            Command::Unpack(_) => !rustix::process::geteuid().is_root(),
+            Command::Framework { .. }
             | Command::Store {
                 command: StoreCommand::Gc { .. },
             } => true,

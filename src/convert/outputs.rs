@@ -1,12 +1,13 @@
 //! Destinations: layers are uploaded as soon as they are whole, the manifest goes last.
 
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::layer::LayerInfo;
-use kfactory_layers::layout::Layout;
+use kfactory_layers::layout::{Layout, LayoutError};
 use kfactory_layers::manifest::Descriptor;
 use tokio::task::JoinHandle;
 
@@ -14,6 +15,7 @@ use super::{BaseImage, Engine};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::registry::{BlobOutcome, Reference};
+use crate::staging::Staging;
 use crate::stop;
 use crate::store::{ImageRecord, in_parallel};
 
@@ -194,23 +196,7 @@ impl<'a> Outputs<'a> {
                     pushed.map_err(|error| Error::from_source(&error).hints(error.hints()))
                 })
             }
-            Location::Layout { dir, tag } => {
-                let layout = Layout::ensure(dir).map_err(|error| Error::from_source(&error))?;
-                // Those of a run that was killed while it wrote here.
-                let _ = layout.blobs().remove_abandoned();
-                let Engine { store, options, .. } = self.engine;
-                let blobs = blobs_of(image);
-                in_parallel(blobs.len(), options.jobs, |index| {
-                    stop::check(&options.stop)?;
-                    let Descriptor { digest, size, .. } = &blobs[index];
-                    layout.blobs().import(store.blobs(), digest, *size)?;
-                    Ok(())
-                })?;
-                layout
-                    .put_image(image, tag.as_deref())
-                    .map(|_| ())
-                    .map_err(|error| Error::from_source(&error))
-            }
+            Location::Layout { dir, tag } => self.write_layout(dir, tag.as_deref(), image),
             Location::OciArchive { file, tag } => {
                 OciArchive::write(file, image, tag.as_deref(), self.engine.store)
                     .map_err(|error| Error::from_source(&error))
@@ -231,6 +217,53 @@ impl<'a> Outputs<'a> {
                 Err(Error::internal("a root filesystem is not a destination"))
             }
         }
+    }
+
+    /// Adds the image to the layout at `dir`; where there is none, one appears there with the image in it.
+    fn write_layout(&self, dir: &Path, tag: Option<&str>, image: &Image) -> Result<()> {
+        let layout = match Layout::open(dir) {
+            Err(LayoutError::NotALayout { .. }) => {
+                let staging = Staging::start(dir)?;
+                let layout =
+                    Layout::create(&staging.path()).map_err(|error| Error::from_source(&error))?;
+                self.add(&layout, image, tag)?;
+                match staging.finish() {
+                    // Another run made one in the meantime.
+                    Err(error) => Layout::open(dir).map_err(|_| error)?,
+                    Ok(()) => return Ok(()),
+                }
+            }
+            opened => opened.map_err(|error| Error::from_source(&error))?,
+        };
+        let missing = |blob: &Descriptor| !layout.blobs().contains(&blob.digest);
+        let new: Vec<Digest> = blobs_of(image)
+            .into_iter()
+            .chain([image.descriptor()])
+            .filter(missing)
+            .map(|blob| blob.digest)
+            .collect();
+        // Those of a run that was killed while it wrote here.
+        let _ = layout.blobs().remove_abandoned();
+        self.add(&layout, image, tag).inspect_err(|_| {
+            // The layout is as it was, whether or not this works.
+            let _ = layout.remove_unnamed(&new);
+        })
+    }
+
+    /// Brings an image's blobs into a layout, and names it.
+    fn add(&self, layout: &Layout, image: &Image, tag: Option<&str>) -> Result<()> {
+        let Engine { store, options, .. } = self.engine;
+        let blobs = blobs_of(image);
+        in_parallel(blobs.len(), options.jobs, |index| {
+            stop::check(&options.stop)?;
+            let Descriptor { digest, size, .. } = &blobs[index];
+            layout.blobs().import(store.blobs(), digest, *size)?;
+            Ok(())
+        })?;
+        layout
+            .put_image(image, tag)
+            .map(|_| ())
+            .map_err(|error| Error::from_source(&error))
     }
 }
 

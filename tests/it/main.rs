@@ -25,4 +25,5 @@ mod refused;
 mod repeat;
 mod store;
 mod support;
+mod unpack;
 mod validate;
