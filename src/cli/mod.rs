@@ -384,7 +384,7 @@ impl Command {
                     | StoreCommand::Gc { store, .. },
             } => return Some(store),
             Command::Doctor(args) => return Some(&args.store),
-            Command::StepsInfo | Command::Completions { .. } | Command::Man { .. } => return None,
+            _ => return None,
         };
         Some(&image.store)
     }
