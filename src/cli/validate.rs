@@ -9,6 +9,7 @@ use crate::convert;
 use crate::distro::Model;
 use crate::error::{Error, Kind, Result};
 use crate::location::Location;
+use crate::store::{Access, Store};
 use crate::tree::{self, Tree, Wanted};
 use crate::validate::output::{self, Form};
 use crate::validate::{self, Scope, Severity};
@@ -41,7 +42,7 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     platform: Option<String>,
     #[command(flatten)]
-    pub(super) image: ImageArgs,
+    image: ImageArgs,
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
 }
@@ -109,7 +110,7 @@ fn read(
             .flatten();
         return tree::of_dir(dir);
     }
-    let store = session.open_store()?;
+    let store = Store::open(session.store(), Access::Shared)?;
     let image = fetch(location, platform, &store, session)?;
     scope.arch = image.image.architecture().parse().ok();
     tree::of_image(

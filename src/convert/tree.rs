@@ -12,9 +12,8 @@ use kfactory_layers::root::Root;
 
 use super::{BaseImage, Engine};
 use crate::changeset::Changeset;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::progress::Transfer;
-use crate::stop;
 use crate::store::{Run, Store};
 
 /// A layer that unpacks to more than this is taken for an attack.
@@ -73,7 +72,9 @@ pub(super) fn flatten(
     let root = Root::open(&made).context(|| format!("opening {}", made.display()))?;
     let total = layers.len();
     for (index, (layer, diff_id)) in layers.iter().enumerate() {
-        stop::check(&options.cancel)?;
+        if options.cancel.is_cancelled() {
+            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
+        }
         let what = format!("layer {} of {total}", index + 1);
         let transfer = reporter.transfer("unpack", &what, layer.size);
         apply_layer(&root, layer, diff_id, store, &transfer).map_err(|error| {

@@ -348,11 +348,9 @@ impl<'a> Apt<'a> {
                 transfer.advance(count);
             }
         };
-        let cached = |uri: &PackageUri| {
+        download::fetch(&missing, &cache, self.env.jobs, &progress, &|uri| {
             placed(uri);
-        };
-        let (jobs, cancel) = (self.env.jobs, &self.env.cancel);
-        download::fetch(&missing, &cache, jobs, &progress, &cached, cancel)
+        })
     }
 
     /// Fetches what later steps install while this one installs `names`, as soon as `may_fetch` says that the network is free;

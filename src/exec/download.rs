@@ -8,13 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use kfactory_sandbox::CancelToken;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::distro::apt::{PackageHash, PackageUri};
 use crate::error::{Context as _, Error, Result};
-use crate::stop;
 
 /// Connections at a time: mirrors answer one request in a round trip, so several hide it; more are impolite.
 const CONNECTIONS: usize = 8;
@@ -98,14 +96,13 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// A directory cannot be written, or the run is stopped.
+/// A directory cannot be written.
 pub(super) fn fetch(
     uris: &[&PackageUri],
     cache: &Path,
     jobs: usize,
     progress: &(dyn Fn(u64) + Sync),
     cached: &(dyn Fn(&PackageUri) + Sync),
-    cancel: &CancelToken,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -113,7 +110,7 @@ pub(super) fn fetch(
     // Another part of the program may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = client()?;
-    stop::block_on(&runtime, cancel, async {
+    runtime.block_on(async {
         futures_util::stream::iter(
             uris.iter()
                 .filter(|uri| is_http(uri))
