@@ -23,7 +23,5 @@ mod plugins;
 mod providers;
 mod refused;
 mod repeat;
-mod store;
 mod support;
-mod unpack;
 mod validate;
