@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -56,6 +56,8 @@ pub(super) struct Builder<'a> {
     pub(super) providers: &'a [Provider],
     pub(super) configs: &'a Configs,
     pub(super) outputs: &'a Outputs<'a>,
+    /// Is told which layers are in the step cache, the lowest first.
+    pub(super) kept: &'a Mutex<Vec<String>>,
     pub(super) check: Check<'a>,
 }
 
@@ -146,6 +148,7 @@ impl Builder<'_> {
             };
             let (cached, keys) = self.cached_prefix(plan, base, &inputs)?;
             for layer in &cached {
+                self.keeps(&layer.name);
                 self.engine.reporter.cached(&layer.name);
                 for finding in &layer.findings {
                     self.engine.reporter.note(finding);
@@ -303,6 +306,7 @@ impl Builder<'_> {
             findings: layer.findings.clone(),
         };
         self.engine.store.put_step(&layer.key, &record)?;
+        self.keeps(&layer.name);
         // Said only now: what is said to be done is kept, whatever happens next.
         self.engine.reporter.layer_done(
             &layer.name,
@@ -312,6 +316,11 @@ impl Builder<'_> {
         );
         let _ = above.send(extend(parent, made.info.diff_id));
         Ok(made)
+    }
+
+    fn keeps(&self, layer: &str) {
+        let mut kept = self.kept.lock().expect("no panic while held");
+        kept.push(layer.to_owned());
     }
 
     fn environment<'e>(
@@ -405,7 +414,7 @@ impl Builder<'_> {
     /// Writes the changes as a layer blob: one pass from the tree to both digests and the file.
     fn capture(&self, upper: &Path, lowers: &[PathBuf]) -> Result<LayerInfo> {
         let doing = || format!("writing the changes in {}", upper.display());
-        let blob = self.engine.store.blobs().writer().context(doing)?;
+        let blob = self.engine.store.blob_writer().context(doing)?;
         let mut writer =
             LayerWriter::new(blob, self.compression, self.engine.options.jobs).context(doing)?;
         let options = CaptureOptions {
@@ -414,6 +423,7 @@ impl Builder<'_> {
         };
         capture_upper(upper, lowers, &options, &mut writer).context(doing)?;
         let (blob, info) = writer.finish().context(doing)?;
+        let blob = blob.into_inner();
         blob.commit_as(&info.digest, info.size).context(doing)?;
         Ok(info)
     }
