@@ -317,6 +317,7 @@ fn module_packages(facts: &distro::Facts, request: &Request) -> Vec<&'static str
         has_networkd: true,
         has_resolved: true,
         fips: request.fips,
+        built_in: &[],
         trusted: facts.trusted,
     });
     let mut packages = Vec::new();

@@ -306,6 +306,7 @@ fn initramfs_files(plan: &Plan) -> Vec<Value> {
         has_networkd: true,
         has_resolved: true,
         fips: false,
+        built_in: &[],
         trusted: false,
     };
     dracut_files(&facts).iter().map(yip_file).collect()
