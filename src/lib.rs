@@ -18,6 +18,7 @@
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
+//! - [`installed`]: what package databases say, read from such a tree.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
@@ -36,6 +37,7 @@ pub mod exec;
 pub mod framework;
 mod initrd;
 pub mod inspect;
+pub mod installed;
 pub mod kairos;
 pub mod kernel_file;
 pub mod location;

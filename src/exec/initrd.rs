@@ -26,6 +26,8 @@ use crate::progress::Level;
 const INITRD: &str = "/boot/initrd";
 /// Where dracut writes, inside the sandbox only.
 const WORK: &str = "/run/kfactory-initrd";
+/// Where dracut looks for its modules on every distribution.
+const MODULES: &str = "/usr/lib/dracut/modules.d";
 /// Where Debian's `setupcon` keeps the key map it has made, and what it makes it of.
 const CONSOLE_SETUP: &str = "/etc/console-setup";
 const KEYBOARD_SETTINGS: [&str; 2] = ["/etc/default/keyboard", "/etc/default/console-setup"];
@@ -46,6 +48,7 @@ pub(super) fn configure(env: &Environment<'_>, root: &Root) -> Result<()> {
         has_network_manager: has("/usr/sbin/NetworkManager")?,
         has_networkd: has("/usr/lib/systemd/systemd-networkd")?,
         has_resolved: has("/usr/lib/systemd/systemd-resolved")?,
+        has_legacy_network: has_module(root, "network-legacy")?,
         fips: env.request.fips,
         built_in: &kernel::built_in(env, root)?,
         trusted: env.request.trusted,
@@ -54,6 +57,16 @@ pub(super) fn configure(env: &Environment<'_>, root: &Root) -> Result<()> {
         files::file(root, &file.path, file.mode, file.content.as_bytes())?;
     }
     Ok(())
+}
+
+/// Tells whether dracut has the module of this name, whatever its number.
+fn has_module(root: &Root, name: &str) -> Result<bool> {
+    if !root.exists(MODULES)? {
+        return Ok(false);
+    }
+    let is_it = |entry: &str| entry.trim_start_matches(|c: char| c.is_ascii_digit()) == name;
+    let mut entries = root.read_dir(MODULES)?.into_iter();
+    Ok(entries.any(|entry| entry.name.to_str().is_some_and(is_it)))
 }
 
 /// Removes every initrd but the file that is to be the only one.

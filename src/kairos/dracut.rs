@@ -4,7 +4,7 @@ use super::StaticFile;
 
 /// What the initramfs configuration depends on.
 ///
-/// The three `has_` facts describe the rootfs after its packages were installed.
+/// The `has_` facts describe the rootfs after its packages were installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DracutFacts<'a> {
     /// The distribution as detected: `ubuntu`, `debian`, `fedora`, ...
@@ -21,6 +21,8 @@ pub struct DracutFacts<'a> {
     pub has_networkd: bool,
     /// Whether `/usr/lib/systemd/systemd-resolved` exists.
     pub has_resolved: bool,
+    /// Whether dracut has the module `network-legacy`.
+    pub has_legacy_network: bool,
     /// Whether FIPS was asked for.
     pub fips: bool,
     /// Drivers that are part of the kernel, by their names with underscores. dracut of Ubuntu 22.04 and older stops at the first
@@ -30,9 +32,10 @@ pub struct DracutFacts<'a> {
     pub trusted: bool,
 }
 
-/// The network modules of most distributions. The legacy one is there because networkd alone does not run dracut's
+/// The network modules of most distributions whose dracut has the legacy one, which later became part of `network`. It is there because networkd alone does not run dracut's
 /// "interface is up" hooks (dracutdevs/dracut#1822).
-const DEFAULT_NETWORK: [&str; 2] = ["systemd-networkd", "network-legacy"];
+const DEFAULT_NETWORK: [&str; 2] = ["systemd-networkd", LEGACY_NETWORK];
+const LEGACY_NETWORK: &str = "network-legacy";
 
 /// The files of the dracut module. Its directory is where dracut looks on every distribution.
 const MODULE_FILES: [StaticFile; 3] = [
@@ -121,10 +124,22 @@ pub fn units_without_iscsi(model: &str) -> &'static [&'static str] {
 
 /// Returns dracut's network modules for the image.
 pub fn network_modules(facts: &DracutFacts<'_>) -> Vec<&'static str> {
+    let usual = usual_network_modules(facts);
+    if facts.has_legacy_network || !usual.contains(&LEGACY_NETWORK) {
+        return usual;
+    }
+    match (usual.contains(&"systemd-networkd"), facts.has_resolved) {
+        (true, true) => vec!["systemd-networkd", "systemd-resolved"],
+        (true, false) => vec!["systemd-networkd"],
+        (false, _) => vec!["network"],
+    }
+}
+
+/// Returns the network modules that a distribution's own dracut wants.
+fn usual_network_modules(facts: &DracutFacts<'_>) -> Vec<&'static str> {
     let version = Number::of(facts.version);
     match (facts.distro, facts.family) {
         ("ubuntu", _) if version <= Number(20, 4) => vec!["network"],
-        // The legacy module became part of the network module.
         ("ubuntu", _) if version >= Number(26, 4) => vec!["systemd-networkd", "systemd-resolved"],
         ("ubuntu", _) if version >= Number(24, 4) => {
             [&DEFAULT_NETWORK[..], &["systemd-resolved"]].concat()
@@ -207,6 +222,7 @@ mod tests {
         has_network_manager: false,
         has_networkd: true,
         has_resolved: true,
+        has_legacy_network: true,
         fips: false,
         built_in: &[],
         trusted: false,
@@ -333,6 +349,27 @@ mod tests {
         };
         for (facts, expected) in [
             (PLAIN, "systemd-networkd network-legacy"),
+            (
+                DracutFacts {
+                    has_legacy_network: false,
+                    ..PLAIN
+                },
+                "systemd-networkd systemd-resolved",
+            ),
+            (
+                DracutFacts {
+                    has_legacy_network: false,
+                    ..ubuntu("25.10")
+                },
+                "systemd-networkd systemd-resolved",
+            ),
+            (
+                DracutFacts {
+                    has_legacy_network: false,
+                    ..redhat("rocky", "9.5")
+                },
+                "network",
+            ),
             (
                 DracutFacts {
                     version: "",

@@ -305,6 +305,7 @@ fn initramfs_files(plan: &Plan) -> Vec<Value> {
         has_network_manager: distro.family == Family::Redhat,
         has_networkd: true,
         has_resolved: true,
+        has_legacy_network: true,
         fips: false,
         built_in: &[],
         trusted: false,

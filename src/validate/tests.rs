@@ -248,8 +248,19 @@ fn system_rows() -> Vec<(&'static str, Good, Break)> {
             replace(
                 s,
                 "var/lib/dpkg/status",
-                "udev\nVersion: 252.1",
-                "udev\nVersion: 252.2",
+                "252.1\n\nPackage: udev\nStatus: install ok installed\nVersion: 252.1",
+                "252.1\n\nPackage: udev\nStatus: install ok installed\nVersion: 252.2",
+            )
+        }),
+        plain("packages-database", |_, s| {
+            s.file("usr/lib/sysimage/rpm/rpmdb.sqlite", 0o644, b"SQLite")
+        }),
+        plain("packages-whole", |_, s| {
+            replace(
+                s,
+                "var/lib/dpkg/status",
+                "ok installed\nVersion: 252.1\n\nPackage: udev",
+                "ok half-configured\nVersion: 252.1\n\nPackage: udev",
             )
         }),
         plain("ssh-drop-ins", |_, s| {
