@@ -25,6 +25,9 @@ pub struct DracutFacts<'a> {
     pub has_legacy_network: bool,
     /// Whether FIPS was asked for.
     pub fips: bool,
+    /// Drivers that are part of the kernel, by their names with underscores. dracut of Ubuntu 22.04 and older stops at the first
+    /// of them that it is told to add.
+    pub built_in: &'a [String],
     /// Whether the image is for Trusted Boot, which has no initramfs of its own.
     pub trusted: bool,
 }
@@ -67,11 +70,8 @@ pub fn dracut_files(facts: &DracutFacts<'_>) -> Vec<StaticFile> {
             "kairos-network",
             directive("add_dracutmodules", &network_modules(facts)),
         ),
-        conf(
-            "kairos-xhci-renesas",
-            directive("add_drivers", &["xhci_pci_renesas"]),
-        ),
     ];
+    files.extend(drivers(facts, "kairos-xhci-renesas", &["xhci_pci_renesas"]));
     if facts.fips {
         let omit = directive("omit_dracutmodules", &["iscsi", "iscsiroot"]);
         files.push(conf(
@@ -86,10 +86,8 @@ pub fn dracut_files(facts: &DracutFacts<'_>) -> Vec<StaticFile> {
         ));
     }
     if facts.family != "hadron" {
-        files.push(conf(
-            "kairos-pmem",
-            directive("add_drivers", &["nfit", "libnvdimm", "nd_pmem", "dax_pmem"]),
-        ));
+        let names = ["nfit", "libnvdimm", "nd_pmem", "dax_pmem"];
+        files.extend(drivers(facts, "kairos-pmem", &names));
     }
     if facts.model == "nvidia-jetson-thor" {
         let drivers = ["nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm"];
@@ -186,6 +184,13 @@ fn conf(name: &str, content: String) -> StaticFile {
     }
 }
 
+/// One drop-in that adds those of `names` that are modules; none where all are built in.
+fn drivers(facts: &DracutFacts<'_>, file: &str, names: &[&str]) -> Option<StaticFile> {
+    let mut names = names.to_vec();
+    names.retain(|name| !facts.built_in.iter().any(|built_in| built_in == name));
+    (!names.is_empty()).then(|| conf(file, directive("add_drivers", &names)))
+}
+
 /// One line that adds `values` to a list. The blanks around them matter, as dracut joins the texts of all files as they are.
 fn directive(list: &str, values: &[&str]) -> String {
     format!("{list}+=\" {} \"\n", values.join(" "))
@@ -219,6 +224,7 @@ mod tests {
         has_resolved: true,
         has_legacy_network: true,
         fips: false,
+        built_in: &[],
         trusted: false,
     };
 
@@ -276,6 +282,20 @@ mod tests {
                 ("module-setup.sh", 0o755)
             ]
         );
+    }
+
+    #[test]
+    fn drivers_that_are_part_of_the_kernel_are_not_added() {
+        let built_in = ["libnvdimm", "xhci_pci_renesas"].map(str::to_owned);
+        let facts = DracutFacts {
+            built_in: &built_in,
+            ..PLAIN
+        };
+        assert_eq!(
+            content(&facts, "kairos-pmem"),
+            "add_drivers+=\" nfit nd_pmem dax_pmem \"\n"
+        );
+        assert!(!names(&facts).contains(&"kairos-xhci-renesas.conf".to_owned()));
     }
 
     #[test]

@@ -318,6 +318,7 @@ fn module_packages(facts: &distro::Facts, request: &Request) -> Vec<&'static str
         has_resolved: true,
         has_legacy_network: true,
         fips: request.fips,
+        built_in: &[],
         trusted: facts.trusted,
     });
     let mut packages = Vec::new();

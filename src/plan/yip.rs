@@ -307,6 +307,7 @@ fn initramfs_files(plan: &Plan) -> Vec<Value> {
         has_resolved: true,
         has_legacy_network: true,
         fips: false,
+        built_in: &[],
         trusted: false,
     };
     dracut_files(&facts).iter().map(yip_file).collect()

@@ -166,6 +166,14 @@ fn boot_rows() -> Vec<(&'static str, Good, Break)> {
         plain("initrd-xhci-renesas", |g, s| {
             initrd_without(g, s, "xhci-pci")
         }),
+        plain("initrd-microcode", |g, s| {
+            initrd_with(g, s, "kernel/x86/microcode/GenuineIntel.bin")
+        }),
+        plain("initrd-pmem", |_, mut s| {
+            let path = format!("usr/lib/modules/{KERNEL}/modules.dep");
+            let known = s.text(&path) + "kernel/drivers/nvdimm/nd_pmem.ko.zst:\n";
+            s.file(&path, 0o644, known.as_bytes())
+        }),
         plain("initrd-tools", |g, s| initrd_without(g, s, "cryptsetup")),
         plain("grub-config", |_, s| {
             replace(s, "etc/cos/grub.cfg", "--id fallback {", "--id other {")

@@ -21,6 +21,7 @@ pub(crate) const PLAIN: DracutFacts<'_> = DracutFacts {
     has_resolved: true,
     has_legacy_network: true,
     fips: false,
+    built_in: &[],
     trusted: false,
 };
 
