@@ -1,22 +1,20 @@
 //! `kfactory inspect`: an image's layers and what makes it a Kairos image, read without unpacking it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use kfactory_layers::compress::decoder;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::metadata::EntryKind;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
-use kfactory_layers::source::verified;
 use kfactory_layers::tar::ArchiveReader;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
+use crate::changeset::Changeset;
 use crate::convert::{self, BaseImage, Engine, Options};
 use crate::error::{Context as _, Result};
 use crate::location::Location;
@@ -94,7 +92,7 @@ pub fn facts(
         let facts = convert::facts_of_dir(dir, platform, &base.to_string())?;
         return Ok((facts, yip::read_root(&root)?));
     }
-    let store = Store::open(&options.store, Access::Shared)?;
+    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
     let image = convert::fetch(
         base,
         platform,
@@ -182,12 +180,12 @@ impl Contents {
     fn read(image: &Image, store: &Store) -> Result<Self> {
         let mut out = Self::default();
         let total = image.layers().len();
-        for (index, layer) in image.layers().iter().enumerate() {
+        for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
             let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-            let blob = File::open(store.blobs().path(&layer.digest)).context(doing)?;
-            let changeset = decoder(verified(blob, layer)).context(doing)?;
-            out.read_layer(ArchiveReader::new(changeset))
+            let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
+            out.read_layer(ArchiveReader::new(&mut changeset))
                 .context(doing)?;
+            changeset.finish().context(doing)?;
         }
         Ok(out)
     }

@@ -348,9 +348,11 @@ impl<'a> Apt<'a> {
                 transfer.advance(count);
             }
         };
-        download::fetch(&missing, &cache, self.env.jobs, &progress, &|uri| {
+        let cached = |uri: &PackageUri| {
             placed(uri);
-        })
+        };
+        let (jobs, cancel) = (self.env.jobs, &self.env.cancel);
+        download::fetch(&missing, &cache, jobs, &progress, &cached, cancel)
     }
 
     /// Fetches what later steps install while this one installs `names`, as soon as `may_fetch` says that the network is free;

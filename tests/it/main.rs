@@ -23,5 +23,7 @@ mod plugins;
 mod providers;
 mod refused;
 mod repeat;
+mod store;
 mod support;
+mod unpack;
 mod validate;

@@ -95,7 +95,7 @@ pub fn convert_in_place(
     if place.runner == Runner::Sandbox {
         preflight::local(&options.store, &[])?;
     }
-    let store = Store::open(&options.store, Access::Shared)?;
+    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
     let work = Work {
         request,
         place,
