@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::buildah::Buildah;
 use crate::support::conversion::conversion;
 use crate::support::framework::framework;
-use crate::support::program::{EPOCH, clean_environment};
+use crate::support::program::EPOCH;
 use crate::support::tree::{Tree, differences};
 use crate::support::user::is_root;
 use crate::support::{need, run, skipped, world};

@@ -113,18 +113,17 @@ fn build_in_two_phases(buildah: &Buildah, base: &str) -> Option<String> {
     run(std::process::Command::new("cp")
         .arg(&world().program)
         .arg(context.join("kairos-init")));
-    let framework = framework();
-    let (kind, place) = framework
-        .spec
-        .split_once(':')
-        .expect("a place on this machine");
+    // `dir:PATH` or `oci:PATH:TAG`, with the path that it has inside.
+    let spec = &framework().spec;
+    let place = spec.split(':').nth(1).expect("a path");
+    let inside = spec.replace(place, "/framework");
     let phase =
         "RUN --mount=type=bind,from=kairos-init,src=/kairos-init,dst=/kairos-init /kairos-init";
     let dockerfile = format!(
         "FROM scratch AS kairos-init\n\
          COPY kairos-init /kairos-init\n\
          FROM {base}\n\
-         ENV KFACTORY_FRAMEWORK={kind}:/framework SOURCE_DATE_EPOCH={EPOCH}\n\
+         ENV KFACTORY_FRAMEWORK={inside} SOURCE_DATE_EPOCH={EPOCH}\n\
          {phase} version\n\
          {phase} -s install --version v1.0.0 --skip-steps installKernel\n\
          RUN apt-get install -y --no-install-recommends {KERNEL}\n\
