@@ -15,6 +15,10 @@ const HEADER_BYTES: usize = 110;
 pub(crate) const TRAILER: &[u8] = b"TRAILER!!!";
 /// No path in an initramfs comes near this; a larger value is a damaged archive.
 const MAX_NAME_BYTES: u32 = 4096;
+/// The bits of a mode that say what an entry is, and those of a file.
+pub(crate) const S_IFMT: u32 = 0o170_000;
+pub(crate) const S_IFREG: u32 = 0o100_000;
+
 /// The thirteen numbers of a `newc` header, in the order they are written.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Header {
@@ -124,12 +128,19 @@ impl<R: Read> Reader<R> {
 
     /// Copies the content of the entry just read, `size` bytes, and pads it.
     pub(crate) fn copy<W: Write>(&mut self, size: u64, out: &mut Writer<W>) -> io::Result<()> {
+        self.copy_raw(size, out)?;
+        out.pad(4)
+    }
+
+    /// Copies the content of the entry just read, `size` bytes, and nothing else.
+    pub(crate) fn copy_raw(&mut self, size: u64, out: &mut impl Write) -> io::Result<()> {
         let copied = io::copy(&mut (&mut self.inner).take(size), out)?;
         self.position += copied;
-        if copied != size {
-            return Err(bad("it ends inside a file"));
+        if copied == size {
+            Ok(())
+        } else {
+            Err(bad("it ends inside a file"))
         }
-        out.pad(4)
     }
 
     /// Reads the content of the entry just read, `size` bytes; more than `limit` are an error.
@@ -144,13 +155,7 @@ impl<R: Read> Reader<R> {
 
     /// Passes over the content of the entry just read, `size` bytes.
     pub(crate) fn skip(&mut self, size: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut (&mut self.inner).take(size), &mut io::sink())?;
-        self.position += skipped;
-        if skipped == size {
-            Ok(())
-        } else {
-            Err(bad("it ends inside a file"))
-        }
+        self.copy_raw(size, &mut io::sink())
     }
 
     fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -14,7 +14,7 @@ use liblzma::bufread::XzDecoder;
 
 #[cfg(test)]
 use crate::cpio;
-use crate::cpio::{Reader, TRAILER, bad};
+use crate::cpio::{Reader, S_IFMT, S_IFREG, TRAILER, bad};
 
 /// The most that is unpacked in passing: far above any real initrd, below what a bomb needs.
 const MAX_BYTES: u64 = 8 << 30;
@@ -22,7 +22,6 @@ const MAX_BYTES: u64 = 8 << 30;
 const MAX_ENTRIES: usize = 1 << 20;
 /// The longest target of a link that Linux takes.
 const MAX_TARGET: u64 = 4096;
-const S_IFMT: u32 = 0o170_000;
 const S_IFLNK: u32 = 0o120_000;
 /// Bytes that tell every format apart.
 const PROBE: usize = 6;
@@ -87,8 +86,10 @@ pub(crate) struct Initrd {
     pub(crate) entries: BTreeMap<String, Entry>,
     /// The parts in order: a plain archive, or a compressed stream of archives.
     pub(crate) parts: Vec<Format>,
-    /// Whether microcode for the processor stands in front.
+    /// Whether microcode for the processor stands in front, where the kernel looks before it has memory to unpack anything.
     pub(crate) has_microcode: bool,
+    /// Whether it is where nobody looks: behind the first archive, or compressed.
+    pub(crate) has_late_microcode: bool,
 }
 
 impl Initrd {
@@ -159,7 +160,10 @@ impl Initrd {
     fn add(&mut self, name: &[u8], mode: u32, size: u64, target: Option<String>) -> io::Result<()> {
         let name = String::from_utf8_lossy(name);
         let name = name.trim_start_matches("./").trim_start_matches('/');
-        self.has_microcode |= name.starts_with("kernel/x86/microcode/");
+        let is_microcode = name.starts_with("kernel/x86/microcode/");
+        let is_early = self.parts == [Format::Cpio];
+        self.has_microcode |= is_microcode && is_early;
+        self.has_late_microcode |= is_microcode && !is_early && mode & S_IFMT == S_IFREG;
         if self.entries.len() >= MAX_ENTRIES {
             return Err(bad("it holds more than a million names"));
         }
@@ -411,12 +415,17 @@ mod tests {
         initrd.extend(gzip(&main_archive()));
         let read = Initrd::read(initrd.as_slice()).unwrap();
         assert!(read.has_microcode && read.has_ending("immucore"));
+        assert!(!read.has_late_microcode);
         assert_eq!(read.parts, [Format::Cpio, Format::Gzip]);
         assert!(
             !Initrd::read(main_archive().as_slice())
                 .unwrap()
                 .has_microcode
         );
+        let mut hidden = archive(&[MICROCODE]);
+        hidden.extend(main_archive());
+        let read = Initrd::read(gzip(&hidden).as_slice()).unwrap();
+        assert!(!read.has_microcode && read.has_late_microcode);
     }
 
     #[test]

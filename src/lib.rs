@@ -19,6 +19,7 @@
 //! - [`registry`], [`location`]: where images come from and go to.
 //! - [`unpack`], [`staging`]: a root filesystem as a directory; directories made whole before they have their name.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
+//! - [`installed`]: what package databases say, read from such a tree.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
@@ -37,6 +38,7 @@ pub mod exec;
 pub mod framework;
 mod initrd;
 pub mod inspect;
+pub mod installed;
 pub mod kairos;
 pub mod kernel_file;
 pub mod location;

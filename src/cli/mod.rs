@@ -228,8 +228,11 @@ enum FrameworkCommand {
 
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
-    /// List images, cached layers and unpacked bases
+    /// List images and cached layers, and what takes the space
     Ls {
+        /// Print one JSON object; `null` where there is no store
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         store: StoreArgs,
     },
@@ -278,8 +281,19 @@ pub fn main() -> i32 {
         }
     };
     let mode = cli.command.progress();
-    if cli.command.needs_stage() && !kfactory_sandbox::stage::in_stage() {
-        return enter_stage(mode);
+    if !kfactory_sandbox::stage::in_stage() {
+        if let Err(error) = cli.command.check_store() {
+            return report(&error, mode);
+        }
+        if cli.command.needs_stage() {
+            return enter_stage(mode);
+        }
+        // Sees more where files of other owners can be read, and does without where they cannot.
+        if cli.command.likes_stage()
+            && let Ok(code) = kfactory_sandbox::stage::enter()
+        {
+            return code;
+        }
     }
     match run(cli.command) {
         Ok(code) => code,
@@ -334,8 +348,8 @@ fn run(command: Command) -> Result<i32> {
             commands::framework_build(&framework, &output, platform, wanted, &image, &progress)
         }
         Command::Store {
-            command: StoreCommand::Ls { store },
-        } => store::ls(&store),
+            command: StoreCommand::Ls { store, json },
+        } => store::ls(&store, json),
         Command::Store {
             command: StoreCommand::Rm { names, store },
         } => store::rm(&store, &names),
@@ -349,6 +363,51 @@ fn run(command: Command) -> Result<i32> {
 }
 
 impl Command {
+    /// Returns where the command has its store; `None` where it uses none.
+    fn store(&self) -> Option<&StoreArgs> {
+        let image = match self {
+            Command::Convert(args) => &args.image,
+            Command::Plan(args) => &args.image,
+            Command::Packages(args) => &args.image,
+            Command::Copy(args) => &args.image,
+            Command::Unpack(args) => &args.image,
+            Command::Inspect(args) => &args.image,
+            Command::Validate(args) => &args.image,
+            Command::Parity(args) => &args.image,
+            Command::Framework {
+                command: FrameworkCommand::Build { image, .. },
+            } => image,
+            Command::Store {
+                command:
+                    StoreCommand::Ls { store, .. }
+                    | StoreCommand::Rm { store, .. }
+                    | StoreCommand::Gc { store, .. },
+            } => return Some(store),
+            Command::Doctor(args) => return Some(&args.store),
+            _ => return None,
+        };
+        Some(&image.store)
+    }
+
+    /// Checks whose store it is, while owners can still be told apart: in the stage all strangers are one.
+    fn check_store(&self) -> Result<()> {
+        // Without a place for the store, the command itself says so.
+        match self.store().map(StoreArgs::dir) {
+            Some(Ok(dir)) => crate::store::check_owner(&dir),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether the command reads trees whose files have many owners, but has something to say without them.
+    fn likes_stage(&self) -> bool {
+        matches!(
+            self,
+            Command::Store {
+                command: StoreCommand::Ls { .. }
+            }
+        )
+    }
+
     /// Returns whether the command works on trees whose files have many owners.
     fn needs_stage(&self) -> bool {
         match self {

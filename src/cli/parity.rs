@@ -31,7 +31,7 @@ pub(super) struct ParityArgs {
     #[arg(long)]
     platform: Option<String>,
     #[command(flatten)]
-    image: ImageArgs,
+    pub(super) image: ImageArgs,
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
 }

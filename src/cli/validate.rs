@@ -41,7 +41,7 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     platform: Option<String>,
     #[command(flatten)]
-    image: ImageArgs,
+    pub(super) image: ImageArgs,
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
 }

@@ -25,10 +25,12 @@ pub const RESIDUE: &[&str] = &[
     "etc/resolv.conf.rpmnew",
     // Locks and shared memory of the package database.
     "var/lib/rpm/.rpm.lock",
+    "var/lib/rpm/.keyring.lock",
     "var/lib/rpm/__db.*",
     "var/lib/rpm/.dbenv.lock",
     "var/lib/rpm/*.sqlite-shm",
     "usr/lib/sysimage/rpm/.rpm.lock",
+    "usr/lib/sysimage/rpm/.keyring.lock",
     "usr/lib/sysimage/rpm/*.sqlite-shm",
 ];
 

@@ -2,17 +2,16 @@
 //!
 //! Times are clamped, inode numbers are given anew in order of appearance, and device nodes that an unprivileged
 //! dracut could not make are added. Set-ID bits of files go: `cp` keeps them and a clone does not, so that they tell what file
-//! system dracut worked on, and nobody but root runs anything there. Content is streamed.
+//! system dracut worked on, and nobody but root runs anything there. Equal files become links of one. Content is streamed.
 //!
 //! Spec: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (the `newc` format).
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 
-use crate::cpio::{Header, Reader, TRAILER, Writer, bad};
+use super::cpio_twins::Twins;
+use crate::cpio::{Header, Reader, S_IFMT, S_IFREG, TRAILER, Writer, bad};
 
-const S_IFMT: u32 = 0o170_000;
-const S_IFREG: u32 = 0o100_000;
 const S_IFCHR: u32 = 0o020_000;
 const S_ISUID_OR_GID: u32 = 0o6000;
 
@@ -27,26 +26,32 @@ const DEVICES: &[(&str, u32, u32, u32)] = &[
 
 /// Rewrites every archive in `input` but an early one (microcode), which is copied to `early` unchanged.
 ///
-/// `early` receives what must stay uncompressed in front of the initrd; `main` the rest. `clamp` is the highest
-/// modification time, in seconds since 1970, that an entry may have.
+/// `twins` are the files of `input` that are equal. `early` receives what must stay uncompressed in front of the initrd; `main`
+/// the rest. `clamp` is the highest modification time, in seconds since 1970, that an entry may have.
 ///
 /// # Errors
 ///
 /// `InvalidData` for a damaged archive, or an I/O error of either side.
 pub(super) fn normalize(
     input: impl Read,
+    twins: &Twins,
     early: &mut impl Write,
     main: &mut impl Write,
     clamp: u32,
 ) -> io::Result<()> {
-    let mut reader = Reader::new(input);
+    let mut entries = Entries {
+        reader: Reader::new(input),
+        ahead: None,
+        count: 0,
+        twins,
+    };
     let mut archives = 0;
-    while let Some(first) = reader.next_header()? {
+    while !entries.at_end()? {
         archives += 1;
-        if archives == 1 && first.1 == b"early_cpio" {
-            copy_archive(&mut reader, first, early, clamp, false)?;
+        if archives == 1 && entries.are_early()? {
+            copy_archive(&mut entries, early, clamp, false)?;
         } else {
-            copy_archive(&mut reader, first, main, clamp, true)?;
+            copy_archive(&mut entries, main, clamp, true)?;
         }
     }
     if archives == 0 {
@@ -55,43 +60,99 @@ pub(super) fn normalize(
     Ok(())
 }
 
+/// The entries of all archives in a row, with a look ahead.
+struct Entries<'a, R> {
+    reader: Reader<R>,
+    /// What was looked at: one entry, or two of which the first is a directory.
+    ahead: Option<(Entry, Option<Entry>)>,
+    /// How many entries were handed out; twins are told by it.
+    count: usize,
+    twins: &'a Twins,
+}
+
+type Entry = (Header, Vec<u8>);
+
+impl<R: Read> Entries<'_, R> {
+    fn at_end(&mut self) -> io::Result<bool> {
+        if self.ahead.is_none() {
+            self.ahead = self.reader.next_header()?.map(|first| (first, None));
+        }
+        Ok(self.ahead.is_none())
+    }
+
+    /// Tells whether dracut's mark of an early archive comes next; newer ones begin with the top directory.
+    fn are_early(&mut self) -> io::Result<bool> {
+        let is_mark = |entry: &Entry| entry.1 == b"early_cpio";
+        let Some((first, second)) = &mut self.ahead else {
+            return Ok(false);
+        };
+        if first.1 == b"." && first.0.size == 0 && second.is_none() {
+            *second = self.reader.next_header()?;
+        }
+        Ok(is_mark(first) || second.as_ref().is_some_and(is_mark))
+    }
+
+    /// Returns the next entry and its number.
+    fn next(&mut self) -> io::Result<(Entry, usize)> {
+        let next = match self.ahead.take() {
+            Some((first, second)) => {
+                self.ahead = second.map(|second| (second, None));
+                Some(first)
+            }
+            None => self.reader.next_header()?,
+        };
+        self.count += 1;
+        let entry = next.ok_or_else(|| bad("it ends before its trailer"))?;
+        Ok((entry, self.count - 1))
+    }
+}
+
 fn copy_archive<R: Read>(
-    reader: &mut Reader<R>,
-    first: (Header, Vec<u8>),
+    entries: &mut Entries<'_, R>,
     out: &mut impl Write,
     clamp: u32,
     add_devices: bool,
 ) -> io::Result<()> {
     let mut out = Writer::new(out);
     let mut inodes: HashMap<(u32, (u32, u32)), u32> = HashMap::new();
+    let mut twin_inodes: HashMap<usize, u32> = HashMap::new();
     let mut seen: HashSet<Vec<u8>> = HashSet::new();
     let mut next_inode = 1;
-    let mut entry = Some(first);
-    while let Some((mut header, name)) = entry {
+    loop {
+        let ((mut header, name), number) = entries.next()?;
         if name == TRAILER {
             break;
         }
+        let size = u64::from(header.size);
         let key = (header.ino, header.dev);
         // Entries with one link may share an inode number with a file of another filesystem; only real links keep theirs.
         let is_file = header.mode & S_IFMT == S_IFREG;
         if is_file {
             header.mode &= !S_ISUID_OR_GID;
         }
-        header.ino = if header.nlink > 1 && is_file {
+        let twin = entries.twins.get(number);
+        header.ino = if let Some(twin) = twin {
+            header.nlink = twin.count;
+            *twin_inodes
+                .entry(twin.first)
+                .or_insert_with(|| take(&mut next_inode))
+        } else if header.nlink > 1 && is_file {
             *inodes.entry(key).or_insert_with(|| take(&mut next_inode))
         } else {
             take(&mut next_inode)
         };
         header.dev = (0, 0);
         header.mtime = header.mtime.min(clamp);
-        out.entry(&header, &name)?;
-        reader.copy(u64::from(header.size), &mut out)?;
+        if twin.is_some_and(|twin| twin.first != number) {
+            // The content came with the first of them.
+            header.size = 0;
+            out.entry(&header, &name)?;
+            entries.reader.skip(size)?;
+        } else {
+            out.entry(&header, &name)?;
+            entries.reader.copy(size, &mut out)?;
+        }
         seen.insert(name);
-        entry = Some(
-            reader
-                .next_header()?
-                .ok_or_else(|| bad("it ends before its trailer"))?,
-        );
     }
     if add_devices {
         for (name, mode, major, minor) in DEVICES {
@@ -152,7 +213,8 @@ mod tests {
 
     fn run(input: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let (mut early, mut main) = (Vec::new(), Vec::new());
-        normalize(input, &mut early, &mut main, 100).unwrap();
+        let twins = Twins::find(|| Ok(input)).unwrap();
+        normalize(input, &twins, &mut early, &mut main, 100).unwrap();
         (early, main)
     }
 
@@ -198,12 +260,52 @@ mod tests {
 
     #[test]
     fn an_early_archive_stays_apart() {
-        let mut input = archive(&[("early_cpio", 0o100_644, 1, b"1")]);
-        input.extend(archive(&[("init", 0o100_755, 1, b"x")]));
-        let (early, main) = run(&input);
-        assert!(!early.is_empty() && early.len() % 512 == 0);
-        assert!(main.windows(4).any(|w| w == b"init"));
-        assert!(!early.windows(4).any(|w| w == b"init"));
+        let mark = ("early_cpio", 0o100_644, 1, b"1".as_slice());
+        let top = (".", 0o040_755, 2, b"".as_slice());
+        for first in [archive(&[mark]), archive(&[top, mark])] {
+            let mut input = first;
+            input.extend(archive(&[top, ("init", 0o100_755, 1, b"x")]));
+            let (early, main) = run(&input);
+            assert!(!early.is_empty() && early.len() % 512 == 0);
+            assert!(main.windows(4).any(|w| w == b"init"));
+            assert!(!early.windows(4).any(|w| w == b"init"));
+        }
+        let (early, _) = run(&archive(&[top, ("init", 0o100_755, 1, b"x")]));
+        assert!(early.is_empty());
+    }
+
+    #[test]
+    fn equal_files_are_links_of_the_first_which_other_readers_understand() {
+        let program = vec![7; 1 << 17];
+        let input = archive(&[
+            ("bin", 0o040_755, 2, b""),
+            ("bin/cat", 0o100_755, 1, &program),
+            ("bin/private", 0o100_700, 1, &program),
+            ("bin/true", 0o104_755, 1, &program),
+            ("empty", 0o100_755, 1, b""),
+        ]);
+        let (_, main) = run(&input);
+        let mut reader = Reader::new(main.as_slice());
+        let mut found = HashMap::new();
+        while let Some((header, name)) = reader.next_header().unwrap() {
+            reader.skip(u64::from(header.size)).unwrap();
+            found.insert(String::from_utf8(name).unwrap(), header);
+        }
+        let (first, other) = (found["bin/cat"], found["bin/true"]);
+        assert_eq!((first.nlink, other.nlink), (2, 2));
+        assert_eq!(first.ino, other.ino);
+        assert_eq!((first.size, other.size), (1 << 17, 0));
+        assert_eq!(found["bin/private"].nlink, 1);
+        assert_eq!(run(&main).1, main);
+        let mut two = archive(&[
+            ("early_cpio", 0o100_644, 1, b"1"),
+            ("a", 0o100_755, 1, &program),
+        ]);
+        two.extend(archive(&[("b", 0o100_755, 1, &program)]));
+        assert!(
+            run(&two).1.len() > program.len(),
+            "each archive has its own"
+        );
     }
 
     #[test]
@@ -220,7 +322,14 @@ mod tests {
         let whole = archive(&[("a", 0o100_644, 1, b"abcdefgh")]);
         for cut in [3, 50, 115, 120] {
             assert!(
-                normalize(&whole[..cut], &mut Vec::new(), &mut Vec::new(), 1).is_err(),
+                normalize(
+                    &whole[..cut],
+                    &Twins::default(),
+                    &mut Vec::new(),
+                    &mut Vec::new(),
+                    1
+                )
+                .is_err(),
                 "cut at {cut}"
             );
         }

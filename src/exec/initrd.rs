@@ -16,6 +16,7 @@ use kfactory_layers::metadata::{FileKind, Timestamp};
 use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::Mount;
 
+use super::cpio_twins::Twins;
 use super::{CommandOptions, Environment, Target, cpio, files, gzip, kernel};
 use crate::distro::policy::InitramfsTool;
 use crate::error::{Context as _, Error, Kind, Result};
@@ -25,6 +26,8 @@ use crate::progress::Level;
 const INITRD: &str = "/boot/initrd";
 /// Where dracut writes, inside the sandbox only.
 const WORK: &str = "/run/kfactory-initrd";
+/// Where dracut looks for its modules on every distribution.
+const MODULES: &str = "/usr/lib/dracut/modules.d";
 /// Where Debian's `setupcon` keeps the key map it has made, and what it makes it of.
 const CONSOLE_SETUP: &str = "/etc/console-setup";
 const KEYBOARD_SETTINGS: [&str; 2] = ["/etc/default/keyboard", "/etc/default/console-setup"];
@@ -45,13 +48,25 @@ pub(super) fn configure(env: &Environment<'_>, root: &Root) -> Result<()> {
         has_network_manager: has("/usr/sbin/NetworkManager")?,
         has_networkd: has("/usr/lib/systemd/systemd-networkd")?,
         has_resolved: has("/usr/lib/systemd/systemd-resolved")?,
+        has_legacy_network: has_module(root, "network-legacy")?,
         fips: env.request.fips,
+        built_in: &kernel::built_in(env, root)?,
         trusted: env.request.trusted,
     };
     for file in dracut_files(&facts) {
         files::file(root, &file.path, file.mode, file.content.as_bytes())?;
     }
     Ok(())
+}
+
+/// Tells whether dracut has the module of this name, whatever its number.
+fn has_module(root: &Root, name: &str) -> Result<bool> {
+    if !root.exists(MODULES)? {
+        return Ok(false);
+    }
+    let is_it = |entry: &str| entry.trim_start_matches(|c: char| c.is_ascii_digit()) == name;
+    let mut entries = root.read_dir(MODULES)?.into_iter();
+    Ok(entries.any(|entry| entry.name.to_str().is_some_and(is_it)))
 }
 
 /// Removes every initrd but the file that is to be the only one.
@@ -182,7 +197,7 @@ fn run_dracut(
 ) -> Result<()> {
     let output = format!("{WORK}/raw");
     // Distributions ship binaries and modules stripped; doing it again changes nothing and takes seconds. `hardlink` joins equal
-    // files that were made within the same second, so what it does depends on the clock; it would save 120 KB.
+    // files that were made within the same second, so what it does depends on the clock; [`Twins`] does it instead.
     let mut argv = vec![
         "dracut",
         "--force",
@@ -270,11 +285,13 @@ fn older_keyboard_settings(env: &Environment<'_>, root: &Root) -> Result<Vec<Mou
     Ok(mounts)
 }
 
-/// Writes the finished initrd beside dracut's raw archive, in one pass over it.
+/// Writes the finished initrd beside the raw archive.
 fn compress(env: &Environment<'_>, root: &Root, version: &str, work: &Path) -> Result<PathBuf> {
-    let made = work.join("initrd");
+    let (raw, made) = (work.join("raw"), work.join("initrd"));
     let doing = || "compressing the initrd".to_owned();
-    let input = BufReader::with_capacity(READ_BYTES, File::open(work.join("raw")).context(doing)?);
+    let open = || File::open(&raw).map(|file| BufReader::with_capacity(READ_BYTES, file));
+    let twins = Twins::find(open).context(doing)?;
+    let input = open().context(doing)?;
     let mut early = File::create(&made).context(doing)?;
     // The same open file: what comes first stays uncompressed, and the compressed rest follows it.
     let main = early.try_clone().context(doing)?;
@@ -287,11 +304,11 @@ fn compress(env: &Environment<'_>, root: &Root, version: &str, work: &Path) -> R
             .multithread(u32::try_from(env.jobs.max(1)).unwrap_or(1))
             .context(doing)?;
         encoder.include_checksum(true).context(doing)?;
-        cpio::normalize(input, &mut early, &mut encoder, clamp).context(doing)?;
+        cpio::normalize(input, &twins, &mut early, &mut encoder, clamp).context(doing)?;
         encoder.finish().context(doing)?;
     } else {
         let mut encoder = gzip::ParallelGzip::new(main, GZIP_LEVEL, env.jobs);
-        cpio::normalize(input, &mut early, &mut encoder, clamp).context(doing)?;
+        cpio::normalize(input, &twins, &mut early, &mut encoder, clamp).context(doing)?;
         encoder.finish().context(doing)?;
     }
     Ok(made)

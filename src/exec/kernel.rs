@@ -16,6 +16,41 @@ const LEGACY_MODULES: &str = "/lib/modules";
 ///
 /// No kernel is installed.
 pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
+    let candidates = candidates(root)?;
+    let chosen = kernel::choose(&candidates, &env.request.model).map_err(|error| {
+        Error::from_source(&error).hint("the step `installKernel` installs one; if it is skipped, the base image must bring its own")
+    })?;
+    if candidates.len() > 1 {
+        let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+        env.reporter.warn(&format!(
+            "{} kernels are installed ({}); {chosen} is used",
+            names.len(),
+            names.join(", ")
+        ));
+    }
+    Ok(chosen.to_owned())
+}
+
+/// Returns the drivers that the chosen kernel has built in, by their names with underscores; none where there is no kernel.
+pub(super) fn built_in(env: &Environment<'_>, root: &Root) -> Result<Vec<String>> {
+    if !root.exists(MODULES)? && !root.exists(LEGACY_MODULES)? {
+        return Ok(Vec::new());
+    }
+    let candidates = candidates(root)?;
+    let Ok(version) = kernel::choose(&candidates, &env.request.model) else {
+        return Ok(Vec::new());
+    };
+    let list = format!("{}/{version}/modules.builtin", modules_dir(root)?);
+    let text = root.read_to_string_opt(list)?.unwrap_or_default();
+    let names = text.lines().filter_map(|path| {
+        let (_, file) = path.rsplit_once('/')?;
+        Some(file.split_once(".ko")?.0.replace('-', "_"))
+    });
+    Ok(names.collect())
+}
+
+/// Returns what is below the directory of modules.
+fn candidates(root: &Root) -> Result<Vec<KernelCandidate>> {
     let dir = modules_dir(root)?;
     let mut candidates = Vec::new();
     for entry in root.read_dir(dir)? {
@@ -35,18 +70,7 @@ pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
             name,
         });
     }
-    let chosen = kernel::choose(&candidates, &env.request.model).map_err(|error| {
-        Error::from_source(&error).hint("the step `installKernel` installs one; if it is skipped, the base image must bring its own")
-    })?;
-    if candidates.len() > 1 {
-        let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
-        env.reporter.warn(&format!(
-            "{} kernels are installed ({}); {chosen} is used",
-            names.len(),
-            names.join(", ")
-        ));
-    }
-    Ok(chosen.to_owned())
+    Ok(candidates)
 }
 
 pub(super) fn modules_dir(root: &Root) -> Result<&'static str> {

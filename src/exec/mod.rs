@@ -6,6 +6,7 @@ mod apt;
 mod apt_sources;
 mod aside;
 mod cpio;
+mod cpio_twins;
 mod download;
 mod files;
 mod fips;

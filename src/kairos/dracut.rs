@@ -4,7 +4,7 @@ use super::StaticFile;
 
 /// What the initramfs configuration depends on.
 ///
-/// The three `has_` facts describe the rootfs after its packages were installed.
+/// The `has_` facts describe the rootfs after its packages were installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DracutFacts<'a> {
     /// The distribution as detected: `ubuntu`, `debian`, `fedora`, ...
@@ -21,15 +21,21 @@ pub struct DracutFacts<'a> {
     pub has_networkd: bool,
     /// Whether `/usr/lib/systemd/systemd-resolved` exists.
     pub has_resolved: bool,
+    /// Whether dracut has the module `network-legacy`.
+    pub has_legacy_network: bool,
     /// Whether FIPS was asked for.
     pub fips: bool,
+    /// Drivers that are part of the kernel, by their names with underscores. dracut of Ubuntu 22.04 and older stops at the first
+    /// of them that it is told to add.
+    pub built_in: &'a [String],
     /// Whether the image is for Trusted Boot, which has no initramfs of its own.
     pub trusted: bool,
 }
 
-/// The network modules of most distributions. The legacy one is there because networkd alone does not run dracut's
+/// The network modules of most distributions whose dracut has the legacy one, which later became part of `network`. It is there because networkd alone does not run dracut's
 /// "interface is up" hooks (dracutdevs/dracut#1822).
-const DEFAULT_NETWORK: [&str; 2] = ["systemd-networkd", "network-legacy"];
+const DEFAULT_NETWORK: [&str; 2] = ["systemd-networkd", LEGACY_NETWORK];
+const LEGACY_NETWORK: &str = "network-legacy";
 
 /// The files of the dracut module. Its directory is where dracut looks on every distribution.
 const MODULE_FILES: [StaticFile; 3] = [
@@ -64,11 +70,8 @@ pub fn dracut_files(facts: &DracutFacts<'_>) -> Vec<StaticFile> {
             "kairos-network",
             directive("add_dracutmodules", &network_modules(facts)),
         ),
-        conf(
-            "kairos-xhci-renesas",
-            directive("add_drivers", &["xhci_pci_renesas"]),
-        ),
     ];
+    files.extend(drivers(facts, "kairos-xhci-renesas", &["xhci_pci_renesas"]));
     if facts.fips {
         let omit = directive("omit_dracutmodules", &["iscsi", "iscsiroot"]);
         files.push(conf(
@@ -83,10 +86,8 @@ pub fn dracut_files(facts: &DracutFacts<'_>) -> Vec<StaticFile> {
         ));
     }
     if facts.family != "hadron" {
-        files.push(conf(
-            "kairos-pmem",
-            directive("add_drivers", &["nfit", "libnvdimm", "nd_pmem", "dax_pmem"]),
-        ));
+        let names = ["nfit", "libnvdimm", "nd_pmem", "dax_pmem"];
+        files.extend(drivers(facts, "kairos-pmem", &names));
     }
     if facts.model == "nvidia-jetson-thor" {
         let drivers = ["nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm"];
@@ -123,10 +124,22 @@ pub fn units_without_iscsi(model: &str) -> &'static [&'static str] {
 
 /// Returns dracut's network modules for the image.
 pub fn network_modules(facts: &DracutFacts<'_>) -> Vec<&'static str> {
+    let usual = usual_network_modules(facts);
+    if facts.has_legacy_network || !usual.contains(&LEGACY_NETWORK) {
+        return usual;
+    }
+    match (usual.contains(&"systemd-networkd"), facts.has_resolved) {
+        (true, true) => vec!["systemd-networkd", "systemd-resolved"],
+        (true, false) => vec!["systemd-networkd"],
+        (false, _) => vec!["network"],
+    }
+}
+
+/// Returns the network modules that a distribution's own dracut wants.
+fn usual_network_modules(facts: &DracutFacts<'_>) -> Vec<&'static str> {
     let version = Number::of(facts.version);
     match (facts.distro, facts.family) {
         ("ubuntu", _) if version <= Number(20, 4) => vec!["network"],
-        // The legacy module became part of the network module.
         ("ubuntu", _) if version >= Number(26, 4) => vec!["systemd-networkd", "systemd-resolved"],
         ("ubuntu", _) if version >= Number(24, 4) => {
             [&DEFAULT_NETWORK[..], &["systemd-resolved"]].concat()
@@ -171,6 +184,13 @@ fn conf(name: &str, content: String) -> StaticFile {
     }
 }
 
+/// One drop-in that adds those of `names` that are modules; none where all are built in.
+fn drivers(facts: &DracutFacts<'_>, file: &str, names: &[&str]) -> Option<StaticFile> {
+    let mut names = names.to_vec();
+    names.retain(|name| !facts.built_in.iter().any(|built_in| built_in == name));
+    (!names.is_empty()).then(|| conf(file, directive("add_drivers", &names)))
+}
+
 /// One line that adds `values` to a list. The blanks around them matter, as dracut joins the texts of all files as they are.
 fn directive(list: &str, values: &[&str]) -> String {
     format!("{list}+=\" {} \"\n", values.join(" "))
@@ -202,7 +222,9 @@ mod tests {
         has_network_manager: false,
         has_networkd: true,
         has_resolved: true,
+        has_legacy_network: true,
         fips: false,
+        built_in: &[],
         trusted: false,
     };
 
@@ -263,6 +285,20 @@ mod tests {
     }
 
     #[test]
+    fn drivers_that_are_part_of_the_kernel_are_not_added() {
+        let built_in = ["libnvdimm", "xhci_pci_renesas"].map(str::to_owned);
+        let facts = DracutFacts {
+            built_in: &built_in,
+            ..PLAIN
+        };
+        assert_eq!(
+            content(&facts, "kairos-pmem"),
+            "add_drivers+=\" nfit nd_pmem dax_pmem \"\n"
+        );
+        assert!(!names(&facts).contains(&"kairos-xhci-renesas.conf".to_owned()));
+    }
+
+    #[test]
     fn the_initramfs_fits_every_machine() {
         let conf = content(&PLAIN, "99-immucore");
         let directives: Vec<&str> = conf.lines().filter(|line| !line.starts_with('#')).collect();
@@ -313,6 +349,27 @@ mod tests {
         };
         for (facts, expected) in [
             (PLAIN, "systemd-networkd network-legacy"),
+            (
+                DracutFacts {
+                    has_legacy_network: false,
+                    ..PLAIN
+                },
+                "systemd-networkd systemd-resolved",
+            ),
+            (
+                DracutFacts {
+                    has_legacy_network: false,
+                    ..ubuntu("25.10")
+                },
+                "systemd-networkd systemd-resolved",
+            ),
+            (
+                DracutFacts {
+                    has_legacy_network: false,
+                    ..redhat("rocky", "9.5")
+                },
+                "network",
+            ),
             (
                 DracutFacts {
                     version: "",

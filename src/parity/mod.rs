@@ -19,6 +19,7 @@ use serde::Serialize;
 pub use report::Report;
 
 use crate::error::Result;
+use crate::installed::{self, Depth};
 use crate::kairos::dotenv;
 use crate::kairos::release::RELEASE_PATH;
 use crate::tree::Tree;
@@ -173,7 +174,7 @@ impl Side {
     }
 
     /// Returns what made the file at `path`, or the last layer where there is none.
-    fn step_of(&self, path: &str) -> &str {
+    fn step_of(&self, path: impl AsRef<Path>) -> &str {
         let layer = self.tree.node(path).map(|node| node.layer);
         self.step(layer.unwrap_or(self.steps.len().saturating_sub(1)))
     }
@@ -230,8 +231,5 @@ pub fn reads(path: &Path) -> bool {
     let Some(path) = path.to_str() else {
         return false;
     };
-    path == "etc/kairos-release"
-        || path == "var/lib/dpkg/status"
-        || path == "lib/apk/db/installed"
-        || path.starts_with("var/lib/dpkg/info/") && path.ends_with(".list")
+    path == RELEASE_PATH.trim_start_matches('/') || installed::reads(path, Depth::Files)
 }

@@ -1,91 +1,43 @@
-//! Installed packages, by the databases of dpkg and apk, and the files that belong to them.
-//!
-//! The databases of rpm and pacman are not read: what their packages bring is compared file by file.
+//! Installed packages, and the files that belong to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::{Change, Difference, Found, Side, Subject};
 use crate::error::Result;
+use crate::installed::{self, Depth, Installed};
 use crate::tree::Tree;
 
-const DPKG_STATUS: &str = "var/lib/dpkg/status";
-const DPKG_INFO: &str = "var/lib/dpkg/info";
-const APK_INSTALLED: &str = "lib/apk/db/installed";
-
 /// What is installed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Packages {
-    /// Version by name.
+    /// Versions by name; a kernel may be there more than once.
     versions: BTreeMap<String, String>,
-    /// Which package a path (absolute) belongs to.
-    owners: BTreeMap<String, String>,
+    installed: Installed,
 }
 
 pub(super) fn read(tree: &Tree) -> Result<Packages> {
-    let mut out = Packages::default();
-    if let Some(text) = tree.text(DPKG_STATUS)? {
-        out.dpkg(&text, tree)?;
+    let installed = installed::read(tree, Depth::Files)?.whole()?;
+    let mut versions: BTreeMap<String, String> = BTreeMap::new();
+    for package in &installed.packages {
+        let known = versions.entry(package.name.clone()).or_default();
+        if !known.is_empty() {
+            known.push_str(", ");
+        }
+        known.push_str(&package.version);
     }
-    if let Some(text) = tree.text(APK_INSTALLED)? {
-        out.apk(&text);
-    }
-    Ok(out)
+    Ok(Packages {
+        versions,
+        installed,
+    })
 }
 
 impl Packages {
-    fn dpkg(&mut self, status: &str, tree: &Tree) -> Result<()> {
-        for entry in status.split("\n\n") {
-            let field = |name: &str| {
-                entry.lines().find_map(|line| {
-                    line.strip_prefix(name)
-                        .and_then(|rest| rest.strip_prefix(": "))
-                })
-            };
-            let (Some(name), Some(version)) = (field("Package"), field("Version")) else {
-                continue;
-            };
-            if field("Status").is_some_and(|status| status.ends_with(" installed")) {
-                self.versions.insert(name.to_owned(), version.to_owned());
-            }
-        }
-        for (file, _) in tree.names(DPKG_INFO) {
-            let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".list")) else {
-                continue;
-            };
-            let list = tree.text(format!("{DPKG_INFO}/{name}.list"))?;
-            let package = name.split(':').next().unwrap_or(name);
-            for path in list.unwrap_or_default().lines() {
-                self.owners.insert(path.to_owned(), package.to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// Spec: Alpine wiki, "Apk spec": `P:` name, `V:` version, `F:` directory, `R:` file in it.
-    fn apk(&mut self, text: &str) {
-        let (mut name, mut dir) = (String::new(), String::new());
-        for line in text.lines() {
-            match line.split_once(':') {
-                Some(("P", value)) => name = value.to_owned(),
-                Some(("V", value)) => {
-                    self.versions.insert(name.clone(), value.to_owned());
-                }
-                Some(("F", value)) => dir = value.to_owned(),
-                Some(("R", value)) => {
-                    self.owners.insert(format!("/{dir}/{value}"), name.clone());
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Returns which package a path belongs to; where `/usr` is merged, packages may name it without.
-    fn owner(&self, path: &str) -> Option<&str> {
-        let short = path.strip_prefix("/usr").filter(|rest| !rest.is_empty());
-        self.owners
-            .get(path)
-            .or_else(|| self.owners.get(short?))
-            .map(String::as_str)
+    /// Returns the file that says that the package is installed.
+    fn origin(&self, name: &str) -> Option<&Path> {
+        let packages = &self.installed.packages;
+        let found = packages.iter().find(|package| package.name == name)?;
+        Some(&found.origin)
     }
 }
 
@@ -97,15 +49,11 @@ pub(super) fn compare(
     found: &mut Found,
 ) {
     let step = |name: &str| {
-        let list = format!("{DPKG_INFO}/{name}.list");
-        let side = if ours.versions.contains_key(name) {
-            here
-        } else {
-            there
+        let (side, origin) = match ours.origin(name) {
+            Some(origin) => (here, Some(origin)),
+            None => (there, theirs.origin(name)),
         };
-        let places = [list.as_str(), APK_INSTALLED, DPKG_STATUS];
-        let place = places.iter().find(|path| side.tree.node(path).is_some());
-        side.step_of(place.unwrap_or(&DPKG_STATUS)).to_owned()
+        side.step_of(origin.unwrap_or(Path::new(""))).to_owned()
     };
     let mut names: Vec<&String> = ours.versions.keys().chain(theirs.versions.keys()).collect();
     names.sort();
@@ -147,7 +95,8 @@ impl<'a> Explained<'a> {
             return None;
         }
         let name = &difference.name;
-        let owner = self.ours.owner(name).or_else(|| self.theirs.owner(name))?;
+        let (ours, theirs) = (&self.ours.installed, &self.theirs.installed);
+        let owner = ours.owner(name).or_else(|| theirs.owner(name))?;
         self.differing.contains(owner).then_some(owner)
     }
 

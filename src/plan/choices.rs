@@ -316,7 +316,9 @@ fn module_packages(facts: &distro::Facts, request: &Request) -> Vec<&'static str
         has_network_manager: facts.family == Family::Redhat,
         has_networkd: true,
         has_resolved: true,
+        has_legacy_network: true,
         fips: request.fips,
+        built_in: &[],
         trusted: facts.trusted,
     });
     let mut packages = Vec::new();

@@ -305,7 +305,9 @@ fn initramfs_files(plan: &Plan) -> Vec<Value> {
         has_network_manager: distro.family == Family::Redhat,
         has_networkd: true,
         has_resolved: true,
+        has_legacy_network: true,
         fips: false,
+        built_in: &[],
         trusted: false,
     };
     dracut_files(&facts).iter().map(yip_file).collect()

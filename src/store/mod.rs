@@ -13,7 +13,9 @@
 //! Everything under a final name is whole: it is made under `runs/` (or found unreferenced later) and then renamed or
 //! recorded. A killed run leaves only things that no record names; the next run removes them.
 
+mod owner;
 mod run;
+mod usage;
 mod whole;
 
 use std::fs::{self, File};
@@ -32,7 +34,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context as _, Error, Result};
 use crate::stop::Stoppable;
 
+pub use owner::check_owner;
 pub use run::{Run, remove_tree};
+pub use usage::{Part, PartKind, Usage};
 pub use whole::{Checked, Damage, in_parallel};
 
 /// The store of one user.
@@ -114,8 +118,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The directory cannot be made, or, with [`Access::Exclusive`], another run is using it.
+    /// The directory cannot be made or belongs to somebody else, or, with [`Access::Exclusive`], another run is using it.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
+        check_owner(dir)?;
         for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
             fs::create_dir_all(dir.join(name))
                 .context(|| format!("creating the store in {}", dir.display()))?;

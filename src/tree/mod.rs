@@ -8,12 +8,12 @@ mod dir;
 mod image;
 #[cfg(test)]
 pub(crate) mod samples;
+mod window;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use kfactory_layers::root::Root;
 
 pub use dir::of_dir;
 pub use image::{Wanted, of_image};
+pub use window::Window;
 
 use crate::error::{Context as _, Error, Result};
 
@@ -248,6 +249,16 @@ impl Tree {
     ///
     /// The content cannot be reached, or was not wanted when the tree was made.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Option<Box<dyn Read + Send + '_>>> {
+        let window = self.window(path)?;
+        Ok(window.map(|it| Box::new(it.into_reader()) as Box<dyn Read + Send>))
+    }
+
+    /// Opens the file at `path`, links followed, to be read anywhere in it; `None` where there is no file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn window(&self, path: impl AsRef<Path>) -> Result<Option<Window<'_>>> {
         let Some(found) = self.find(path) else {
             return Ok(None);
         };
@@ -255,14 +266,12 @@ impl Tree {
             return Ok(None);
         };
         Ok(Some(match (&file.content, &self.source) {
-            (Content::Bytes(bytes), _) => Box::new(&bytes[..]),
-            (Content::Kept(offset), Source::Kept(kept)) => Box::new(KeptContent {
-                kept,
-                offset: *offset,
-                left: file.size,
-            }),
+            (Content::Bytes(bytes), _) => Window::of_bytes(bytes),
+            (Content::Kept(offset), Source::Kept(kept)) => {
+                Window::of_part(kept, *offset, file.size)
+            }
             (Content::InPlace, Source::Dir(root)) => match root.open_file_opt(&found.path)? {
-                Some(file) => Box::new(file),
+                Some(content) => Window::of_file(content, file.size),
                 None => return Ok(None),
             },
             _ => {
@@ -323,26 +332,6 @@ fn walk<'a>(node: &'a Node, at: &mut PathBuf, visit: &mut dyn FnMut(&Path, &'a N
         visit(at, child);
         walk(child, at, visit);
         at.pop();
-    }
-}
-
-/// A part of the file with the content that was wanted.
-#[derive(Debug)]
-struct KeptContent<'a> {
-    kept: &'a File,
-    offset: u64,
-    left: u64,
-}
-
-impl Read for KeptContent<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let count = self.kept.read_at(&mut buffer[..wanted], self.offset)?;
-        self.offset += count as u64;
-        self.left -= count as u64;
-        Ok(count)
     }
 }
 

@@ -25,12 +25,13 @@ pub use subject::Subject;
 
 use crate::distro::{Arch, Model};
 use crate::error::{Error, Result};
+use crate::installed::{self, Depth};
 use crate::request::Stage;
 use crate::step::StepName;
 use crate::tree::Tree;
 
 /// Raised when a rule begins to judge differently: a remembered report of other rules counts for nothing.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
 
 /// How bad it is when a rule is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,10 +169,13 @@ pub fn reads(path: &Path) -> bool {
     let Some(path) = path.to_str() else {
         return false;
     };
+    if installed::reads(path, Depth::Packages) {
+        return true;
+    }
     // Distributions differ in which of /lib and /usr/lib is the link.
     let path = path.strip_prefix("usr/").unwrap_or(path);
     const DIRS: &[&str] = &["etc/", "boot/", "system/", "oem/", "local/cloud-config/"];
-    const FILES: &[&str] = &["lib/os-release", "var/lib/dpkg/status"];
+    const FILES: &[&str] = &["lib/os-release"];
     let is_module_table = || {
         path.strip_prefix("lib/modules/")
             .and_then(|rest| rest.split_once('/'))

@@ -112,7 +112,7 @@ impl Good {
             .file("etc/ssh/sshd_config.d/05-kairos-hardening.conf", 0o644, b"# hard\nPermitRootLogin no\n")
             .file("etc/ssh/moduli", 0o644, b"20230101000000 2 6 100 3071 2 F00F\n")
             .file("etc/iscsi/initiatorname.iscsi", 0o600, b"GenerateName=yes\n")
-            .file("var/lib/dpkg/status", 0o644, b"Package: systemd\nStatus: install ok installed\nVersion: 252.1\n\nPackage: udev\nVersion: 252.1\n");
+            .file("var/lib/dpkg/status", 0o644, b"Package: systemd\nStatus: install ok installed\nVersion: 252.1\n\nPackage: udev\nStatus: install ok installed\nVersion: 252.1\n");
         for program in super::tests::PROGRAMS {
             sample = sample.file(&format!("usr/bin/{program}"), 0o755, b"program");
         }

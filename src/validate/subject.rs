@@ -8,6 +8,7 @@ use super::kernel_image::{self, KernelImage};
 use super::{Facts, Scope};
 use crate::error::{Context as _, Result};
 use crate::initrd::Initrd;
+use crate::installed::{self, Depth, Installed};
 use crate::tree::{Found, Tree};
 
 /// Where a kernel's modules are; one is a link to the other where `/usr` is merged.
@@ -38,6 +39,7 @@ pub struct Subject<'a> {
     pub scope: &'a Scope,
     kernel: Option<KernelFile>,
     initrd: OnceCell<InitrdFile>,
+    installed: OnceCell<Installed>,
 }
 
 /// The kernel that `/boot/vmlinuz` leads to.
@@ -75,6 +77,7 @@ impl<'a> Subject<'a> {
             scope,
             kernel,
             initrd: OnceCell::new(),
+            installed: OnceCell::new(),
         })
     }
 
@@ -98,6 +101,15 @@ impl<'a> Subject<'a> {
             },
         };
         Ok(self.initrd.get_or_init(|| read))
+    }
+
+    /// Returns what is installed; the databases are read once.
+    pub(super) fn installed(&self) -> Result<&Installed> {
+        if let Some(read) = self.installed.get() {
+            return Ok(read);
+        }
+        let read = installed::read(self.tree, Depth::Packages)?;
+        Ok(self.installed.get_or_init(|| read))
     }
 
     /// Returns what the initrd holds, where it could be read.

@@ -166,6 +166,14 @@ fn boot_rows() -> Vec<(&'static str, Good, Break)> {
         plain("initrd-xhci-renesas", |g, s| {
             initrd_without(g, s, "xhci-pci")
         }),
+        plain("initrd-microcode", |g, s| {
+            initrd_with(g, s, "kernel/x86/microcode/GenuineIntel.bin")
+        }),
+        plain("initrd-pmem", |_, mut s| {
+            let path = format!("usr/lib/modules/{KERNEL}/modules.dep");
+            let known = s.text(&path) + "kernel/drivers/nvdimm/nd_pmem.ko.zst:\n";
+            s.file(&path, 0o644, known.as_bytes())
+        }),
         plain("initrd-tools", |g, s| initrd_without(g, s, "cryptsetup")),
         plain("grub-config", |_, s| {
             replace(s, "etc/cos/grub.cfg", "--id fallback {", "--id other {")
@@ -240,8 +248,19 @@ fn system_rows() -> Vec<(&'static str, Good, Break)> {
             replace(
                 s,
                 "var/lib/dpkg/status",
-                "udev\nVersion: 252.1",
-                "udev\nVersion: 252.2",
+                "252.1\n\nPackage: udev\nStatus: install ok installed\nVersion: 252.1",
+                "252.1\n\nPackage: udev\nStatus: install ok installed\nVersion: 252.2",
+            )
+        }),
+        plain("packages-database", |_, s| {
+            s.file("usr/lib/sysimage/rpm/rpmdb.sqlite", 0o644, b"SQLite")
+        }),
+        plain("packages-whole", |_, s| {
+            replace(
+                s,
+                "var/lib/dpkg/status",
+                "ok installed\nVersion: 252.1\n\nPackage: udev",
+                "ok half-configured\nVersion: 252.1\n\nPackage: udev",
             )
         }),
         plain("ssh-drop-ins", |_, s| {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::support::base::small_tar;
 use crate::support::program::Running;
 use crate::support::small::Small;
-use crate::support::{Kfactory, run, world};
+use crate::support::user::is_root;
+use crate::support::{Kfactory, run, skipped, world};
 
 /// Returns the blob files of a store or a layout, the largest first.
 fn blobs(dir: &Path) -> Vec<PathBuf> {
@@ -235,4 +236,102 @@ fn a_run_that_does_not_end_leaves_nothing_half_written() {
     );
     live.signal("INT");
     live.wait();
+}
+
+/// Returns the bytes on disk below `dir`, as another program counts them.
+fn du(dir: &Path) -> u64 {
+    let words: &[&str] = match is_root() {
+        true => &["du"],
+        false => &["unshare", "--map-root-user", "--map-auto", "du"],
+    };
+    let mut command = Command::new(words[0]);
+    let text = run(command
+        .args(&words[1..])
+        .args(["-s", "--block-size=1"])
+        .arg(dir));
+    let bytes = text.split_whitespace().next().expect("a number");
+    bytes.parse().expect("a number")
+}
+
+#[test]
+fn the_parts_of_the_store_add_up_to_what_it_takes() {
+    let Some(small) = Small::new("listed", &[("usr/share/text", 0o644, &"x".repeat(90_000))])
+    else {
+        return;
+    };
+    small.convert(&[]).succeed();
+    let ls = |words: &[&str]| {
+        Kfactory::new(["store", "ls"])
+            .args(words)
+            .store(&small.store)
+            .succeed()
+            .stdout
+    };
+    let found: serde_json::Value = serde_json::from_str(&ls(&["--json"])).expect("JSON");
+    let parts = found["space"]["parts"].as_array().expect("a list");
+    let sum: u64 = parts.iter().filter_map(|part| part["bytes"].as_u64()).sum();
+    assert_eq!(found["space"]["bytes"].as_u64(), Some(sum));
+    assert_eq!(sum, du(&small.store), "{found:#}");
+    assert_eq!(found["space"]["unreadable"], 0);
+    let bytes = |kind: &str, name: &str| {
+        let mut parts = parts.iter();
+        let part = parts.find(|part| {
+            part["kind"] == kind && part["name"].as_str().is_some_and(|it| it.contains(name))
+        });
+        part.unwrap_or_else(|| panic!("no {kind} in {found:#}"))["bytes"]
+            .as_u64()
+            .expect("a number")
+    };
+    assert!(bytes("unpacked-base", "sha256:") > 90_000);
+    assert!(bytes("changes", "init") > 0 && bytes("image-blobs", "") > 0);
+    let text = ls(&[]);
+    for words in [
+        "unpacked base sha256:",
+        "changes of layer init",
+        "blobs of images",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_store_of_another_user_is_refused_by_name() {
+    if !is_root() {
+        skipped("only root can make a store that this user may not write to");
+        return;
+    }
+    let store = world().own_dir("store-of-root");
+    let ls = |run: Kfactory| run.store(&store);
+    let words = ["store", "ls"];
+    let base = small_tar("owned", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    ls(Kfactory::as_caller(["copy", &base, "store:it:v1"])).succeed();
+    let user = &world().user;
+    for words in [&words[..], &["convert", &base, "--version", "v1.0.0"]] {
+        ls(Kfactory::new(words)).fail(1).tells(&[
+            &format!(
+                "error: the store in {} belongs to user root (0)",
+                store.display()
+            ),
+            &format!("this is user {} ({})", user.name, user.uid),
+            "hint: `--store DIR` or the variable `KFACTORY_STORE`",
+        ]);
+    }
+    // As after `sudo kfactory` in one's own store.
+    let own = world().user_dir("store-half-of-root");
+    let ls = |run: Kfactory| run.store(&own);
+    ls(Kfactory::new(["copy", &base, "store:it:v1"])).succeed();
+    let blobs = own.join("blobs/sha256");
+    std::os::unix::fs::chown(&blobs, Some(0), Some(0)).expect("root may");
+    ls(Kfactory::new(words)).fail(1).tells(&[
+        &format!(
+            "{}, a part of the store, belongs to user root (0)",
+            blobs.display()
+        ),
+        &format!(
+            "`sudo chown {} {}` gives it back",
+            user.uid,
+            blobs.display()
+        ),
+    ]);
 }

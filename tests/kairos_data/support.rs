@@ -19,7 +19,9 @@ pub(crate) const PLAIN: DracutFacts<'_> = DracutFacts {
     has_network_manager: false,
     has_networkd: true,
     has_resolved: true,
+    has_legacy_network: true,
     fips: false,
+    built_in: &[],
     trusted: false,
 };
 

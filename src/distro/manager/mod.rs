@@ -47,6 +47,8 @@ pub struct Setup {
     pub links: Vec<(String, &'static str)>,
     /// Empty directories below [`WORKSPACE`].
     pub directories: Vec<String>,
+    /// Directories of the image, and the ones below [`WORKSPACE`] that get a link to whatever they hold, unless the name is taken.
+    pub mirrored: Vec<(&'static str, String)>,
     /// Variables of every command.
     pub environment: Vec<(&'static str, String)>,
 }

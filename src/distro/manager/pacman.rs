@@ -34,8 +34,10 @@ fn setup() -> Setup {
         files: vec![WorkFile {
             path: format!("{WORKSPACE}/pacman.conf"),
             mode: 0o644,
+            // Of hooks with one name the last directory's counts.
             content: format!(
-                "[options]\nParallelDownloads = {PARALLEL_DOWNLOADS}\nInclude = /etc/pacman.conf\n"
+                "[options]\nParallelDownloads = {PARALLEL_DOWNLOADS}\nInclude = /etc/pacman.conf\n\n\
+                 [options]\nHookDir = {WORKSPACE}/hooks\n"
             ),
         }],
         links: MASKED_HOOKS
@@ -43,6 +45,8 @@ fn setup() -> Setup {
             .map(|name| (format!("{WORKSPACE}/hooks/{name}"), "/dev/null"))
             .collect(),
         directories: vec![format!("{WORKSPACE}/log")],
+        // Naming any directory leaves the usual one out, and one that does not exist must not be named.
+        mirrored: vec![("/etc/pacman.d/hooks", format!("{WORKSPACE}/hooks"))],
         environment: vec![("KERNEL_INSTALL_BYPASS", "1".to_owned())],
     }
 }
@@ -58,6 +62,6 @@ fn line(operation: Operation<'_>) -> Option<Vec<String>> {
     };
     Some(words(&format!(
         "pacman --config {WORKSPACE}/pacman.conf --noconfirm --noprogressbar --color never --logfile {WORKSPACE}/log/pacman.log \
-         --hookdir /etc/pacman.d/hooks --hookdir {WORKSPACE}/hooks {verb}"
+         {verb}"
     )))
 }

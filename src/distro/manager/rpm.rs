@@ -57,10 +57,12 @@ pub(super) fn setup(environment: &[(&'static str, &str)]) -> Setup {
 }
 
 /// Scripts run with a search path of rpm's own. The kernel's file systems belong to nobody in a sandbox, so the package that
-/// owns their mount points must leave them alone.
+/// owns their mount points must leave them alone. A plugin gives scripts namespaces of their own where it is installed, which the
+/// sandbox refuses and does already.
 fn macros() -> String {
     format!(
         "%_install_script_path {WORKSPACE}/bin:/sbin:/bin:/usr/sbin:/usr/bin:/usr/X11R6/bin\n\
-         %_netsharedpath /proc:/sys:/dev\n"
+         %_netsharedpath /proc:/sys:/dev\n\
+         %__transaction_unshare %{{nil}}\n"
     )
 }

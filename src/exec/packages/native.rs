@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::Mount;
 
 use super::super::{CommandOptions, Environment, Target};
@@ -53,6 +54,7 @@ impl<'a> Native<'a> {
         }
         let (setup, dir) = (manager.setup(), env.scratch.join("packages"));
         write(&setup, &dir)?;
+        mirror(&setup, &target.root, &dir)?;
         Ok(Self {
             env,
             target,
@@ -175,18 +177,40 @@ impl<'a> Native<'a> {
     }
 }
 
-/// Makes the workspace at `dir`.
-fn write(setup: &Setup, dir: &Path) -> Result<()> {
-    let doing = || {
-        format!(
-            "preparing the package manager's workspace in {}",
-            dir.display()
-        )
-    };
-    let local = |path: &str| match path.strip_prefix(WORKSPACE) {
+fn preparing(dir: &Path) -> String {
+    let place = dir.display();
+    format!("preparing the package manager's workspace in {place}")
+}
+
+/// Returns where `path`, below [`WORKSPACE`], is on this machine.
+fn local(dir: &Path, path: &str) -> Result<PathBuf> {
+    match path.strip_prefix(WORKSPACE) {
         Some(rest) => Ok(dir.join(rest.trim_start_matches('/'))),
         None => Err(Error::internal(format!("{path} is outside the workspace"))),
-    };
+    }
+}
+
+/// Links what the image's own directories hold into those of the workspace at `dir`.
+fn mirror(setup: &Setup, root: &Root, dir: &Path) -> Result<()> {
+    for (from, to) in &setup.mirrored {
+        if !root.exists(from)? {
+            continue;
+        }
+        for entry in root.read_dir(from)? {
+            let place = local(dir, to)?.join(&entry.name);
+            if place.symlink_metadata().is_err() {
+                let target = Path::new(from).join(&entry.name);
+                std::os::unix::fs::symlink(target, &place).context(|| preparing(dir))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the workspace at `dir`.
+fn write(setup: &Setup, dir: &Path) -> Result<()> {
+    let doing = || preparing(dir);
+    let local = |path: &str| local(dir, path);
     let make_parent = |path: &Path| match path.parent() {
         Some(parent) => fs::create_dir_all(parent).context(doing),
         None => Ok(()),
@@ -251,6 +275,26 @@ mod tests {
         assert!(from.join("repo/link").symlink_metadata().is_err());
         assert!(!dir.path().join("missing").exists());
         link_tree(&dir.path().join("missing"), &to).unwrap();
+    }
+
+    #[test]
+    fn what_the_image_has_is_found_in_the_workspace_except_what_is_masked() {
+        let (image, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let setup = crate::distro::manager::pacman::PACMAN.setup();
+        write(&setup, dir.path()).unwrap();
+        let root = Root::open(image.path()).unwrap();
+        mirror(&setup, &root, dir.path()).unwrap();
+        let hooks = image.path().join("etc/pacman.d/hooks");
+        fs::create_dir_all(&hooks).unwrap();
+        for name in ["own.hook", "90-dracut-install.hook"] {
+            fs::write(hooks.join(name), "").unwrap();
+        }
+        for _ in 0..2 {
+            mirror(&setup, &root, dir.path()).unwrap();
+        }
+        let leads = |name: &str| fs::read_link(dir.path().join("hooks").join(name)).unwrap();
+        assert_eq!(leads("own.hook"), Path::new("/etc/pacman.d/hooks/own.hook"));
+        assert_eq!(leads("90-dracut-install.hook"), Path::new("/dev/null"));
     }
 
     #[test]

@@ -127,6 +127,24 @@ pub(super) const RULES: &[Rule] = &[
         check: xhci,
     },
     Rule {
+        id: "initrd-microcode",
+        severity: Severity::Warning,
+        demand: "microcode stands in front of the initrd, not compressed",
+        remedy: "build the initrd again: the kernel looks for it before it can unpack anything",
+        steps: BUILT,
+        when: Facts::has_grub,
+        check: microcode,
+    },
+    Rule {
+        id: "initrd-pmem",
+        severity: Severity::Warning,
+        demand: "the drivers of memory in which firmware hands over an image it has loaded over HTTP are in the initrd",
+        remedy: "add those of nfit, libnvdimm, nd_pmem and dax_pmem that are modules to dracut's `add_drivers`",
+        steps: CONFIGURED,
+        when: Facts::has_dracut,
+        check: pmem,
+    },
+    Rule {
         id: "initrd-tools",
         severity: Severity::Error,
         demand: "the initrd holds the programs that immucore calls",
@@ -373,6 +391,20 @@ fn drivers(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
 fn xhci(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     for name in lacking(subject, &["xhci_pci_renesas"], false)? {
         found.at("boot/initrd", format!("it lacks {name}"));
+    }
+    Ok(())
+}
+
+fn pmem(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
+    for name in lacking(subject, &["nfit", "nd_pmem", "dax_pmem"], false)? {
+        found.at("boot/initrd", format!("it lacks {name}"));
+    }
+    Ok(())
+}
+
+fn microcode(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
+    if subject.initrd()?.is_some_and(|it| it.has_late_microcode) {
+        found.at("boot/initrd", "it holds microcode behind the first archive");
     }
     Ok(())
 }

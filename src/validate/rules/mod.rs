@@ -6,6 +6,7 @@ mod initrd;
 mod kernel;
 mod layout;
 mod model;
+mod packages;
 mod permissions;
 pub(super) mod programs;
 mod providers;
@@ -29,6 +30,7 @@ const SUBJECTS: &[&[Rule]] = &[
     providers::RULES,
     release::RULES,
     cloud_configs::RULES,
+    packages::RULES,
     services::RULES,
     ssh::RULES,
     users::RULES,

@@ -283,29 +283,21 @@ fn firstboot(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     Ok(())
 }
 
-/// Reads `Package:` and `Version:` of dpkg's status file.
-fn dpkg_version<'t>(status: &'t str, package: &str) -> Option<&'t str> {
-    status
-        .split("\n\n")
-        .find(|entry| {
-            entry
-                .lines()
-                .any(|line| line.strip_prefix("Package: ") == Some(package))
-        })?
-        .lines()
-        .find_map(|line| line.strip_prefix("Version: "))
-}
+/// What is built with systemd and must fit it, under the names of the families.
+const WITH_SYSTEMD: [&str; 3] = ["udev", "systemd-udev", "systemd-libs"];
 
 fn versions(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
-    let Some(status) = subject.tree.text("var/lib/dpkg/status")? else {
-        return Ok(());
-    };
-    if let (Some(systemd), Some(udev)) = (
-        dpkg_version(&status, "systemd"),
-        dpkg_version(&status, "udev"),
-    ) && systemd != udev
-    {
-        found.add(format!("systemd is {systemd}, udev is {udev}"));
+    let installed = subject.installed()?;
+    for systemd in installed.named("systemd") {
+        let others = WITH_SYSTEMD.iter().flat_map(|name| installed.named(name));
+        for other in others.filter(|it| it.manager == systemd.manager) {
+            if other.version != systemd.version {
+                found.add(format!(
+                    "systemd is {}, {} is {}",
+                    systemd.version, other.name, other.version
+                ));
+            }
+        }
     }
     Ok(())
 }

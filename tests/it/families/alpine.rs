@@ -55,10 +55,10 @@ pub(super) fn family() -> Option<Family> {
     Some(Family {
         name,
         manager: "none",
-        location: base::make(name, &files)?,
+        location: base::make(&base::OLDER, name, &files)?,
         packages: Vec::new(),
         kernel: "lts".into(),
         initrd: &["usr/bin/immucore", "usr/bin/kairos-agent"],
-        rpm_database: None,
+        database: None,
     })
 }

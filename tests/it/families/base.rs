@@ -9,14 +9,45 @@ use std::time::Duration;
 use kfactory_layers::digest::Digest;
 use serde_json::json;
 
-use crate::support::base::os_release_tar;
-use crate::support::world::cache_dir;
+use crate::support::base::{Bootstrap, os_release_tar};
 use crate::support::{run, skipped, world};
 
-const PACKAGES: &str = "bash,binutils,ca-certificates,cryptsetup,cryptsetup-bin,curl,dmsetup,dnf,dosfstools,dracut,dracut-live,dracut-network,e2fsprogs,gawk,\
-    iproute2,iputils-arping,isc-dhcp-client,kmod,less,lvm2,multipath-tools,openssh-server,pacman-package-manager,rpm,rsync,\
-    squashfs-tools,sudo,systemd,systemd-resolved,systemd-sysv,systemd-timesyncd,udev,zstd,zypper";
+/// A release of Debian with package managers of other families.
+#[derive(Debug)]
+pub(super) struct Root {
+    suite: &'static str,
+    /// What it is made with.
+    options: &'static [&'static str],
+    made: OnceLock<Result<(PathBuf, Digest, u64), String>>,
+}
+
+/// dnf 4.14, zypper 1.14.59, rpm 4.18: what Enterprise Linux 9 and SUSE 15 have.
+pub(super) static OLDER: Root = Root::new(
+    "bookworm",
+    &[
+        "--include=bash,binutils,ca-certificates,cryptsetup,cryptsetup-bin,curl,dmsetup,dnf,dosfstools,dracut,dracut-live,dracut-network,\
+     e2fsprogs,gawk,iproute2,iputils-arping,isc-dhcp-client,kmod,less,lvm2,multipath-tools,openssh-server,rpm,rsync,\
+     squashfs-tools,sudo,systemd,systemd-resolved,systemd-sysv,systemd-timesyncd,udev,zstd,zypper",
+    ],
+);
+
+/// dnf 5.4, dnf 4.24, zypper 1.14.101, pacman 7.1, rpm 6: what Fedora, Enterprise Linux 10, SUSE 16 and Arch are moving to.
+pub(super) static NEWER: Root = Root::new(
+    "sid",
+    // Its lists are soon out of date where a mirror stands still.
+    &[
+        "--aptopt=Acquire::Check-Valid-Until \"false\"",
+        "--include=bash,binutils,ca-certificates,cryptsetup,cryptsetup-bin,curl,dhcpcd-base,dmsetup,dnf,dnf5,dosfstools,dracut,dracut-live,\
+     dracut-network,e2fsprogs,gawk,iproute2,iputils-arping,kmod,less,lvm2,multipath-tools,openssh-server,\
+     pacman-package-manager,rpm,rsync,squashfs-tools,sudo,systemd,systemd-cryptsetup,systemd-resolved,systemd-sysv,systemd-timesyncd,udev,\
+     zstd,zypper",
+    ],
+);
+
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The mode that makes a symbolic link of a file; its content is the target.
+pub(super) const LINK: u32 = 0o120_777;
 
 /// What an initrd made by dracut must hold.
 pub(super) const DRACUT_INITRD: &[&str] = &[
@@ -40,8 +71,15 @@ pub(super) struct Family {
     pub(super) kernel: String,
     /// Files that its initrd must hold.
     pub(super) initrd: &'static [&'static str],
-    /// Where rpm keeps its database, relative to the root.
-    pub(super) rpm_database: Option<&'static str>,
+    /// What its packages are written down in, where this machine can read it.
+    pub(super) database: Option<Database>,
+}
+
+/// A package database, with its place relative to the root.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Database {
+    Rpm(&'static str),
+    Pacman(&'static str),
 }
 
 /// Returns the text of an os-release among the test data.
@@ -66,9 +104,13 @@ pub(super) fn chosen(plan: &serde_json::Value, lists: &[&str]) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Makes a base of the shared root and `files` (path, mode, content); returns where it is. `None` where there is no root.
-pub(super) fn make(name: &str, files: &[(String, u32, String)]) -> Option<String> {
-    let (root, digest, size) = shared_root()?;
+/// Makes a base of `root` and `files` (path, mode, content); returns where it is. `None` where there is no root.
+pub(super) fn make(
+    root: &'static Root,
+    name: &str,
+    files: &[(String, u32, String)],
+) -> Option<String> {
+    let (root, digest, size) = root.tar()?;
     let dir = world().own_dir(&format!("families-bases/{name}"));
     let blobs = world().own_dir(&format!("families-bases/{name}/blobs/sha256"));
     let place = blobs.join(digest.hex());
@@ -109,13 +151,17 @@ pub(super) fn make(name: &str, files: &[(String, u32, String)]) -> Option<String
     Some(format!("oci:{}", dir.display()))
 }
 
-/// Returns the changeset with `files`; a name that begins with `.wh.` takes one away.
+/// Returns the changeset with `files`; a name that begins with `.wh.` takes one away, a mode of [`LINK`] makes a link.
 fn layer(name: &str, files: &[(String, u32, String)]) -> Vec<u8> {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = world().own_dir(&format!("families-layers/{name}"));
     for (path, mode, content) in files {
         let path = dir.join(path);
         fs::create_dir_all(path.parent().expect("below")).expect("a directory");
+        if *mode == LINK {
+            std::os::unix::fs::symlink(content, &path).expect("a fresh directory");
+            continue;
+        }
         fs::write(&path, content).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).expect("ours");
     }
@@ -136,65 +182,57 @@ fn layer(name: &str, files: &[(String, u32, String)]) -> Vec<u8> {
     fs::read(tar).expect("made")
 }
 
-/// Returns the names of the packages that the shared root is made of.
-pub(super) fn root_packages() -> Option<Vec<String>> {
-    let (root, ..) = shared_root()?;
-    let status = run(Command::new("tar")
-        .arg("-xOf")
-        .arg(root)
-        .arg("./var/lib/dpkg/status"));
-    let names = status
-        .lines()
-        .filter_map(|line| line.strip_prefix("Package: "));
-    Some(names.map(str::to_owned).collect())
-}
-
-/// Returns the tar file of the shared root with its digest and size; made once a month on a machine.
-fn shared_root() -> Option<(&'static Path, Digest, u64)> {
-    static ROOT: OnceLock<Result<(PathBuf, Digest, u64), String>> = OnceLock::new();
-    match ROOT.get_or_init(bootstrap) {
-        Ok((path, digest, size)) => Some((path, *digest, *size)),
-        Err(why) => {
-            skipped(why);
-            None
+impl Root {
+    const fn new(suite: &'static str, options: &'static [&'static str]) -> Self {
+        Self {
+            suite,
+            options,
+            made: OnceLock::new(),
         }
     }
-}
 
-fn bootstrap() -> Result<(PathBuf, Digest, u64), String> {
-    let made = cache_dir().join("families.tar");
-    let lock =
-        File::create(cache_dir().join("families.lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-    let age = made
-        .metadata()
-        .and_then(|m| m.modified())
-        .ok()
-        .and_then(|time| time.elapsed().ok());
-    if age.is_none_or(|age| age > MAX_AGE) {
-        let part = made.with_extension("part.tar");
-        let output = Command::new("mmdebstrap")
-            .args(["--quiet", "--format=tar", "--variant=apt"])
-            .arg(format!("--include={PACKAGES}"))
-            .arg("bookworm")
-            .arg(&part)
-            .env("SOURCE_DATE_EPOCH", crate::support::program::EPOCH)
-            .output()
-            .map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            let last = text.lines().last().unwrap_or_default();
-            return Err(format!("mmdebstrap cannot make a base system: {last}"));
+    /// Returns the names of the packages that it is made of.
+    pub(super) fn packages(&'static self) -> Option<Vec<String>> {
+        let (root, ..) = self.tar()?;
+        let status = run(Command::new("tar")
+            .arg("-xOf")
+            .arg(root)
+            .arg("./var/lib/dpkg/status"));
+        let names = status
+            .lines()
+            .filter_map(|line| line.strip_prefix("Package: "));
+        Some(names.map(str::to_owned).collect())
+    }
+
+    /// Returns its tar file with digest and size; made once a month on a machine.
+    fn tar(&'static self) -> Option<(&'static Path, Digest, u64)> {
+        match self.made.get_or_init(|| self.bootstrap()) {
+            Ok((path, digest, size)) => Some((path, *digest, *size)),
+            Err(why) => {
+                skipped(why);
+                None
+            }
         }
-        fs::rename(&part, &made).map_err(|error| error.to_string())?;
     }
-    let mut hasher = kfactory_layers::digest::Hasher::new();
-    let mut file = File::open(&made).map_err(|error| error.to_string())?;
-    let mut buffer = vec![0; 1 << 20];
-    let mut size = 0;
-    while let Ok(count @ 1..) = std::io::Read::read(&mut file, &mut buffer) {
-        hasher.update(&buffer[..count]);
-        size += count as u64;
+
+    fn bootstrap(&self) -> Result<(PathBuf, Digest, u64), String> {
+        // Another list makes another root.
+        let list = Digest::of(self.options.concat().as_bytes()).hex();
+        let made = Bootstrap {
+            name: &format!("families-{}-{}", self.suite, &list[..8]),
+            suite: self.suite,
+            options: self.options,
+            max_age: MAX_AGE,
+        }
+        .tar()?;
+        let mut hasher = kfactory_layers::digest::Hasher::new();
+        let mut file = File::open(&made).map_err(|error| error.to_string())?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut size = 0;
+        while let Ok(count @ 1..) = std::io::Read::read(&mut file, &mut buffer) {
+            hasher.update(&buffer[..count]);
+            size += count as u64;
+        }
+        Ok((made, hasher.finish(), size))
     }
-    Ok((made, hasher.finish(), size))
 }

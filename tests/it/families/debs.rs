@@ -23,7 +23,7 @@ pub(super) fn family(name: &'static str) -> Option<Family> {
         name,
         &packages,
         &kernel,
-        &base::root_packages()?,
+        &base::OLDER.packages()?,
     ));
     let files = [
         ("usr/lib/os-release", os_release(name)),
@@ -36,11 +36,11 @@ pub(super) fn family(name: &'static str) -> Option<Family> {
     Some(Family {
         name,
         manager: "apt",
-        location: base::make(name, &files)?,
+        location: base::make(&base::OLDER, name, &files)?,
         packages,
         kernel: KERNEL.into(),
         initrd: base::DRACUT_INITRD,
-        rpm_database: None,
+        database: None,
     })
 }
 

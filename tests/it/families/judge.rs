@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use super::base::Family;
+use kfactory::installed;
+
+use super::base::{Database, Family};
 use crate::support::cpio;
 use crate::support::tree::Tree;
 use crate::support::user::is_root;
@@ -247,21 +249,87 @@ fn kept_rules(location: &str, store: &Path) -> usize {
     report["checked"].as_array().map_or(0, Vec::len) - broken.len()
 }
 
-/// Lists what the image's own package database says; empty where this machine cannot read it.
+/// Returns the names in the image's own package database, as its manager reads it; empty where this machine cannot ask one.
+///
+/// What the program reads there itself, without the manager, has to be the same.
 fn installed(family: &Family, tree: &Tree) -> Vec<String> {
-    let Some(database) = family.rpm_database else {
-        return Vec::new();
+    let (manager, lines) = match family.database {
+        None => return Vec::new(),
+        Some(Database::Rpm(place)) => {
+            let copy = Copy::new(tree, place);
+            let ask = |format: &str| copy.ask(&["rpm", "-qa", "--qf", format, "--dbpath"]);
+            let versions = "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\n";
+            ("rpm", (ask(versions), ask("[%{=NAME} %{FILENAMES}\\n]")))
+        }
+        Some(Database::Pacman(place)) => {
+            let copy = Copy::new(tree, place);
+            let ask = |option: &str| copy.ask(&["pacman", option, "--dbpath"]);
+            ("pacman", (ask("-Q"), ask("-Ql")))
+        }
     };
-    // A copy: reading a database writes beside it.
-    let copy = world().own_dir("families-databases").join(family.name);
-    run(Command::new("cp")
-        .arg("-r")
-        .arg(tree.dir.join(database))
-        .arg(&copy));
-    let text =
-        run(Command::new("rpm")
-            .arg("--dbpath")
-            .arg(&copy)
-            .args(["-qa", "--qf", "%{NAME}\\n"]));
-    text.lines().map(str::to_owned).collect()
+    let (packages, files) = &lines;
+    let theirs: BTreeSet<&str> = packages
+        .lines()
+        .filter(|line| !line.starts_with("gpg-pubkey "))
+        .collect();
+    let read = kfactory::tree::of_dir(&tree.dir).expect("a tree");
+    let read = installed::read(&read, installed::Depth::Files).expect("readable");
+    let read = read.whole().expect("no damage");
+    let ours = read.packages.iter().filter(|it| it.manager == manager);
+    let ours: BTreeSet<String> = ours
+        .map(|package| format!("{} {}", package.name, package.version))
+        .collect();
+    assert_eq!(
+        ours.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        theirs
+    );
+    for line in files.lines() {
+        let (package, path) = line.split_once(' ').expect("a package and a file");
+        // Directories belong to many.
+        if !path.ends_with('/') && !tree.dir.join(&path[1..]).is_dir() {
+            assert_eq!(read.owner(path), Some(package), "{path}");
+        }
+    }
+    let names = theirs.iter().filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
+}
+
+/// A copy of a package database in the tree it is of: reading one writes beside it.
+struct Copy<'a> {
+    tree: &'a Tree,
+    name: &'static str,
+}
+
+impl<'a> Copy<'a> {
+    fn new(tree: &'a Tree, place: &str) -> Self {
+        let name = "copy-of-the-package-database";
+        let (from, to) = (tree.dir.join(place), tree.dir.join(name));
+        run(as_owner("cp").arg("-r").arg(from).arg(to));
+        Self { tree, name }
+    }
+
+    /// Runs the tree's own program with the copy's place as its last word.
+    fn ask(&self, words: &[&str]) -> String {
+        run(as_owner("chroot")
+            .arg(&self.tree.dir)
+            .args(words)
+            .arg(format!("/{}", self.name)))
+    }
+}
+
+impl Drop for Copy<'_> {
+    fn drop(&mut self) {
+        let copy = self.tree.dir.join(self.name);
+        let _ = as_owner("rm").arg("-rf").arg(copy).status();
+    }
+}
+
+/// Returns a command that may do everything with a tree that this user unpacked.
+fn as_owner(program: &str) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--map-auto", program]);
+    command
 }

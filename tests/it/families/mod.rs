@@ -15,6 +15,7 @@ use std::path::Path;
 
 use base::Family;
 use judge::Judged;
+use rpms::{DNF4, DNF4_NEWER, DNF5, Packager, ZYPPER, ZYPPER_NEWER};
 
 use crate::support::framework::programs;
 use crate::support::program::Ran;
@@ -23,6 +24,9 @@ use crate::support::{Kfactory, need, world};
 
 /// The kernel that every repository has.
 const KERNEL: &str = "6.12.9-100.kfactory";
+
+/// What every kernel has built in: newer versions of dracut ask for it.
+const BUILTIN: &str = "kernel/fs/overlayfs/overlay.ko";
 
 /// Converts `family` and judges the result; prints the row of the table.
 fn convert(family: &Family, options: &[&str]) -> Option<Judged> {
@@ -77,16 +81,16 @@ fn can_run(tools: &[&str]) -> bool {
 
 const RPM_TOOLS: &[&str] = &["rpmbuild", "rpm", "createrepo_c"];
 
-fn rpm_family(name: &'static str, options: &[&str]) -> Option<Judged> {
+fn rpm_family(name: &'static str, packager: &'static Packager, options: &[&str]) -> Option<Judged> {
     if !can_run(RPM_TOOLS) {
         return None;
     }
-    convert(&rpms::family(name)?, options)
+    convert(&rpms::family(name, packager)?, options)
 }
 
 #[test]
-fn fedora_is_converted_with_dnf() {
-    let Some(judged) = rpm_family("fedora-42", &[]) else {
+fn fedora_is_converted_with_dnf_5() {
+    let Some(judged) = rpm_family("fedora-43", &DNF5, &[]) else {
         return;
     };
     judged.enables(&["chronyd", "fail2ban", "sshd"]);
@@ -95,7 +99,7 @@ fn fedora_is_converted_with_dnf() {
 
 #[test]
 fn rocky_linux_gets_its_extra_repository_first() {
-    let Some(judged) = rpm_family("rocky-9", &["--layers", "step"]) else {
+    let Some(judged) = rpm_family("rocky-9", &DNF4, &["--layers", "step"]) else {
         return;
     };
     judged.has_packages(&["epel-release"]);
@@ -104,7 +108,7 @@ fn rocky_linux_gets_its_extra_repository_first() {
 
 #[test]
 fn centos_stream_goes_by_its_own_name() {
-    let Some(judged) = rpm_family("centos-stream-10", &["--layers", "one"]) else {
+    let Some(judged) = rpm_family("centos-stream-10", &DNF4_NEWER, &["--layers", "one"]) else {
         return;
     };
     judged.says("KAIROS_FLAVOR=\"centos\"");
@@ -115,7 +119,7 @@ fn red_hat_itself_has_selinux_switched_off_and_reads_a_subscription_that_stays_o
     let subscription = world().user_dir("subscription");
     std::fs::write(subscription.join("4711-key.pem"), "secret").expect("written");
     let secret = format!("id=etc-pki-entitlement,src={}", subscription.display());
-    let Some(judged) = rpm_family("rhel-9", &["--secret", &secret]) else {
+    let Some(judged) = rpm_family("rhel-9", &DNF4, &["--secret", &secret]) else {
         return;
     };
     judged.has_packages(&["epel-release"]);
@@ -137,7 +141,7 @@ fn a_subscription_is_refused_where_no_step_reads_one() {
 
 #[test]
 fn oracle_linux_is_converted_with_its_own_extra_repository() {
-    let Some(judged) = rpm_family("oracle-9", &["--compression", "zstd"]) else {
+    let Some(judged) = rpm_family("oracle-9", &DNF4, &["--compression", "zstd"]) else {
         return;
     };
     judged.has_packages(&["oracle-epel-release-el9"]);
@@ -145,7 +149,7 @@ fn oracle_linux_is_converted_with_its_own_extra_repository() {
 
 #[test]
 fn opensuse_leap_is_converted_with_zypper() {
-    let Some(judged) = rpm_family("opensuse-leap-15.6", &[]) else {
+    let Some(judged) = rpm_family("opensuse-leap-15.6", &ZYPPER, &[]) else {
         return;
     };
     judged.enables(&["fail2ban", "sshd", "systemd-networkd"]);
@@ -155,7 +159,8 @@ fn opensuse_leap_is_converted_with_zypper() {
 
 #[test]
 fn opensuse_tumbleweed_is_converted_with_zypper() {
-    let Some(judged) = rpm_family("opensuse-tumbleweed", &["--layers", "step"]) else {
+    let Some(judged) = rpm_family("opensuse-tumbleweed", &ZYPPER_NEWER, &["--layers", "step"])
+    else {
         return;
     };
     judged.enables(&["sshd"]);
@@ -163,7 +168,7 @@ fn opensuse_tumbleweed_is_converted_with_zypper() {
 
 #[test]
 fn suse_enterprise_server_gets_time_and_fail2ban() {
-    let Some(judged) = rpm_family("sles-15.6", &[]) else {
+    let Some(judged) = rpm_family("sles-15.6", &ZYPPER, &[]) else {
         return;
     };
     judged.enables(&["fail2ban", "systemd-timesyncd"]);
@@ -177,7 +182,10 @@ fn arch_linux_is_converted_with_pacman_on_a_base_with_a_kernel() {
     let Some(family) = pacman::family() else {
         return;
     };
-    convert(&family, &["--skip-step", "installKernel"]);
+    let Some(judged) = convert(&family, &["--skip-step", "installKernel"]) else {
+        return;
+    };
+    judged.holds("usr/share/stubs/own-hook", "");
 }
 
 #[test]
@@ -229,7 +237,7 @@ fn a_family_converted_again_is_cached_and_elsewhere_gives_the_same_image() {
     if !can_run(RPM_TOOLS) {
         return;
     }
-    let Some(family) = rpms::family("rocky-10") else {
+    let Some(family) = rpms::family("rocky-10", &DNF4) else {
         return;
     };
     let store = world().user_dir("families-stores/first");

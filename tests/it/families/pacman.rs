@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::base::{self, Family, chosen, os_release};
-use super::{KERNEL, plan};
+use super::base::{self, Database, Family, chosen, os_release};
+use super::{BUILTIN, KERNEL, plan};
 use crate::support::web;
 use crate::support::{run, world};
 
@@ -34,6 +34,11 @@ pub(super) fn family() -> Option<Family> {
             "usr/share/libalpm/hooks/90-mkinitcpio-install.hook".to_owned(),
             HOOK.to_owned(),
         ),
+        // One of the image's own, which runs.
+        (
+            "etc/pacman.d/hooks/own.hook".to_owned(),
+            HOOK.replace("/boot/initramfs-hook", "/usr/share/stubs/own-hook"),
+        ),
         (
             format!("usr/lib/modules/{KERNEL}/vmlinuz"),
             "stub kernel\n".to_owned(),
@@ -44,7 +49,7 @@ pub(super) fn family() -> Option<Family> {
         ),
         (
             format!("usr/lib/modules/{KERNEL}/modules.builtin"),
-            String::new(),
+            format!("{BUILTIN}\n"),
         ),
         // Debian's name for its own unit would be in the way of the family's.
         (
@@ -64,11 +69,11 @@ pub(super) fn family() -> Option<Family> {
     Some(Family {
         name,
         manager: "pacman",
-        location: base::make(name, &files)?,
+        location: base::make(&base::NEWER, name, &files)?,
         packages,
         kernel: KERNEL.into(),
         initrd: base::DRACUT_INITRD,
-        rpm_database: None,
+        database: Some(Database::Pacman("var/lib/pacman")),
     })
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use super::base::{self, Family, chosen, os_release};
-use super::{KERNEL, plan};
+use super::base::{self, Database, Family, LINK, NEWER, OLDER, Root, chosen, os_release};
+use super::{BUILTIN, KERNEL, plan};
 use crate::support::web;
 use crate::support::{run, world};
 
@@ -21,8 +21,80 @@ const KERNEL_SCRIPT: &str = "command -v dracut > /usr/share/stubs/dracut\n\
     if [ -x /bin/kernel-install ]; then /bin/kernel-install add @K@ /usr/lib/modules/@K@/vmlinuz; fi\n\
     touch /boot/do_purge_kernels\n";
 
-/// Makes base and repository of a family; `None` where there is no root to make a base of.
-pub(super) fn family(name: &'static str) -> Option<Family> {
+/// A package manager as its distributions set it up.
+#[derive(Debug)]
+pub(super) struct Packager {
+    /// Its name in the table.
+    name: &'static str,
+    root: &'static Root,
+    /// Where it looks for repositories.
+    repositories: &'static str,
+    /// Where rpm keeps its database.
+    database: &'static str,
+    /// In which form.
+    backend: &'static str,
+    /// What the root has otherwise: path, mode, content.
+    files: &'static [(&'static str, u32, &'static str)],
+}
+
+/// dnf 4 as in Enterprise Linux 9.
+pub(super) static DNF4: Packager = Packager {
+    name: "dnf4",
+    root: &OLDER,
+    repositories: "etc/yum.repos.d",
+    database: "var/lib/rpm",
+    backend: "sqlite",
+    files: &[],
+};
+
+/// dnf 4 as in Enterprise Linux 10.
+pub(super) static DNF4_NEWER: Packager = Packager {
+    name: "dnf4.24",
+    root: &NEWER,
+    database: "usr/lib/sysimage/rpm",
+    files: &[("usr/bin/.wh.dnf5", 0o644, "")],
+    ..DNF4
+};
+
+/// dnf 5 as in Fedora, where the other names lead to it.
+pub(super) static DNF5: Packager = Packager {
+    name: "dnf5",
+    files: &[
+        ("usr/bin/.wh.dnf-3", 0o644, ""),
+        ("usr/bin/dnf", LINK, "dnf5"),
+        ("usr/bin/microdnf", LINK, "dnf5"),
+        // Debian has this plugin, and switches it on.
+        (
+            "etc/dnf/libdnf5-plugins/local.conf",
+            0o644,
+            "[main]\nenabled = False\n",
+        ),
+    ],
+    ..DNF4_NEWER
+};
+
+/// zypper as in SUSE 15.
+pub(super) static ZYPPER: Packager = Packager {
+    name: "zypper",
+    root: &OLDER,
+    repositories: "etc/zypp/repos.d",
+    // zypper's own scripts look there only.
+    database: "var/lib/rpm",
+    // What Debian 12 has cannot read SUSE's own form.
+    backend: "sqlite",
+    files: &[],
+};
+
+/// zypper as in Leap 16 and Tumbleweed.
+pub(super) static ZYPPER_NEWER: Packager = Packager {
+    name: "zypper.101",
+    root: &NEWER,
+    backend: "ndb",
+    ..ZYPPER
+};
+
+/// Makes base and repository of a distribution; `None` where there is no root to make a base of.
+pub(super) fn family(name: &'static str, packager: &'static Packager) -> Option<Family> {
     // Several tests may ask for the same one.
     static LOCK: Mutex<()> = Mutex::new(());
     let _alone = LOCK
@@ -32,37 +104,43 @@ pub(super) fn family(name: &'static str) -> Option<Family> {
     let packages = chosen(&plan, &["repository", "packages", "kernel"]);
     let suse = plan["facts"]["distro"]["family"] == "suse";
     let address = web::serve(&repository(name, &packages, suse));
-    // zypper's own scripts look there only.
-    let database = if suse {
-        "var/lib/rpm"
-    } else {
-        "usr/lib/sysimage/rpm"
-    };
-    let sources =
-        format!("[stubs]\nname=stubs\nbaseurl={address}/\nenabled=1\ngpgcheck=0\nautorefresh=0\n");
-    let files = [
-        ("usr/lib/os-release", os_release(name)),
-        ("etc/rpm/macros", format!("%_dbpath /{database}\n")),
+    let Packager {
+        repositories,
+        database,
+        backend,
+        ..
+    } = packager;
+    let mut files: Vec<_> = [
+        ("usr/lib/os-release".to_owned(), os_release(name)),
         (
-            match suse {
-                true => "etc/zypp/repos.d/stubs.repo",
-                false => "etc/yum.repos.d/stubs.repo",
-            },
-            sources,
+            "etc/rpm/macros".to_owned(),
+            format!("%_dbpath /{database}\n%_db_backend {backend}\n"),
+        ),
+        (
+            format!("{repositories}/stubs.repo"),
+            format!(
+                "[stubs]\nname=stubs\nbaseurl={address}/\nenabled=1\ngpgcheck=0\nautorefresh=0\n"
+            ),
         ),
         // Debian's name for it, which would be in the way of the family's own unit.
-        ("etc/systemd/system/.wh.sshd.service", String::new()),
-        ("var/lib/zypp/.keep", String::new()),
+        (
+            "etc/systemd/system/.wh.sshd.service".to_owned(),
+            String::new(),
+        ),
+        ("var/lib/zypp/.keep".to_owned(), String::new()),
     ]
-    .map(|(path, content)| (path.to_owned(), 0o644, content));
+    .map(|(path, content)| (path, 0o644, content))
+    .into();
+    let own = packager.files.iter();
+    files.extend(own.map(|(path, mode, content)| ((*path).into(), *mode, (*content).into())));
     Some(Family {
         name,
-        manager: if suse { "zypper" } else { "dnf4" },
-        location: base::make(name, &files)?,
+        manager: packager.name,
+        location: base::make(packager.root, name, &files)?,
         packages,
         kernel: KERNEL.into(),
         initrd: base::DRACUT_INITRD,
-        rpm_database: Some(database),
+        database: Some(Database::Rpm(database)),
     })
 }
 
@@ -86,6 +164,10 @@ fn spec_text(packages: &[String], suse: bool) -> String {
     let mut names = packages.to_vec();
     // What scripts are run with and what tells the release.
     names.push("bash".into());
+    if suse {
+        // Newer libzypp takes a system without it for a broken one.
+        names.push("glibc".into());
+    }
     names.sort();
     names.dedup();
     let kernel = if suse { "kernel-default" } else { "kernel" };
@@ -147,7 +229,7 @@ fn spec_text(packages: &[String], suse: bool) -> String {
     let _ = writeln!(install, "mkdir -p {modules}\necho 'stub kernel' > {place}");
     let _ = writeln!(
         install,
-        "touch {modules}/modules.order {modules}/modules.builtin"
+        "touch {modules}/modules.order\necho {BUILTIN} > {modules}/modules.builtin"
     );
     format!(
         "Name: stubs\nVersion: 1\nRelease: 1\nSummary: stubs\nLicense: MIT\nBuildArch: noarch\nAutoReqProv: no\n\

@@ -10,14 +10,32 @@ use super::tools::find;
 use super::world::{cache_dir, world};
 use super::{run, skipped};
 
-const SUITE: &str = "bookworm";
 /// An older base would have many packages to upgrade.
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A root filesystem of Debian that is made now and then, and kept between runs.
+#[derive(Debug)]
+pub(crate) struct Bootstrap<'a> {
+    /// The tar file's name, without its end.
+    pub(crate) name: &'a str,
+    /// Debian's release.
+    pub(crate) suite: &'a str,
+    /// More options of mmdebstrap.
+    pub(crate) options: &'a [&'a str],
+    /// When it is made again.
+    pub(crate) max_age: Duration,
+}
 
 /// Returns a tar file with the root filesystem of Debian 12, made once a week on a machine; `None` where that cannot be done.
 pub(crate) fn debian_tar() -> Option<&'static Path> {
     static TAR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match TAR.get_or_init(bootstrap) {
+    let bootstrap = Bootstrap {
+        name: "bookworm",
+        suite: "bookworm",
+        options: &[],
+        max_age: MAX_AGE,
+    };
+    match TAR.get_or_init(|| bootstrap.tar()) {
         Ok(path) => Some(path),
         Err(why) => {
             skipped(why);
@@ -26,35 +44,40 @@ pub(crate) fn debian_tar() -> Option<&'static Path> {
     }
 }
 
-fn bootstrap() -> Result<PathBuf, String> {
-    let made = cache_dir().join(format!("{SUITE}.tar"));
-    let lock = File::create(cache_dir().join("lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-    let age = made
-        .metadata()
-        .and_then(|m| m.modified())
-        .ok()
-        .and_then(|time| time.elapsed().ok());
-    if age.is_some_and(|age| age < MAX_AGE) {
-        return Ok(made);
+impl Bootstrap<'_> {
+    /// Returns the tar file, or why there is none.
+    pub(crate) fn tar(&self) -> Result<PathBuf, String> {
+        let made = cache_dir().join(format!("{}.tar", self.name));
+        let lock = File::create(made.with_extension("lock")).map_err(|error| error.to_string())?;
+        lock.lock().map_err(|error| error.to_string())?;
+        let age = made
+            .metadata()
+            .and_then(|m| m.modified())
+            .ok()
+            .and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age < self.max_age) {
+            return Ok(made);
+        }
+        if find("mmdebstrap").is_none() {
+            return Err("`mmdebstrap` is not installed".into());
+        }
+        let part = made.with_extension("tar.part");
+        let output = Command::new("mmdebstrap")
+            .args(["--quiet", "--format=tar", "--variant=apt"])
+            .args(self.options)
+            .arg(self.suite)
+            .arg(&part)
+            .env("SOURCE_DATE_EPOCH", super::program::EPOCH)
+            .output()
+            .map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let last = text.lines().last().unwrap_or_default();
+            return Err(format!("mmdebstrap cannot make a base system: {last}"));
+        }
+        std::fs::rename(&part, &made).map_err(|error| error.to_string())?;
+        Ok(made)
     }
-    if find("mmdebstrap").is_none() {
-        return Err("`mmdebstrap` is not installed".into());
-    }
-    let part = cache_dir().join(format!("{SUITE}.tar.part"));
-    let output = Command::new("mmdebstrap")
-        .args(["--quiet", "--format=tar", "--variant=apt", SUITE])
-        .arg(&part)
-        .env("SOURCE_DATE_EPOCH", super::program::EPOCH)
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().last().unwrap_or_default();
-        return Err(format!("mmdebstrap cannot make a base system: {last}"));
-    }
-    std::fs::rename(&part, &made).map_err(|error| error.to_string())?;
-    Ok(made)
 }
 
 /// Writes a root filesystem of `files` (path, mode, content) into a new directory and returns its tar file.
