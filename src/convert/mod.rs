@@ -21,6 +21,7 @@ mod outputs;
 mod package_cache;
 mod preflight;
 mod programs;
+pub mod space;
 mod tree;
 
 use std::path::{Path, PathBuf};
