@@ -12,6 +12,7 @@ mod contract;
 mod conversion;
 mod copy;
 mod deps;
+mod distributions;
 mod extensions;
 mod families;
 mod judges;
