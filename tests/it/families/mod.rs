@@ -10,6 +10,7 @@ mod debs;
 mod judge;
 mod pacman;
 mod rpms;
+mod table;
 
 use std::path::Path;
 
