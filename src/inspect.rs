@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::changeset::Changeset;
-use crate::convert::{self, BaseImage, Engine, Options};
+use crate::convert::{self, BaseImage, Engine, Options, STEPS_COMMENT};
 use crate::error::{Context as _, Result};
 use crate::location::Location;
 use crate::plan::Facts;
@@ -65,6 +65,9 @@ pub struct Report {
 pub struct LayerReport {
     /// What made it, from the history.
     pub step: String,
+    /// The steps of ours that did, in the order they ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
     /// The blob's digest.
     pub digest: Digest,
     /// The digest of the uncompressed changeset.
@@ -152,14 +155,30 @@ pub(crate) fn steps(image: &Image) -> Vec<String> {
         .collect()
 }
 
+/// Returns the steps that the history names for each layer, the lowest first.
+fn named_steps(image: &Image) -> impl Iterator<Item = Vec<String>> {
+    let comments = image
+        .history()
+        .into_iter()
+        .filter(|entry| !entry.empty_layer)
+        .map(|entry| entry.comment.unwrap_or_default());
+    comments
+        .map(|comment| match comment.strip_prefix(STEPS_COMMENT) {
+            Some(steps) => steps.split(", ").map(str::to_owned).collect(),
+            None => Vec::new(),
+        })
+        .chain(std::iter::repeat(Vec::new()))
+}
+
 fn layers(image: &Image) -> Vec<LayerReport> {
     image
         .layers()
         .iter()
         .zip(image.diff_ids())
-        .zip(steps(image))
-        .map(|((layer, diff_id), step)| LayerReport {
+        .zip(steps(image).into_iter().zip(named_steps(image)))
+        .map(|((layer, diff_id), (step, steps))| LayerReport {
             step,
+            steps,
             digest: layer.digest,
             diff_id: *diff_id,
             size: layer.size,
@@ -330,6 +349,9 @@ impl Report {
                 layer.digest,
                 one_line(&layer.step)
             ));
+            if !layer.steps.is_empty() {
+                text.push_str(&format!("{:14}{}\n", "", layer.steps.join(", ")));
+            }
         }
         if self.kairos.is_empty() {
             text.push_str("\nno /etc/kairos-release: not a Kairos image\n");

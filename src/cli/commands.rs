@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kfactory_layers::digest::Digest;
 use kfactory_layers::platform::Platform;
 use kfactory_sandbox::CancelToken;
 use tokio::runtime::Runtime;
@@ -176,6 +177,10 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
     let mut text = String::new();
     for destination in &made.destinations {
         text.push_str(&format!("{destination}\n"));
+        let there = convert::digest_at(&destination.parse()?, made.digest)?;
+        if there != made.digest {
+            text.push_str(&format!("{there} {IN_ARCHIVE}\n"));
+        }
     }
     text.push_str(&format!("store:{}\n", made.store_name));
     text.push_str(&format!(
@@ -246,6 +251,20 @@ pub(super) fn packages(args: &PackagesArgs) -> Result<i32> {
     Ok(0)
 }
 
+/// Follows the digest of an image in a Docker archive.
+const IN_ARCHIVE: &str =
+    "(in the archive, where `inspect` shows it: the format keeps layers uncompressed)";
+
+/// Says where an image was written, and under which digest it is found there.
+fn written(destination: &Location, digest: Digest) -> Result<String> {
+    let there = convert::digest_at(destination, digest)?;
+    let note = match there == digest {
+        true => String::new(),
+        false => format!(" {IN_ARCHIVE}"),
+    };
+    Ok(format!("{destination}\n{there}{note}\n"))
+}
+
 pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
     let places = [args.destination.as_str(), &args.source];
     let session = Session::new(&args.image, &args.progress, false, &places)?;
@@ -265,10 +284,7 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
         std::slice::from_ref(&destination),
         session.engine(&store),
     )?;
-    print(&format!(
-        "{destination}\n{}\n",
-        image.image.manifest_digest()
-    ))?;
+    print(&written(&destination, image.image.manifest_digest())?)?;
     Ok(0)
 }
 
@@ -385,7 +401,7 @@ pub(super) fn framework_build(
         std::slice::from_ref(&destination),
         session.engine(&store),
     )?;
-    print(&format!("{destination}\n{}\n", built.digest))?;
+    print(&written(&destination, built.digest)?)?;
     Ok(0)
 }
 

@@ -20,8 +20,8 @@ use kfactory_layers::root::Root;
 use kfactory_layers::source::ImageSource;
 use kfactory_layers::tar::ArchiveReader;
 
-use super::Engine;
 use super::outputs::short;
+use super::{Engine, space};
 use crate::distro::os_release::OsRelease;
 use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
@@ -253,10 +253,13 @@ fn missing<'a>(wanted: &'a [Descriptor], engine: Engine<'_>) -> Result<Vec<&'a D
             .warn(&format!("{damage}, and is fetched again"));
     }
     let mut known = checked.whole;
-    Ok(wanted
+    let missing: Vec<_> = wanted
         .iter()
         .filter(|blob| known.insert(blob.digest))
-        .collect())
+        .collect();
+    let bytes = missing.iter().map(|blob| blob.size).sum();
+    space::fits(engine.store.dir(), "what is missing of the image", bytes)?;
+    Ok(missing)
 }
 
 /// Copies every blob of a local source into the store, verified.

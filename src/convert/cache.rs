@@ -211,6 +211,15 @@ impl Builder<'_> {
         Ok(lowers)
     }
 
+    /// Returns whether the changes of every cached layer can be built upon as they are.
+    pub(super) fn stack_is_at_hand(&self, keys: &[Digest]) -> bool {
+        let store = self.engine.store;
+        keys.iter().all(|key| {
+            let record = store.step(key);
+            record.is_some_and(|record| store.trusted_changes(&record).is_some())
+        })
+    }
+
     /// Makes one flattened tree of the base and the cached layers, from their blobs.
     fn rebuilt_stack(&self, base: &BaseImage, cached: &[MadeLayer]) -> Result<Vec<PathBuf>> {
         let mut layers: Vec<(Descriptor, Digest)> = base

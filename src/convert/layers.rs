@@ -22,6 +22,7 @@ use super::check::Check;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
+use super::space::{self, Estimate};
 use super::{BaseImage, Clock, Engine, package_cache, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
@@ -158,6 +159,7 @@ impl Builder<'_> {
             let mut pending: Vec<Pending<'_>> =
                 cached.iter().cloned().map(Pending::Ready).collect();
             let checking = if cached.len() < plan.layers.len() {
+                self.check_space(plan, &cached, &keys)?;
                 if needed && self.framework.is_local() {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
@@ -316,6 +318,24 @@ impl Builder<'_> {
         );
         let _ = above.send(extend(parent, made.info.diff_id));
         Ok(made)
+    }
+
+    /// Says so where the disk may be too small for the layers that are not cached.
+    fn check_space(&self, plan: &Plan, cached: &[MadeLayer], keys: &[Digest]) -> Result<()> {
+        let dir = self.engine.store.dir();
+        let rebuilt = match self.stack_is_at_hand(keys) {
+            true => 0,
+            false => cached
+                .iter()
+                .map(|layer| layer.info.uncompressed_size)
+                .sum(),
+        };
+        let estimate =
+            Estimate::of(plan, cached.len()).and("unpacking the layers before them", rebuilt);
+        if let Some(warning) = estimate.check(space::free_bytes(dir)?, dir)? {
+            self.engine.reporter.warn(&warning);
+        }
+        Ok(())
     }
 
     fn keeps(&self, layer: &str) {

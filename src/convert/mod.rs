@@ -21,17 +21,20 @@ mod outputs;
 mod package_cache;
 mod preflight;
 mod programs;
+pub mod space;
 mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use kfactory_layers::archive::DockerArchive;
 use kfactory_layers::compress::Compression;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::manifest::Descriptor;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
+use kfactory_layers::source::ImageSource as _;
 use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, check_source, facts_of, facts_of_dir};
@@ -211,7 +214,7 @@ fn convert_keeping(
     if let Some(report) = &validation {
         tell(report, reporter)?;
     }
-    let image = finish_image(&base, &checked, &made, &clock);
+    let image = finish_image(&base, &checked, &plan, &made, &clock);
     let digest = image.manifest_digest();
     let store_name = store_name(&checked);
     outputs.finish(&image, &store_name)?;
@@ -385,15 +388,25 @@ fn warn_of_missing_plugins(plan: &Plan, tree: &Path, reporter: &Reporter) -> Res
     Ok(())
 }
 
+/// How the comment in the history of a layer begins that names its steps.
+pub(crate) const STEPS_COMMENT: &str = "steps: ";
+
 fn finish_image(
     base: &BaseImage,
     checked: &CheckedRequest,
+    plan: &Plan,
     made: &[layers::MadeLayer],
     clock: &Clock,
 ) -> Image {
     let mut image = base.image.to_oci();
-    for layer in made {
+    for (unit, layer) in plan.layers.iter().zip(made) {
+        let steps: Vec<&str> = unit
+            .steps
+            .iter()
+            .map(|index| plan.steps[*index].label())
+            .collect();
         let history = kfactory_layers::image::History::by(format!("kfactory {}", layer.name))
+            .comment(format!("{STEPS_COMMENT}{}", steps.join(", ")))
             .at(layer.created);
         image = image.append_layer(&layer.info, history);
     }
@@ -450,6 +463,23 @@ fn plain(base: &str) -> String {
 pub fn fetch(location: &Location, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
     let run = engine.store.start_run()?;
     base::open(location, platform, engine, &run)
+}
+
+/// Returns the digest under which `image` is found again at `location`, where it has been written.
+///
+/// That is the manifest's own everywhere but in a Docker archive, which holds neither manifest nor compressed layers.
+///
+/// # Errors
+///
+/// The archive cannot be read.
+pub fn digest_at(location: &Location, image: Digest) -> Result<Digest> {
+    let Location::DockerArchive { file, reference } = location else {
+        return Ok(image);
+    };
+    DockerArchive::open(file)
+        .and_then(|archive| archive.resolve(reference.as_deref()))
+        .map(|written| written.image().manifest_digest())
+        .map_err(|error| Error::from_source(&error).context(format!("cannot read `{location}`")))
 }
 
 /// Writes `image`, whose blobs are in the store, to every destination.

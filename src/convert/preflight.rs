@@ -10,15 +10,11 @@ use tokio::task::JoinSet;
 use super::Engine;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
-use crate::progress::bytes_text;
 use crate::registry::Registry;
 use crate::staging;
 use crate::stop;
 
-/// A converted Debian needs about 2 GiB in the store: base tree, changes and blobs. Twice that leaves room.
-const NEEDED_BYTES: u64 = 4 << 30;
-
-/// Checks what this machine must offer: bubblewrap, space in the store, writable destinations.
+/// Checks what this machine must offer: bubblewrap, a store, writable destinations.
 ///
 /// # Errors
 ///
@@ -27,7 +23,6 @@ pub(super) fn local(store: &Path, destinations: &[Location]) -> Result<()> {
     bubblewrap()?;
     std::fs::create_dir_all(store)
         .context(|| format!("creating the store in {}", store.display()))?;
-    space(store, NEEDED_BYTES)?;
     writable(destinations)
 }
 
@@ -53,22 +48,6 @@ fn bubblewrap() -> Result<()> {
         Error::user("`bwrap` is not on the PATH: steps run in its sandbox")
             .hint("`apt-get install bubblewrap`, `dnf install bubblewrap` or `apk add bubblewrap`"),
     )
-}
-
-fn space(dir: &Path, needed: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(dir)
-        .context(|| format!("asking for free space in {}", dir.display()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free < needed {
-        return Err(Error::user(format!(
-            "the store in {} has {} free, a conversion needs up to {}",
-            dir.display(),
-            bytes_text(free),
-            bytes_text(needed)
-        ))
-        .hint("`kfactory store gc` frees what no image needs; `--store DIR` uses another disk"));
-    }
-    Ok(())
 }
 
 fn local_destination(destination: &Location) -> Result<()> {

@@ -12,6 +12,7 @@ mod files;
 mod fips;
 mod firmware;
 mod gzip;
+mod harmless;
 mod initrd;
 mod kernel;
 mod kernel_file;
@@ -217,6 +218,8 @@ pub(crate) struct CommandOptions {
     pub(crate) secrets: Vec<String>,
     /// Whether a status other than 0 is an answer rather than an error.
     pub(crate) any_status: bool,
+    /// Whether what it prints is an answer that whoever asked reads, and nobody else needs to.
+    pub(crate) quiet: bool,
     /// Whether it asks for clones of many files.
     pub(crate) clones: bool,
     /// What it reads.
@@ -486,6 +489,16 @@ impl Environment<'_> {
             .ok_or_else(|| Error::internal(format!("the configuration of {provider} was not read")))
     }
 
+    /// Shows a line that a command of `step` printed, with the reason where it sounds like a failure and is none.
+    fn show(&self, step: &str, line: &str) {
+        match harmless::why(line) {
+            Some(why) => self
+                .reporter
+                .step_output(step, &format!("{line}  [harmless: {why}]")),
+            None => self.reporter.step_output(step, line),
+        }
+    }
+
     /// Returns whether steps may have a network at all.
     fn has_network(&self) -> bool {
         self.request.network == Network::Host
@@ -508,9 +521,12 @@ impl Environment<'_> {
         spec.mounts.extend(secrets.iter().map(Hidden::mount));
         let start = Instant::now();
         let mut lines = Vec::new();
+        let quiet = options.quiet;
         let outcome = self.runner.run(&spec, &self.cancel, &mut |_, line| {
             let line = Hidden::mask(&secrets, kfactory_sandbox::printable(line));
-            self.reporter.step_output(step, &line);
+            if !quiet {
+                self.show(step, &line);
+            }
             lines.push(line);
         });
         // A stopped command is no failure of the sandbox: what the user did comes first.

@@ -14,6 +14,7 @@ mod copy;
 mod deps;
 mod extensions;
 mod families;
+mod inspect;
 mod judges;
 mod kairos_init;
 mod options;
