@@ -2,7 +2,7 @@
 //!
 //! Ubuntu has them in a package of over 100 MB beside the kernel's own; only they are taken out of it.
 
-use super::apt::Apt;
+use super::packages::apt::Apt;
 use super::{CommandOptions, Environment, Target, kernel};
 use crate::error::{Kind, Result};
 
