@@ -15,6 +15,7 @@ mod deps;
 mod extensions;
 mod families;
 mod inspect;
+mod installed;
 mod judges;
 mod kairos_init;
 mod options;
