@@ -1,11 +1,13 @@
 //! The rows that differ from others in their data alone; `just test-families` converts every one of them.
 
 use std::panic::catch_unwind;
+use std::path::Path;
 
 use super::base::Family;
-use super::rpms::{DNF4, DNF4_NEWER, DNF5, Packager, ZYPPER_NEWER};
+use super::rpms::{DNF4, DNF4_NEWER, DNF5, Packager, ZYPPER, ZYPPER_NEWER};
 use super::{RPM_TOOLS, can_run, convert, debs, rpms};
 use crate::support::skipped;
+use crate::support::world::remove_tree;
 
 /// One base and what its image says of itself.
 struct Row {
@@ -69,6 +71,8 @@ const ROWS: &[Row] = &[
         ("centos", "9"),
         ENTERPRISE,
     ),
+    row("oracle-9", With::Rpm(&DNF4), ("ol", "9.6"), ENTERPRISE)
+        .with_options(&["--compression", "zstd"]),
     row(
         "oracle-10",
         With::Rpm(&DNF4_NEWER),
@@ -88,6 +92,7 @@ const ROWS: &[Row] = &[
         ("opensuse", "leap-16.0"),
         SUSE,
     ),
+    row("sles-15.6", With::Rpm(&ZYPPER), ("sles", "15.6"), SUSE),
     row("linuxmint-22", With::Apt, ("ubuntu", "24.04"), DEBIAN),
     row("pop-22.04", With::Apt, ("ubuntu", "22.04"), DEBIAN),
     row("raspbian-12", With::Apt, ("debian", "12"), DEBIAN),
@@ -97,6 +102,11 @@ const ROWS: &[Row] = &[
 ];
 
 impl Row {
+    const fn with_options(mut self, options: &'static [&'static str]) -> Self {
+        self.options = options;
+        self
+    }
+
     fn family(&self) -> Option<Family> {
         match self.with {
             With::Rpm(packager) if can_run(RPM_TOOLS) => rpms::family(self.name, packager),
@@ -107,9 +117,11 @@ impl Row {
 
     fn holds(&self) {
         let Some(family) = self.family() else { return };
-        let Some(judged) = convert(&family, self.options) else {
-            return;
-        };
+        let converted = convert(&family, self.options);
+        // A base may be a copy of its root.
+        let base = family.location.trim_start_matches("oci:");
+        remove_tree(Path::new(base));
+        let Some(judged) = converted else { return };
         let (flavor, release) = self.flavor;
         judged.says(&format!("KAIROS_FLAVOR=\"{flavor}\""));
         // Numbers alone stand without quotes.
