@@ -84,6 +84,33 @@ fn rows_of_every_size_and_number_are_read() {
 }
 
 #[test]
+fn damage_is_told_and_never_followed() {
+    if !need(&["sqlite3"]) {
+        return;
+    }
+    let dir = world().own_dir("sqlite/damaged");
+    let mut script = format!("PRAGMA page_size=512;\n{TABLE}");
+    for (index, padding) in [3, 700, 60, 2000].repeat(8).iter().enumerate() {
+        script += &insert(&format!("p{index}"), *padding);
+    }
+    assert_eq!(read_after(&dir, &script).packages.len(), 32);
+    let file = dir.join("usr/lib/sysimage/rpm/rpmdb.sqlite");
+    let whole = std::fs::read(&file).expect("made");
+    let tree = tree::of_dir(&dir).expect("a tree");
+    let mut told = 0;
+    for step in 0..3000usize {
+        // The first pages, where the structure is, and some of the others.
+        let at = if step < 1500 { step } else { step * 7919 } % whole.len();
+        let mut bytes = whole.clone();
+        bytes[at] ^= [0x01, 0x80, 0xff][step % 3];
+        std::fs::write(&file, &bytes).expect("ours");
+        let found = installed::read(&tree, Depth::Files).expect("within reach");
+        told += usize::from(!found.unread.is_empty());
+    }
+    assert!(told > 100, "{told}");
+}
+
+#[test]
 fn the_write_ahead_log_counts_up_to_its_last_whole_transaction() {
     if !need(&["sqlite3"]) {
         return;
