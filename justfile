@@ -37,9 +37,10 @@ bench *ARGS:
 golden:
     KFACTORY_UPDATE_GOLDEN=1 cargo test --workspace --locked golden
 
-# One static binary: musl, with an allocator that two threads do not fight over
+# One static binary: musl, with an allocator that two threads do not fight over; the C parts need musl-gcc (Debian: musl-tools)
 dist arch="x86_64":
     rustup target add {{arch}}-unknown-linux-musl
+    @command -v musl-gcc >/dev/null || { echo "error: musl-gcc is missing: apt-get install musl-tools" >&2; exit 1; }
     cargo build --release --locked --target {{arch}}-unknown-linux-musl
     @ls -l {{target}}/{{arch}}-unknown-linux-musl/release/kfactory
 

@@ -10,6 +10,7 @@ use kfactory_layers::source::verified;
 
 use crate::error::{Context as _, Error, Result};
 use crate::progress::Transfer;
+use crate::stop::Stoppable;
 use crate::store::Store;
 
 /// The uncompressed tar of one layer: its blob's digest and size are checked on the way, its diff ID by [`finish`](Self::finish).
@@ -32,6 +33,7 @@ impl<'a> Changeset<'a> {
     ) -> Result<Self> {
         let path = store.blobs().path(&layer.digest);
         let inner = File::open(&path).context(|| format!("opening {}", path.display()))?;
+        let inner = store.stoppable(inner);
         let blob = verified(Shown { inner, transfer }, layer);
         Ok(Self {
             reader: HashingReader::new(decoder(blob)?),
@@ -73,7 +75,7 @@ impl std::fmt::Debug for Changeset<'_> {
 
 /// Reads on and shows how far it has come.
 struct Shown<'a> {
-    inner: File,
+    inner: Stoppable<File>,
     transfer: Option<&'a Transfer>,
 }
 

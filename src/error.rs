@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::stop::Stopped;
+
 /// Whose turn it is to act, and with it the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -79,23 +81,32 @@ impl Error {
         Self::new(Kind::Usage, message)
     }
 
+    /// Creates the end of a run that its user stopped; `kept` says what of it is left.
+    pub fn interrupted(kept: impl fmt::Display) -> Self {
+        Self::new(Kind::Interrupted, kept)
+    }
+
     /// Creates an error about a state that should be impossible.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::new(Kind::Internal, format!("internal error: {message}"))
     }
 
-    /// Wraps `source` and all its causes as an error about the outside world.
+    /// Wraps `source` and all its causes as an error about the outside world, or as the user's stop where that is one of them.
     pub fn from_source(source: &(dyn std::error::Error + 'static)) -> Self {
         let mut chain = Vec::new();
+        let mut kind = Kind::User;
         let mut next = Some(source);
         while let Some(cause) = next {
+            if cause.downcast_ref().is_some_and(Stopped::is_in) {
+                kind = Kind::Interrupted;
+            }
             chain.push(cause.to_string());
             next = cause.source();
         }
         // An error whose Display already ends with its source would print it twice.
         chain.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
         Self {
-            kind: Kind::User,
+            kind,
             chain,
             hints: Vec::new(),
             output: Vec::new(),
@@ -149,8 +160,18 @@ impl Error {
         self.kind
     }
 
-    /// Renders the error for a terminal: the top line, causes, command output, hints.
+    /// Returns whether it says what a stopped run leaves, as [`Error::interrupted`] does.
+    pub fn is_interruption(&self) -> bool {
+        self.kind == Kind::Interrupted
+            && self.chain.len() == 1
+            && self.chain[0] != Stopped.to_string()
+    }
+
+    /// Renders the error for a terminal: the top line, causes, command output, hints. Of what the user stopped, one line.
     pub fn render_text(&self) -> String {
+        if self.kind == Kind::Interrupted {
+            return format!("interrupted: {}\n", self.chain[0]);
+        }
         let mut text = format!("error: {}\n", self.chain[0]);
         for cause in &self.chain[1..] {
             text.push_str(&format!("caused by: {cause}\n"));

@@ -1,23 +1,21 @@
 //! `kfactory inspect`: an image's layers and what makes it a Kairos image, read without unpacking it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use kfactory_layers::compress::decoder;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::metadata::EntryKind;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
-use kfactory_layers::source::verified;
 use kfactory_layers::tar::ArchiveReader;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::convert::{self, BaseImage, Engine, Options};
+use crate::changeset::Changeset;
+use crate::convert::{self, BaseImage, Engine, Options, STEPS_COMMENT};
 use crate::error::{Context as _, Result};
 use crate::location::Location;
 use crate::plan::Facts;
@@ -67,6 +65,9 @@ pub struct Report {
 pub struct LayerReport {
     /// What made it, from the history.
     pub step: String,
+    /// The steps of ours that did, in the order they ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
     /// The blob's digest.
     pub digest: Digest,
     /// The digest of the uncompressed changeset.
@@ -94,7 +95,7 @@ pub fn facts(
         let facts = convert::facts_of_dir(dir, platform, &base.to_string())?;
         return Ok((facts, yip::read_root(&root)?));
     }
-    let store = Store::open(&options.store, Access::Shared)?;
+    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
     let image = convert::fetch(
         base,
         platform,
@@ -154,14 +155,30 @@ pub(crate) fn steps(image: &Image) -> Vec<String> {
         .collect()
 }
 
+/// Returns the steps that the history names for each layer, the lowest first.
+fn named_steps(image: &Image) -> impl Iterator<Item = Vec<String>> {
+    let comments = image
+        .history()
+        .into_iter()
+        .filter(|entry| !entry.empty_layer)
+        .map(|entry| entry.comment.unwrap_or_default());
+    comments
+        .map(|comment| match comment.strip_prefix(STEPS_COMMENT) {
+            Some(steps) => steps.split(", ").map(str::to_owned).collect(),
+            None => Vec::new(),
+        })
+        .chain(std::iter::repeat(Vec::new()))
+}
+
 fn layers(image: &Image) -> Vec<LayerReport> {
     image
         .layers()
         .iter()
         .zip(image.diff_ids())
-        .zip(steps(image))
-        .map(|((layer, diff_id), step)| LayerReport {
+        .zip(steps(image).into_iter().zip(named_steps(image)))
+        .map(|((layer, diff_id), (step, steps))| LayerReport {
             step,
+            steps,
             digest: layer.digest,
             diff_id: *diff_id,
             size: layer.size,
@@ -182,12 +199,12 @@ impl Contents {
     fn read(image: &Image, store: &Store) -> Result<Self> {
         let mut out = Self::default();
         let total = image.layers().len();
-        for (index, layer) in image.layers().iter().enumerate() {
+        for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
             let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-            let blob = File::open(store.blobs().path(&layer.digest)).context(doing)?;
-            let changeset = decoder(verified(blob, layer)).context(doing)?;
-            out.read_layer(ArchiveReader::new(changeset))
+            let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
+            out.read_layer(ArchiveReader::new(&mut changeset))
                 .context(doing)?;
+            changeset.finish().context(doing)?;
         }
         Ok(out)
     }
@@ -332,6 +349,9 @@ impl Report {
                 layer.digest,
                 one_line(&layer.step)
             ));
+            if !layer.steps.is_empty() {
+                text.push_str(&format!("{:14}{}\n", "", layer.steps.join(", ")));
+            }
         }
         if self.kairos.is_empty() {
             text.push_str("\nno /etc/kairos-release: not a Kairos image\n");

@@ -17,6 +17,7 @@
 //! - [`framework`]: where the Kairos binaries come from.
 //! - [`provider`]: what makes an image `standard`: k3s, k0s, and the language of provider plugins.
 //! - [`registry`], [`location`]: where images come from and go to.
+//! - [`unpack`], [`staging`]: a root filesystem as a directory; directories made whole before they have their name.
 //! - [`tree`], `initrd`, `cpio`: what an image holds, read without unpacking it.
 //! - [`installed`]: what package databases say, read from such a tree.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
@@ -49,7 +50,9 @@ pub mod provider;
 pub mod registry;
 pub mod request;
 pub mod secret;
+pub mod staging;
 pub mod step;
+pub mod stop;
 pub mod store;
 pub mod suggest;
 pub mod tree;

@@ -55,6 +55,18 @@ impl Location {
         }
     }
 
+    /// Tells whether nothing can be read here because nothing is here; a registry and the store are not asked.
+    pub fn is_vacant(&self) -> bool {
+        match self {
+            Location::Layout { dir, .. } => !dir.join("oci-layout").exists(),
+            Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
+                !file.exists()
+            }
+            Location::Dir(path) | Location::Tar(path) => !path.exists(),
+            Location::Registry(_) | Location::Store(_) => false,
+        }
+    }
+
     /// Returns the tag that names the result, where the place has one.
     pub fn tag(&self) -> Option<&str> {
         match self {
@@ -78,9 +90,11 @@ impl FromStr for Location {
         let Some((scheme, rest)) = text.split_once(':') else {
             return parse_reference(text);
         };
+        // A tag alone, as of `oci::v1`, names nothing.
         let non_empty = |what: &str| {
-            if rest.is_empty() {
-                Err(Error::usage(format!("`{text}` names no {what}")))
+            if rest.is_empty() || rest.starts_with(':') {
+                Err(Error::usage(format!("`{text}` names no {what}"))
+                    .hint(format!("`{scheme}:{}`", what.to_uppercase())))
             } else {
                 Ok(())
             }
@@ -235,7 +249,19 @@ mod tests {
 
     #[test]
     fn a_scheme_without_a_path_is_refused() {
-        assert!("oci:".parse::<Location>().is_err());
-        assert!("dir:".parse::<Location>().is_err());
+        for text in [
+            "oci:",
+            "dir:",
+            "tar:",
+            "store:",
+            "oci::",
+            "oci::v1",
+            "oci-archive::v1",
+            "docker-archive::",
+            "store::",
+        ] {
+            let error = text.parse::<Location>().expect_err(text);
+            assert_eq!(error.kind(), crate::error::Kind::Usage, "{text}");
+        }
     }
 }

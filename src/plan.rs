@@ -336,6 +336,7 @@ fn release_entries(
 
 fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
     let mut units: Vec<LayerUnit> = Vec::new();
+    let mut last_name = None;
     for (index, step) in steps.iter().enumerate() {
         let name = match layers {
             Layers::Group => step.group.name(),
@@ -346,15 +347,26 @@ fn group(steps: &[Step], layers: Layers) -> Vec<LayerUnit> {
         // What a change of the init phase makes anew must not hold anything of the install phase.
         let same_phase =
             |unit: &LayerUnit| layers == Layers::One || steps[unit.steps[0]].phase == step.phase;
+        let before = last_name.replace(name);
         match units.last_mut() {
-            Some(last) if last.name == name && same_phase(last) => last.steps.push(index),
+            Some(last) if before == Some(name) && same_phase(last) => last.steps.push(index),
             _ => units.push(LayerUnit {
-                name: name.to_owned(),
+                name: unused(name, &units),
                 steps: vec![index],
             }),
         }
     }
     units
+}
+
+/// Returns `name`, or, where a layer has it already, as when a stage extension stands between two parts, `name-2` and so on.
+fn unused(name: &str, units: &[LayerUnit]) -> String {
+    let is_free = |name: &String| units.iter().all(|unit| unit.name != *name);
+    let mut names = (2..).map(|number| format!("{name}-{number}"));
+    Some(name.to_owned())
+        .filter(is_free)
+        .or_else(|| names.find(is_free))
+        .expect("numbers do not end")
 }
 
 #[cfg(test)]

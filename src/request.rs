@@ -185,6 +185,24 @@ impl Request {
         }
     }
 
+    /// Reads a recipe file's bytes; `name` is used in errors only.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::from_yaml`]; and what is not UTF-8, with its line.
+    pub fn from_recipe(bytes: &[u8], name: &str) -> Result<Self> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::from_yaml(text, name),
+            Err(error) => {
+                let good = &bytes[..error.valid_up_to()];
+                let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+                Err(Error::usage(format!("cannot read recipe `{name}`"))
+                    .context_below(format!("line {line}: this is not UTF-8 text"))
+                    .hint("a recipe is YAML, as `--print-recipe` writes it"))
+            }
+        }
+    }
+
     /// Reads a recipe file's text; `name` is used in errors only.
     ///
     /// # Errors
@@ -249,6 +267,10 @@ impl Request {
                 return Err(Error::usage(format!("{} is written twice", file.display()))
                     .hint("an archive holds one image; name another file"));
             }
+        }
+        if self.stage_extensions.iter().any(String::is_empty) {
+            return Err(Error::usage("a directory of stage extensions is named ``")
+                .hint("`stage-extensions:` lists directories; leave out what is empty"));
         }
         for step in &self.skip_steps {
             step::check_skip_name(step)?;

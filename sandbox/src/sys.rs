@@ -223,9 +223,9 @@ pub(crate) struct Notification {
 
 /// Requests of linux/seccomp.h, as `_IOWR('!', 0, struct seccomp_notif)`, `_IOWR('!', 1, struct seccomp_notif_resp)` and
 /// `_IOW('!', 2, __u64)` are encoded.
-const NOTIF_RECV: libc::c_ulong = 0xc050_2100;
-const NOTIF_SEND: libc::c_ulong = 0xc018_2101;
-const NOTIF_ID_VALID: libc::c_ulong = 0x4008_2102;
+const NOTIF_RECV: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
+const NOTIF_SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
+const NOTIF_ID_VALID: libc::Ioctl = 0x4008_2102;
 
 /// Arranges that `command`, and all it starts, have their system calls looked at by `program`, a filter that may ask for a listener's
 /// answer; the listener arrives on the other end of `socket`. Where the kernel refuses that, nothing arrives and nothing is

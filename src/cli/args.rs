@@ -190,7 +190,8 @@ impl ProviderArgs {
 /// The request, option by option; what is left out comes from the recipe, then from the defaults.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RequestArgs {
-    /// The base image: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS` or `tar:FILE`
+    /// The base image: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS` or `tar:FILE`. Where a
+    /// recipe names it, a single word that can be no base is the destination
     pub(super) base: Option<String>,
     /// Where the result goes, several times if wanted; without one it stays in the store
     pub(super) dest: Vec<String>,
@@ -283,12 +284,13 @@ pub(super) struct RequestArgs {
 impl RequestArgs {
     /// Returns the request: the recipe, overridden by what the command line says.
     pub(super) fn request(&self) -> Result<Request> {
+        self.refuse_empty()?;
         let mut request = match &self.file {
             Some(path) => {
                 let name = path.display().to_string();
-                let text = std::fs::read_to_string(path)
-                    .context(|| format!("cannot read recipe `{name}`"))?;
-                Request::from_yaml(&text, &name)?
+                let bytes =
+                    std::fs::read(path).context(|| format!("cannot read recipe `{name}`"))?;
+                Request::from_recipe(&bytes, &name)?
             }
             None => Request::defaults(),
         };
@@ -305,8 +307,9 @@ impl RequestArgs {
                 values.clone_into(slot);
             }
         }
-        set(&mut request.base, &self.base);
-        set_list(&mut request.destinations, &self.dest);
+        let (base, destinations) = self.places(&request.base)?;
+        set(&mut request.base, &base);
+        set_list(&mut request.destinations, &destinations);
         set_list(&mut request.skip_steps, &self.skip_step);
         set_list(&mut request.no_validate, &self.no_validate);
         self.providers.set(&mut request)?;
@@ -334,6 +337,63 @@ impl RequestArgs {
             }
         }
         Ok(request)
+    }
+
+    /// Refuses options whose value is empty: a variable that is not set would otherwise mean the default, without a word.
+    fn refuse_empty(&self) -> Result<()> {
+        let given = [
+            ("--kernel", self.kernel.as_slice()),
+            ("--firmware", self.firmware.as_slice()),
+            ("--provider", &self.providers.provider),
+            ("--stage-extensions", &self.stage_extensions),
+        ];
+        let mut empty = given
+            .iter()
+            .filter(|(_, values)| values.iter().any(|value| value.trim().is_empty()))
+            .map(|(option, _)| (*option).to_owned());
+        let of_provider = [
+            ("version", &self.providers.provider_version),
+            ("config", &self.providers.provider_config),
+        ];
+        let mut of_provider = of_provider
+            .iter()
+            .flat_map(|(kind, pairs)| pairs.iter().map(move |pair| (kind, pair)))
+            .filter_map(|(kind, pair)| {
+                let name = pair.strip_suffix('=')?;
+                Some(format!("--provider-{name}-{kind}"))
+            });
+        match empty.next().or_else(|| of_provider.next()) {
+            None => Ok(()),
+            Some(option) => Err(Error::usage(format!("`{option}` is given without a value"))
+                .hint("leave the option out to get its default")),
+        }
+    }
+
+    /// Returns the base and the destinations of the command line, where `known` is the base that is named elsewhere.
+    ///
+    /// A single word beside such a base is the destination, where it can be no base, and the base, where it can be no destination.
+    fn places(&self, known: &str) -> Result<(Option<String>, Vec<String>)> {
+        let as_given = (self.base.clone(), self.dest.clone());
+        let Some(word) = self.base.as_ref() else {
+            return Ok(as_given);
+        };
+        if known.is_empty() || !self.dest.is_empty() || word == known {
+            return Ok(as_given);
+        }
+        let place: Location = word.parse()?;
+        if !place.is_destination() {
+            return Ok(as_given);
+        }
+        if place.is_vacant() {
+            return Ok((None, vec![word.clone()]));
+        }
+        Err(Error::usage(format!(
+            "`{word}` may be meant as the base or as the destination: the base is `{known}` already"
+        ))
+        .hint(format!("give both to write to it: `{known} {word}`"))
+        .hint(format!(
+            "`--set BASE_IMAGE={word}` converts it instead of `{known}`"
+        )))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The subcommands that work on images.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use kfactory_layers::digest::Digest;
 use kfactory_layers::platform::Platform;
 use kfactory_sandbox::CancelToken;
 use tokio::runtime::Runtime;
@@ -9,12 +11,12 @@ use tokio::runtime::Runtime;
 use super::args::{ImageArgs, ProgressArgs};
 use super::{
     ConvertArgs, CopyArgs, InspectArgs, PackagesArgs, PackagesOutput, PlanArgs, PlanOutput,
-    UnpackArgs, print,
+    RestoreArgs, UnpackArgs, print,
 };
 use crate::convert::{self, Engine, Options};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
-use crate::progress::{Reporter, bytes_text};
+use crate::progress::{Mode, Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
 use crate::step::NAMES;
 use crate::store::{Access, Store};
@@ -48,19 +50,22 @@ impl Session {
         reporter: Reporter,
         locations: &[&str],
     ) -> Result<Self> {
+        // Whether or not this command dates anything: the same environment gets the same answer from all of them.
+        convert::Clock::from_env()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .context(|| "starting the network threads".into())?;
-        let cancel = CancelToken::new()?;
-        watch_signals(&runtime, cancel.clone());
+        let (cancel, stop) = (CancelToken::new()?, CancelToken::new()?);
+        watch_signals(&runtime, [cancel.clone(), stop.clone()], reporter.is_json());
         let options = Options {
             store: image.store.dir()?,
             registry: image.registry(locations)?,
             jobs: image.jobs(),
             no_cache: false,
             cancel,
+            stop,
         };
         Ok(Self {
             options,
@@ -76,9 +81,9 @@ impl Session {
         &self.options.registry
     }
 
-    /// Returns the store's directory.
-    pub(super) fn store(&self) -> &std::path::Path {
-        &self.options.store
+    /// Opens the store beside other runs; what is read of it and written to it ends when the user stops the run.
+    pub(super) fn open_store(&self) -> Result<Store> {
+        Ok(Store::open(&self.options.store, Access::Shared)?.until(&self.options.stop))
     }
 
     fn engine<'a>(&'a self, store: &'a Store) -> Engine<'a> {
@@ -91,8 +96,20 @@ impl Session {
     }
 }
 
+/// Set by the first signal.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Returns `error` as the end of a stopped run where that is what it comes from.
+pub(super) fn as_stopped(error: Error) -> Error {
+    let stopped = STOPPED.load(Ordering::Relaxed) || error.kind() == Kind::Interrupted;
+    if !stopped || error.is_interruption() {
+        return error;
+    }
+    Error::interrupted("what was fetched whole is kept in the store, nothing else is left")
+}
+
 /// Stops the running command at the first signal; what it holds is then removed on the way out.
-fn watch_signals(runtime: &Runtime, cancel: CancelToken) {
+fn watch_signals(runtime: &Runtime, tokens: [CancelToken; 2], json: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     runtime.spawn(async move {
         let streams = [
@@ -109,10 +126,16 @@ fn watch_signals(runtime: &Runtime, cancel: CancelToken) {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        cancel.cancel();
+        STOPPED.store(true, Ordering::Relaxed);
+        tokens.iter().for_each(CancelToken::cancel);
         tokio::time::sleep(GRACE).await;
-        // A transfer or an unpacking that does not look at the token: the next run sweeps what this one leaves.
-        std::process::exit(crate::error::Kind::Interrupted.exit_code());
+        // Something that does not look at the tokens: the next run sweeps what this one leaves.
+        let error = Error::interrupted(format!(
+            "something did not end within {} s; the next run removes what is left of it",
+            GRACE.as_secs()
+        ));
+        let mode = if json { Mode::Json } else { Mode::Plain };
+        std::process::exit(super::report(&error, mode));
     });
 }
 
@@ -154,6 +177,10 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
     let mut text = String::new();
     for destination in &made.destinations {
         text.push_str(&format!("{destination}\n"));
+        let there = convert::digest_at(&destination.parse()?, made.digest)?;
+        if there != made.digest {
+            text.push_str(&format!("{there} {IN_ARCHIVE}\n"));
+        }
     }
     text.push_str(&format!("store:{}\n", made.store_name));
     text.push_str(&format!(
@@ -191,6 +218,7 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
     let base = convert::parse_location(&request.base, &session.options.registry)?;
     // Before the base is read, which may take a while.
     Extensions::find(&[], request)?;
+    crate::provider::read_configs(&request.providers()?)?;
     let (facts, carried) = inspection::facts(
         &base,
         &platform,
@@ -199,6 +227,7 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
         &session.reporter,
     )?;
     let plan = planning::plan(&facts, request, &checked.version)?;
+    convert::check_inputs(request, &plan, &session.options)?;
     Ok(plan.with_extensions(&Extensions::find(&carried, request)?, request))
 }
 
@@ -222,6 +251,20 @@ pub(super) fn packages(args: &PackagesArgs) -> Result<i32> {
     Ok(0)
 }
 
+/// Follows the digest of an image in a Docker archive.
+const IN_ARCHIVE: &str =
+    "(in the archive, where `inspect` shows it: the format keeps layers uncompressed)";
+
+/// Says where an image was written, and under which digest it is found there.
+fn written(destination: &Location, digest: Digest) -> Result<String> {
+    let there = convert::digest_at(destination, digest)?;
+    let note = match there == digest {
+        true => String::new(),
+        false => format!(" {IN_ARCHIVE}"),
+    };
+    Ok(format!("{destination}\n{there}{note}\n"))
+}
+
 pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
     let places = [args.destination.as_str(), &args.source];
     let session = Session::new(&args.image, &args.progress, false, &places)?;
@@ -234,17 +277,14 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
         );
     }
     let platform = convert::parse_platform(args.platform.as_deref())?;
-    let store = Store::open(&session.options.store, Access::Shared)?;
+    let store = session.open_store()?;
     let image = fetch(&source, &platform, &store, &session)?;
     convert::write(
         &image,
         std::slice::from_ref(&destination),
         session.engine(&store),
     )?;
-    print(&format!(
-        "{destination}\n{}\n",
-        image.image.manifest_digest()
-    ))?;
+    print(&written(&destination, image.image.manifest_digest())?)?;
     Ok(0)
 }
 
@@ -253,9 +293,16 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     unpacking::check_target(&args.dir)?;
     let session = Session::new(&args.image, &args.progress, false, &[&args.source])?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
-    let store = Store::open(&session.options.store, Access::Shared)?;
+    let store = session.open_store()?;
     let image = fetch(&source, &platform, &store, &session)?;
-    let done = unpacking::unpack(&image.image, &args.dir, args.ledger.as_deref(), &store)?;
+    let ledger = args.ledger.as_deref();
+    let done = unpacking::unpack(&image.image, &args.dir, ledger, &store);
+    let done = done.map_err(|error| match error.kind() {
+        Kind::Interrupted => {
+            Error::interrupted(format!("{} is as it was before", args.dir.display()))
+        }
+        _ => error,
+    })?;
     print(&format!(
         "{}: {} entries, {}\n",
         args.dir.display(),
@@ -275,10 +322,24 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     }
     if done.maps_ids || done.not_applied > 0 {
         session.reporter.note(&match &args.ledger {
-            Some(file) => format!("{} has what the image says", file.display()),
+            Some(file) => format!(
+                "{} has what the image says; `kfactory restore` as root makes it so",
+                file.display()
+            ),
             None => "`--ledger FILE` writes down what the image says".to_owned(),
         });
     }
+    Ok(0)
+}
+
+pub(super) fn restore(args: &RestoreArgs) -> Result<i32> {
+    let done = unpacking::restore::restore(&args.dir, &args.ledger)?;
+    print(&format!(
+        "{}: {} entries, {} device nodes\n",
+        args.dir.display(),
+        done.entries,
+        done.devices
+    ))?;
     Ok(0)
 }
 
@@ -286,8 +347,9 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
     let platform = convert::parse_platform(args.platform.as_deref())?;
     let session = Session::new(&args.image, &args.progress, false, &[&args.source])?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
-    let store = Store::open(&session.options.store, Access::Shared)?;
+    let store = session.open_store()?;
     let image = fetch(&source, &platform, &store, &session)?;
+    convert::check_source(&source, &platform, session.engine(&store))?;
     let report = inspection::inspect(&image, &store)?;
     print(&if args.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
@@ -332,14 +394,14 @@ pub(super) fn framework_build(
         )));
     }
     let platform = convert::parse_platform(platform)?;
-    let store = Store::open(&session.options.store, Access::Shared)?;
+    let store = session.open_store()?;
     let built = convert::framework_image(framework, &platform, builds, session.engine(&store))?;
     convert::write(
         &built,
         std::slice::from_ref(&destination),
         session.engine(&store),
     )?;
-    print(&format!("{destination}\n{}\n", built.digest))?;
+    print(&written(&destination, built.digest)?)?;
     Ok(0)
 }
 

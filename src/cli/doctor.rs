@@ -3,11 +3,9 @@
 use kfactory_sandbox::doctor::{self, Finding, Level};
 
 use super::{DoctorArgs, print};
+use crate::convert::space::WHOLE_BYTES;
 use crate::error::Result;
 use crate::progress::bytes_text;
-
-/// Room for one conversion: base tree, changes and blobs.
-const WANTED_BYTES: u64 = 4 << 30;
 
 pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
     let store = args.store.dir()?;
@@ -54,15 +52,15 @@ fn render(findings: &[Finding]) -> String {
 fn disk_space(store: &std::path::Path) -> Finding {
     let free =
         rustix::fs::statvfs(store).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-    let enough = free >= WANTED_BYTES;
+    let enough = free >= WHOLE_BYTES;
     Finding {
         id: "disk-space",
-        level: if enough { Level::Ok } else { Level::Fail },
+        level: if enough { Level::Ok } else { Level::Warn },
         what: format!(
-            "{} free in {} (a conversion needs up to {})",
+            "{} free in {} (a conversion of Debian 12 takes {} at its peak)",
             bytes_text(free),
             store.display(),
-            bytes_text(WANTED_BYTES)
+            bytes_text(WHOLE_BYTES)
         ),
         remedy: (!enough).then(|| "`kfactory store gc`, or `--store DIR` on another disk".into()),
     }

@@ -38,6 +38,13 @@ Examples:
   kfactory unpack oci:out:v1.0.0 rootfs --ledger owners.jsonl
       Write down what the image says where the tree cannot show it.";
 
+pub(super) const RESTORE: &str = "\
+Examples:
+  kfactory unpack oci:out:v1.0.0 rootfs --ledger owners.jsonl
+      What a plain user does first.
+  kfactory restore rootfs --ledger owners.jsonl
+      As root: make it the tree that root would have unpacked.";
+
 pub(super) const INSPECT: &str = "\
 Examples:
   kfactory inspect ghcr.io/me/os:v1.0.0

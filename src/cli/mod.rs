@@ -45,6 +45,9 @@ enum Command {
     /// Unpack an image's root filesystem into a directory
     #[command(after_help = examples::UNPACK)]
     Unpack(UnpackArgs),
+    /// Give an unpacked tree the owners, modes, device nodes and attributes that its ledger lists; for root
+    #[command(after_help = examples::RESTORE)]
+    Restore(RestoreArgs),
     /// Show an image's layers with their steps, sizes and digests, and what makes it a Kairos image
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
@@ -152,12 +155,12 @@ struct CopyArgs {
 struct UnpackArgs {
     /// The image
     source: String,
-    /// An empty or missing directory
+    /// A missing or empty directory. The tree appears in it when it is whole; a missing one gets its name then
     dir: PathBuf,
     /// Write what the tree lacks of the image to this file, one JSON object a line
     ///
     /// Device nodes, privileged attributes and owners that this user may not set. Where files come to belong to
-    /// subordinate IDs, the true owner and mode of every file is in it, so that root can restore them anywhere.
+    /// subordinate IDs, the true owner and mode of every file is in it: `kfactory restore` makes them so, anywhere.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// The platform to take from a multi-platform image [default: this machine's]
@@ -167,6 +170,17 @@ struct UnpackArgs {
     image: ImageArgs,
     #[command(flatten)]
     progress: ProgressArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct RestoreArgs {
+    /// The tree that `kfactory unpack` made, wherever it is now
+    ///
+    /// Root trusts it: whoever could change the tree or the ledger decides what becomes a set-uid program of root.
+    dir: PathBuf,
+    /// The ledger that was written with it
+    #[arg(long, value_name = "FILE")]
+    ledger: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -214,15 +228,18 @@ enum FrameworkCommand {
 
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
-    /// List images, cached layers and unpacked bases
+    /// List images and cached layers, and what takes the space
     Ls {
+        /// Print one JSON object; `null` where there is no store
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         store: StoreArgs,
     },
     /// Forget images by the names that `ls` shows; `gc` then frees their space
     Rm {
         /// The names, without `store:`
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         names: Vec<String>,
         #[command(flatten)]
         store: StoreArgs,
@@ -264,12 +281,23 @@ pub fn main() -> i32 {
         }
     };
     let mode = cli.command.progress();
-    if cli.command.needs_stage() && !kfactory_sandbox::stage::in_stage() {
-        return enter_stage(mode);
+    if !kfactory_sandbox::stage::in_stage() {
+        if let Err(error) = cli.command.check_store() {
+            return report(&error, mode);
+        }
+        if cli.command.needs_stage() {
+            return enter_stage(mode);
+        }
+        // Sees more where files of other owners can be read, and does without where they cannot.
+        if cli.command.likes_stage()
+            && let Ok(code) = kfactory_sandbox::stage::enter()
+        {
+            return code;
+        }
     }
     match run(cli.command) {
         Ok(code) => code,
-        Err(error) => report(&error, mode),
+        Err(error) => report(&commands::as_stopped(error), mode),
     }
 }
 
@@ -296,6 +324,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Packages(args) => commands::packages(&args),
         Command::Copy(args) => commands::copy(&args),
         Command::Unpack(args) => commands::unpack(&args),
+        Command::Restore(args) => commands::restore(&args),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Parity(args) => parity::run(&args),
@@ -319,8 +348,8 @@ fn run(command: Command) -> Result<i32> {
             commands::framework_build(&framework, &output, platform, wanted, &image, &progress)
         }
         Command::Store {
-            command: StoreCommand::Ls { store },
-        } => store::ls(&store),
+            command: StoreCommand::Ls { store, json },
+        } => store::ls(&store, json),
         Command::Store {
             command: StoreCommand::Rm { names, store },
         } => store::rm(&store, &names),
@@ -334,12 +363,58 @@ fn run(command: Command) -> Result<i32> {
 }
 
 impl Command {
+    /// Returns where the command has its store; `None` where it uses none.
+    fn store(&self) -> Option<&StoreArgs> {
+        let image = match self {
+            Command::Convert(args) => &args.image,
+            Command::Plan(args) => &args.image,
+            Command::Packages(args) => &args.image,
+            Command::Copy(args) => &args.image,
+            Command::Unpack(args) => &args.image,
+            Command::Inspect(args) => &args.image,
+            Command::Validate(args) => &args.image,
+            Command::Parity(args) => &args.image,
+            Command::Framework {
+                command: FrameworkCommand::Build { image, .. },
+            } => image,
+            Command::Store {
+                command:
+                    StoreCommand::Ls { store, .. }
+                    | StoreCommand::Rm { store, .. }
+                    | StoreCommand::Gc { store, .. },
+            } => return Some(store),
+            Command::Doctor(args) => return Some(&args.store),
+            _ => return None,
+        };
+        Some(&image.store)
+    }
+
+    /// Checks whose store it is, while owners can still be told apart: in the stage all strangers are one.
+    fn check_store(&self) -> Result<()> {
+        // Without a place for the store, the command itself says so.
+        match self.store().map(StoreArgs::dir) {
+            Some(Ok(dir)) => crate::store::check_owner(&dir),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether the command reads trees whose files have many owners, but has something to say without them.
+    fn likes_stage(&self) -> bool {
+        matches!(
+            self,
+            Command::Store {
+                command: StoreCommand::Ls { .. }
+            }
+        )
+    }
+
     /// Returns whether the command works on trees whose files have many owners.
     fn needs_stage(&self) -> bool {
         match self {
             Command::Convert(args) => !args.request.print_recipe,
-            Command::Unpack(_)
-            | Command::Framework { .. }
+            // Root does better without: in a user namespace it could make neither device nodes nor attributes `trusted.*`.
+            Command::Unpack(_) => !rustix::process::geteuid().is_root(),
+            Command::Framework { .. }
             | Command::Store {
                 command: StoreCommand::Gc { .. },
             } => true,

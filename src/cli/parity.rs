@@ -7,7 +7,6 @@ use crate::convert;
 use crate::error::Result;
 use crate::inspect;
 use crate::parity::{self, Side};
-use crate::store::{Access, Store};
 use crate::tree::{self, Wanted};
 
 /// Options of `kfactory parity`.
@@ -32,7 +31,7 @@ pub(super) struct ParityArgs {
     #[arg(long)]
     platform: Option<String>,
     #[command(flatten)]
-    image: ImageArgs,
+    pub(super) image: ImageArgs,
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
 }
@@ -60,7 +59,7 @@ pub(super) fn run(args: &ParityArgs) -> Result<i32> {
         false,
         &[&args.source, args.other()],
     )?;
-    let store = Store::open(session.store(), Access::Shared)?;
+    let store = session.open_store()?;
     let platform = convert::parse_platform(args.platform.as_deref())?;
     let side = |name: &str| -> Result<Side> {
         let location = convert::parse_location(name, session.registry())?;

@@ -2,47 +2,137 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kfactory_layers::digest::Digest;
 use kfactory_layers::manifest::Document;
+use serde::Serialize;
 
 use super::args::StoreArgs;
 use super::print;
 use crate::error::{Error, Result};
 use crate::progress::bytes_text;
-use crate::store::{Access, Store, remove_tree};
+use crate::store::{Access, PartKind, Store, Usage, remove_tree};
 
-pub(super) fn ls(args: &StoreArgs) -> Result<i32> {
+pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
     let dir = args.dir()?;
     if !Store::exists(&dir) {
-        return no_store(&dir);
+        return match json {
+            true => print("null\n").map(|()| 0),
+            false => no_store(&dir),
+        };
     }
     let store = Store::open(&dir, Access::Shared)?;
-    let mut rows = vec![["KIND", "NAME", "SIZE", "DIGEST"].map(str::to_owned)];
-    for (name, record) in store.images() {
-        let size = image_blobs(&store, &record.manifest)
-            .iter()
-            .map(|digest| blob_size(&store, digest))
-            .sum();
-        rows.push(row("image", name, bytes_text(size), &record.manifest));
-    }
-    for (_, record) in store.steps() {
-        // One row for each compression that the layer has been asked for in.
-        for info in record.blobs.values() {
-            let size = bytes_text(info.size);
-            rows.push(row("layer", record.layer.clone(), size, &info.digest));
-        }
-    }
-    for name in names(&store.dir().join("trees")) {
-        let unpacked = store.dir().join("trees").join(&name).is_dir();
-        if let Some(chain) = Digest::from_hex(&name).filter(|_| unpacked) {
-            rows.push(row("base", "(unpacked)".into(), "-".into(), &chain));
-        }
-    }
-    let used = bytes_text(disk_usage(store.dir()));
-    print(&format!("{}{used} in {}\n", table(&rows), dir.display()))?;
+    let listing = Listing::read(&store);
+    print(&match json {
+        true => format!("{}\n", serde_json::to_string_pretty(&listing)?),
+        false => listing.to_text(),
+    })?;
     Ok(0)
+}
+
+/// What `ls` shows.
+#[derive(Serialize)]
+struct Listing {
+    dir: PathBuf,
+    images: Vec<Row>,
+    /// Cached layers, one for each compression they have been asked for in.
+    layers: Vec<Row>,
+    space: Usage,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    digest: Digest,
+    /// The sum of its blobs.
+    bytes: u64,
+}
+
+impl Listing {
+    fn read(store: &Store) -> Self {
+        let mut named = BTreeSet::new();
+        let images = store.images().into_iter().map(|(name, record)| {
+            let blobs = image_blobs(store, &record.manifest);
+            let bytes = blobs.iter().map(|digest| blob_size(store, digest)).sum();
+            named.extend(blobs);
+            let digest = record.manifest;
+            Row {
+                name,
+                digest,
+                bytes,
+            }
+        });
+        let images = images.collect();
+        let steps = store.steps();
+        let layers = steps.iter().flat_map(|(_, record)| {
+            record.blobs.values().map(|info| Row {
+                name: record.layer.clone(),
+                digest: info.digest,
+                bytes: info.size,
+            })
+        });
+        Self {
+            dir: store.dir().to_owned(),
+            images,
+            layers: layers.collect(),
+            space: store.usage(&named),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let mut rows = vec![
+            ["KIND", "NAME", "SIZE", "DIGEST"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        for (kind, list) in [("image", &self.images), ("layer", &self.layers)] {
+            for it in list {
+                let size = bytes_text(it.bytes);
+                rows.push(vec![
+                    kind.into(),
+                    it.name.clone(),
+                    size,
+                    it.digest.to_string(),
+                ]);
+            }
+        }
+        let bases = self.space.parts.iter();
+        for part in bases.filter(|part| part.kind == PartKind::UnpackedBase) {
+            let size = bytes_text(part.bytes);
+            let unpacked = "(unpacked)".to_owned();
+            rows.push(vec!["base".into(), unpacked, size, part.name.clone()]);
+        }
+        let mut parts = vec![["ON DISK", "SIZE", "`gc`"].map(str::to_owned).to_vec()];
+        for part in &self.space.parts {
+            let name = format!("{} {}", part.kind.text(), short(&part.name));
+            let kept = if part.kept { "keeps" } else { "frees" };
+            parts.push(vec![
+                name.trim_end().to_owned(),
+                bytes_text(part.bytes),
+                kept.to_owned(),
+            ]);
+        }
+        let unreadable = match self.space.unreadable {
+            0 => String::new(),
+            count => format!("{count} directories cannot be read and are not counted\n"),
+        };
+        format!(
+            "{}\n{}{} in {}\n{unreadable}",
+            table(&rows),
+            table(&parts),
+            bytes_text(self.space.bytes),
+            self.dir.display()
+        )
+    }
+}
+
+/// Shortens a digest to as much of it as people look at.
+fn short(name: &str) -> &str {
+    match name.starts_with("sha256:") {
+        true => &name[..19],
+        false => name,
+    }
 }
 
 fn no_store(dir: &Path) -> Result<i32> {
@@ -50,23 +140,22 @@ fn no_store(dir: &Path) -> Result<i32> {
     Ok(0)
 }
 
-fn row(kind: &str, name: String, size: String, digest: &Digest) -> [String; 4] {
-    [kind.to_owned(), name, size, digest.to_string()]
-}
-
 /// Lines the cells of each column up on the left.
-fn table(rows: &[[String; 4]]) -> String {
+fn table(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)
     };
-    let widths = [width(0), width(1), width(2)];
-    rows.iter()
-        .map(|[kind, name, size, digest]| {
-            let [first, second, third] = widths;
-            format!("{kind:first$}  {name:second$}  {size:third$}  {digest}\n")
-        })
-        .collect()
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate();
+        let cells: Vec<String> = cells
+            .map(|(column, cell)| format!("{cell:0$}", width(column)))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
@@ -92,7 +181,7 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
         return no_store(&dir);
     }
     let store = Store::open(&dir, Access::Exclusive)?;
-    let before = disk_usage(store.dir());
+    let before = store.disk_usage();
     if all {
         for kind in [
             "images",
@@ -107,7 +196,7 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
     } else {
         collect(&store);
     }
-    let after = disk_usage(store.dir());
+    let after = store.disk_usage();
     print(&format!(
         "freed {}, {} left\n",
         bytes_text(before.saturating_sub(after)),
@@ -189,22 +278,4 @@ fn empty(dir: &Path) {
     for path in trees {
         remove_tree(&path);
     }
-}
-
-/// Returns the bytes on disk below `dir`, as far as they can be read; every inode counts once.
-fn disk_usage(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut seen = BTreeSet::new();
-    let mut total = 0;
-    for entry in walkdir::WalkDir::new(dir)
-        .into_iter()
-        .filter_map(std::result::Result::ok)
-    {
-        if let Ok(metadata) = entry.metadata()
-            && (metadata.nlink() < 2 || metadata.is_dir() || seen.insert(metadata.ino()))
-        {
-            total += metadata.blocks() * 512;
-        }
-    }
-    total
 }

@@ -9,7 +9,6 @@ use crate::convert;
 use crate::distro::Model;
 use crate::error::{Error, Kind, Result};
 use crate::location::Location;
-use crate::store::{Access, Store};
 use crate::tree::{self, Tree, Wanted};
 use crate::validate::output::{self, Form};
 use crate::validate::{self, Scope, Severity};
@@ -42,7 +41,7 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     platform: Option<String>,
     #[command(flatten)]
-    image: ImageArgs,
+    pub(super) image: ImageArgs,
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
 }
@@ -110,7 +109,7 @@ fn read(
             .flatten();
         return tree::of_dir(dir);
     }
-    let store = Store::open(session.store(), Access::Shared)?;
+    let store = session.open_store()?;
     let image = fetch(location, platform, &store, session)?;
     scope.arch = image.image.architecture().parse().ok();
     tree::of_image(

@@ -1,10 +1,13 @@
 //! The base image: opened, its blobs brought into the store, recognised.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Mutex;
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
+use kfactory_layers::blobs::BlobWriter;
 use kfactory_layers::compress::{Compression, decoder};
 use kfactory_layers::diff::{CaptureOptions, Snapshot, capture_walk};
 use kfactory_layers::digest::Digest;
@@ -15,9 +18,10 @@ use kfactory_layers::manifest::{Descriptor, Document};
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 use kfactory_layers::source::ImageSource;
+use kfactory_layers::tar::ArchiveReader;
 
-use super::Engine;
 use super::outputs::short;
+use super::{Engine, space};
 use crate::distro::os_release::OsRelease;
 use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
@@ -25,7 +29,8 @@ use crate::framework::elf;
 use crate::location::Location;
 use crate::plan::Facts;
 use crate::registry::Reference;
-use crate::store::{Run, Store};
+use crate::stop::{self, Stoppable, Stopped};
+use crate::store::{Run, Store, in_parallel};
 
 /// Configs and manifests are small; the largest seen are a few hundred KiB.
 const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
@@ -50,27 +55,98 @@ pub(super) fn open(
 ) -> Result<BaseImage> {
     let opened = match location {
         Location::Registry(reference) => from_registry(reference, platform, engine, run),
-        Location::Layout { dir, tag } => Layout::open(dir)
-            .and_then(|layout| layout.resolve(tag.as_deref(), platform))
-            .map_err(|error| Error::from_source(&error))
-            .and_then(|source| from_source(&source, engine.store)),
-        Location::OciArchive { file, tag } => OciArchive::open_with_scratch(file, run.dir())
-            .and_then(|archive| archive.resolve(tag.as_deref(), platform))
-            .map_err(|error| Error::from_source(&error))
-            .and_then(|source| from_source(&source, engine.store)),
-        Location::DockerArchive { file, reference } => {
-            DockerArchive::open_with_scratch(file, run.dir())
-                .and_then(|archive| archive.resolve(reference.as_deref()))
-                .map_err(|error| Error::from_source(&error))
-                .and_then(|source| from_source(&source, engine.store))
+        Location::Layout { .. } | Location::OciArchive { .. } | Location::DockerArchive { .. } => {
+            local_source(location, platform, run)
+                .and_then(|source| from_source(source.as_ref(), engine))
         }
-        Location::Store(name) => from_store(name, engine.store),
+        Location::Store(name) => from_store(name, engine),
         Location::Dir(dir) => from_rootfs(dir, platform, engine),
         Location::Tar(file) => from_tar(file, platform, engine),
     };
     let base = opened.map_err(|error| error.context(format!("cannot read `{location}`")))?;
     check_platform(&base.image, platform, location)?;
     Ok(base)
+}
+
+/// Opens the image in a layout or an archive.
+fn local_source(
+    location: &Location,
+    platform: &Platform,
+    run: &Run,
+) -> Result<Box<dyn ImageSource>> {
+    fn boxed<E: std::error::Error + 'static>(
+        source: std::result::Result<impl ImageSource + 'static, E>,
+    ) -> Result<Box<dyn ImageSource>> {
+        match source {
+            Ok(source) => Ok(Box::new(source)),
+            Err(error) => Err(Error::from_source(&error)),
+        }
+    }
+    match location {
+        Location::Layout { dir, tag } => {
+            boxed(Layout::open(dir).and_then(|layout| layout.resolve(tag.as_deref(), platform)))
+        }
+        Location::OciArchive { file, tag } => boxed(
+            OciArchive::open_with_scratch(file, run.dir())
+                .and_then(|archive| archive.resolve(tag.as_deref(), platform)),
+        ),
+        Location::DockerArchive { file, reference } => boxed(
+            DockerArchive::open_with_scratch(file, run.dir())
+                .and_then(|archive| archive.resolve(reference.as_deref())),
+        ),
+        _ => Err(Error::internal("neither a layout nor an archive")),
+    }
+}
+
+/// Checks that a layout or an archive holds every layer of its image whole, whatever the store has of them.
+///
+/// # Errors
+///
+/// Every layer that is missing or damaged there, by name.
+pub fn check_source(location: &Location, platform: &Platform, engine: Engine<'_>) -> Result<()> {
+    if !matches!(
+        location,
+        Location::Layout { .. } | Location::OciArchive { .. } | Location::DockerArchive { .. }
+    ) {
+        return Ok(());
+    }
+    let run = engine.store.start_run()?;
+    let source = local_source(location, platform, &run)?;
+    let layers = source.image().layers();
+    let bad = Mutex::new(BTreeMap::new());
+    in_parallel(layers.len(), engine.options.jobs, |index| {
+        let read = source.open_blob(&layers[index]).and_then(|blob| {
+            std::io::copy(&mut engine.store.stoppable(blob), &mut std::io::sink())
+        });
+        match read {
+            Ok(_) => Ok(()),
+            Err(error) if Stopped::is_in(&error) => Err(error.into()),
+            Err(error) => {
+                let mut bad = bad.lock().expect("no panic while held");
+                bad.insert(index, error.to_string());
+                Ok(())
+            }
+        }
+    })?;
+    let bad = bad.into_inner().expect("no panic while held");
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::user(format!(
+        "`{location}` lacks {} of its {} layers",
+        bad.len(),
+        layers.len()
+    ));
+    for (index, cause) in bad {
+        let layer = &layers[index];
+        error = error.context_below(format!(
+            "layer {} of {} ({}): {cause}",
+            index + 1,
+            layers.len(),
+            layer.digest
+        ));
+    }
+    Err(error.hint("it is damaged: copy the image there again"))
 }
 
 fn check_platform(image: &Image, wanted: &Platform, location: &Location) -> Result<()> {
@@ -96,7 +172,7 @@ fn from_registry(
     let registry = &engine.options.registry;
     let remote =
         |error: crate::registry::RegistryError| Error::from_source(&error).hints(error.hints());
-    engine.runtime.block_on(async {
+    stop::block_on(engine.runtime, &engine.options.stop, async {
         let mut found = registry.fetch_manifest(reference).await.map_err(remote)?;
         let parsed = |bytes: &[u8], media_type: &str| {
             Document::parse(bytes, Some(media_type)).map_err(|error| Error::from_source(&error))
@@ -141,14 +217,7 @@ async fn fetch_blobs(
         ..
     } = engine;
     use futures_util::{StreamExt as _, TryStreamExt as _};
-    let mut missing: Vec<&Descriptor> = Vec::new();
-    for blob in wanted {
-        if !store.blobs().contains(&blob.digest)
-            && !missing.iter().any(|known| known.digest == blob.digest)
-        {
-            missing.push(blob);
-        }
-    }
+    let missing = missing(wanted, engine)?;
     futures_util::stream::iter(missing.into_iter().map(|blob| async move {
         let path = run.dir().join(format!("pull-{}", blob.digest.hex()));
         let transfer = reporter.transfer("pull", &short(&blob.digest), blob.size);
@@ -175,8 +244,27 @@ async fn fetch_blobs(
     .map(|_| ())
 }
 
+/// Returns those of `wanted` that have to be brought into the store, each once: what it held damaged is dropped and told.
+fn missing<'a>(wanted: &'a [Descriptor], engine: Engine<'_>) -> Result<Vec<&'a Descriptor>> {
+    let checked = engine.check(wanted)?;
+    for damage in &checked.damaged {
+        engine
+            .reporter
+            .warn(&format!("{damage}, and is fetched again"));
+    }
+    let mut known = checked.whole;
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|blob| known.insert(blob.digest))
+        .collect();
+    let bytes = missing.iter().map(|blob| blob.size).sum();
+    space::fits(engine.store.dir(), "what is missing of the image", bytes)?;
+    Ok(missing)
+}
+
 /// Copies every blob of a local source into the store, verified.
-fn from_source(source: &dyn ImageSource, store: &Store) -> Result<BaseImage> {
+fn from_source(source: &dyn ImageSource, engine: Engine<'_>) -> Result<BaseImage> {
+    let store = engine.store;
     let image = source.image().clone();
     for document in [image.config_bytes(), image.manifest_bytes()] {
         store
@@ -184,18 +272,18 @@ fn from_source(source: &dyn ImageSource, store: &Store) -> Result<BaseImage> {
             .put(document)
             .context(|| "copying the image's documents".into())?;
     }
-    for blob in image.layers() {
-        if store.blobs().contains(&blob.digest) {
-            continue;
-        }
+    let missing = missing(image.layers(), engine)?;
+    in_parallel(missing.len(), engine.options.jobs, |index| {
+        let blob = missing[index];
         let reader = source
             .open_blob(blob)
             .context(|| format!("opening blob {}", blob.digest))?;
         store
             .blobs()
-            .put_reader(reader, &blob.digest, blob.size)
-            .context(|| format!("copying blob {}", blob.digest))?;
-    }
+            .put_reader(store.stoppable(reader), &blob.digest, blob.size)
+            .context(|| format!("copying blob {}", blob.digest))
+            .map(|_| ())
+    })?;
     Ok(BaseImage {
         digest: image.manifest_digest(),
         image,
@@ -203,17 +291,27 @@ fn from_source(source: &dyn ImageSource, store: &Store) -> Result<BaseImage> {
     })
 }
 
-fn from_store(name: &str, store: &Store) -> Result<BaseImage> {
+fn from_store(name: &str, engine: Engine<'_>) -> Result<BaseImage> {
+    let store = engine.store;
     let record = store.image(name).ok_or_else(|| {
         Error::user(format!("the store holds no image called `{name}`"))
             .hint("`kfactory store ls` lists them")
     })?;
+    let named = Descriptor::new("", record.manifest, record.size);
+    demand(name, &[named], |_| "its manifest".into(), engine)?;
     let manifest = read_document(store, &record.manifest)?;
     let Document::Manifest(parsed) =
         Document::parse(&manifest, None).map_err(|error| Error::from_source(&error))?
     else {
         return Err(Error::internal("the store names an index as an image"));
     };
+    let mut blobs = vec![parsed.config.clone()];
+    blobs.extend(parsed.layers.iter().cloned());
+    let what = |index| match index {
+        0 => "its config".to_owned(),
+        layer => format!("layer {layer} of {}", parsed.layers.len()),
+    };
+    demand(name, &blobs, what, engine)?;
     let config = read_document(store, &parsed.config.digest)?;
     let image = Image::new(manifest, None, config).map_err(|error| Error::from_source(&error))?;
     Ok(BaseImage {
@@ -221,6 +319,31 @@ fn from_store(name: &str, store: &Store) -> Result<BaseImage> {
         image,
         reference: None,
     })
+}
+
+/// Checks that the store holds all of `blobs`, the parts of its image `name`, whole; `what` says which part one is.
+fn demand(
+    name: &str,
+    blobs: &[Descriptor],
+    what: impl Fn(usize) -> String,
+    engine: Engine<'_>,
+) -> Result<()> {
+    let checked = engine.check(blobs)?;
+    let bad = blobs.iter().enumerate();
+    let mut bad = bad.filter(|(_, blob)| !checked.whole.contains(&blob.digest));
+    let Some((index, blob)) = bad.next() else {
+        return Ok(());
+    };
+    let mut error = Error::user(format!("{} ({}) is lost", what(index), blob.digest));
+    for damage in &checked.damaged {
+        error = error.context_below(damage);
+    }
+    for (index, blob) in bad {
+        error = error.context_below(format!("{} ({}) is lost", what(index), blob.digest));
+    }
+    Err(error.hint(format!(
+        "convert or copy the image into the store again; `kfactory store rm {name}` forgets it"
+    )))
 }
 
 /// Reads a config or manifest out of the store, checked against its digest.
@@ -242,9 +365,8 @@ fn from_rootfs(dir: &Path, platform: &Platform, engine: Engine<'_>) -> Result<Ba
     let Engine { store, options, .. } = engine;
     let doing = || format!("reading {}", dir.display());
     let root = Root::open(dir).context(doing)?;
-    let blob = store.blobs().writer().context(doing)?;
-    let writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
-    let mut writer = writer;
+    let blob = store.blob_writer().context(doing)?;
+    let mut writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
     capture_walk(
         &Snapshot::empty(),
         &root,
@@ -261,19 +383,60 @@ fn from_tar(file: &Path, platform: &Platform, engine: Engine<'_>) -> Result<Base
     let doing = || format!("reading {}", file.display());
     let input = File::open(file).context(doing)?;
     let mut input = decoder(input).context(doing)?;
-    let blob = store.blobs().writer().context(doing)?;
+    let blob = store.blob_writer().context(doing)?;
     let mut writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
-    std::io::copy(&mut input, &mut writer).context(doing)?;
+    let mut archive = ArchiveReader::new(Tee {
+        input: &mut input,
+        copy: &mut writer,
+    });
+    check_whole(&mut archive).map_err(|error| error.context(doing()))?;
     finish_base_layer(writer, platform, store)
 }
 
+/// Reads an archive to its end: one that was cut off, or is none, must not become a layer.
+fn check_whole(archive: &mut ArchiveReader<impl Read>) -> Result<()> {
+    let mut entries = 0_u64;
+    while let Some(_entry) = archive
+        .next_entry()
+        .map_err(|error| Error::from_source(&error))?
+    {
+        entries += 1;
+    }
+    match (entries, archive.has_end_mark()) {
+        (0, _) => Err(Error::user("the archive holds nothing")
+            .hint("write it again; `tar -tf FILE` lists what an archive holds")),
+        (_, false) => Err(Error::user(format!(
+            "the archive has no end mark after its {entries} entries: it was cut off"
+        ))
+        .hint("copy or write it again")),
+        (_, true) => Ok(()),
+    }
+}
+
+/// A reader that writes what it reads to another place too.
+struct Tee<R, W> {
+    input: R,
+    copy: W,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.copy.write_all(&buffer[..count]).map_err(|error| {
+            std::io::Error::new(error.kind(), format!("writing it into the store: {error}"))
+        })?;
+        Ok(count)
+    }
+}
+
 fn finish_base_layer(
-    writer: LayerWriter<kfactory_layers::blobs::BlobWriter>,
+    writer: LayerWriter<Stoppable<BlobWriter>>,
     platform: &Platform,
     store: &Store,
 ) -> Result<BaseImage> {
     let doing = || "writing the base layer".to_owned();
     let (blob, info) = writer.finish().context(doing)?;
+    let blob = blob.into_inner();
     blob.commit_as(&info.digest, info.size).context(doing)?;
     let image = Image::from_rootfs_layer(&info, platform);
     store.blobs().put(image.config_bytes()).context(doing)?;

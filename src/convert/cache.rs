@@ -12,10 +12,11 @@ use super::inputs::Inputs;
 use super::layers::{Builder, MadeLayer};
 use super::{BaseImage, Engine, tree};
 use crate::changeset::Changeset;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::plan::{LayerUnit, Plan};
 use crate::step::Step;
-use crate::store::StepRecord;
+use crate::stop;
+use crate::store::{Damage, StepRecord};
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
 const CACHE_FORMAT: u32 = 4;
@@ -67,8 +68,35 @@ impl Builder<'_> {
             })
     }
 
-    /// Returns the layers, from the bottom, that the cache holds, and their keys.
+    /// Returns the layers, from the bottom, that the cache holds, and their keys. Every blob of theirs has been read through:
+    /// a damaged one is dropped with its record and told, and its layer is not among them.
     pub(super) fn cached_prefix(
+        &self,
+        plan: &Plan,
+        base: &BaseImage,
+        inputs: &Inputs<'_>,
+    ) -> Result<(Vec<MadeLayer>, Vec<Digest>)> {
+        loop {
+            let (layers, keys) = self.recorded_prefix(plan, base, inputs)?;
+            let blobs: Vec<_> = layers.iter().map(|layer| layer.info.descriptor()).collect();
+            // What was dropped has no record any more, so this comes to an end.
+            if self.drop_damaged(&blobs)?.is_empty() {
+                return Ok((layers, keys));
+            }
+        }
+    }
+
+    /// Drops those of `blobs` that are damaged and says so; returns them.
+    fn drop_damaged(&self, blobs: &[Descriptor]) -> Result<Vec<Damage>> {
+        let damaged = self.engine.check(blobs)?.damaged;
+        for damage in &damaged {
+            let text = format!("{damage}, and the layer is made again");
+            self.engine.reporter.warn(&text);
+        }
+        Ok(damaged)
+    }
+
+    fn recorded_prefix(
         &self,
         plan: &Plan,
         base: &BaseImage,
@@ -114,14 +142,24 @@ impl Builder<'_> {
         if let Some(info) = record.blobs.get(&wanted) {
             return Ok(Some(info.clone()));
         }
-        // Last by name: what is not compressed, or with zstd, is read faster than gzip.
-        let Some(present) = record.blobs.values().next_back() else {
+        // From the last by name: what is not compressed, or with zstd, is read faster than gzip.
+        let mut present = None;
+        for info in record.blobs.values().rev() {
+            if self.drop_damaged(&[info.descriptor()])?.is_empty() {
+                present = Some(info);
+                break;
+            }
+        }
+        let Some(present) = present else {
             return Ok(None);
         };
         let info = self.recompress(&record.layer, present).map_err(|error| {
             error.context(format!("compressing layer `{}` again", record.layer))
         })?;
-        let mut record = record.clone();
+        // Without what has been dropped.
+        let Some(mut record) = self.engine.store.step(key) else {
+            return Ok(None);
+        };
         record.blobs.insert(wanted, info.clone());
         self.engine.store.put_step(key, &record)?;
         Ok(Some(info))
@@ -136,17 +174,16 @@ impl Builder<'_> {
             reporter,
             ..
         } = self.engine;
-        if options.cancel.is_cancelled() {
-            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
-        }
+        stop::check(&options.cancel)?;
         let transfer = reporter.transfer("recompress", name, layer.size);
         let mut changeset =
             Changeset::open(store, &layer.descriptor(), layer.diff_id, Some(&transfer))?;
-        let blob = store.blobs().writer()?;
+        let blob = store.blob_writer()?;
         let mut writer = LayerWriter::new(blob, self.compression, options.jobs)?;
         std::io::copy(&mut changeset, &mut writer)?;
         changeset.finish()?;
         let (blob, info) = writer.finish()?;
+        let blob = blob.into_inner();
         blob.commit_as(&info.digest, info.size)?;
         Ok(info)
     }
@@ -172,6 +209,15 @@ impl Builder<'_> {
             }
         }
         Ok(lowers)
+    }
+
+    /// Returns whether the changes of every cached layer can be built upon as they are.
+    pub(super) fn stack_is_at_hand(&self, keys: &[Digest]) -> bool {
+        let store = self.engine.store;
+        keys.iter().all(|key| {
+            let record = store.step(key);
+            record.is_some_and(|record| store.trusted_changes(&record).is_some())
+        })
     }
 
     /// Makes one flattened tree of the base and the cached layers, from their blobs.

@@ -7,17 +7,22 @@ use kfactory_layers::compress::Compression;
 use kfactory_layers::diff::{CaptureOptions, Snapshot, capture_walk};
 use kfactory_layers::image::{History, Image};
 use kfactory_layers::layer::LayerWriter;
+use kfactory_layers::layout::Layout;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
 
-use super::{BaseImage, Clock, Engine, base, tree};
+use super::inputs::uses_framework;
+use super::{BaseImage, Clock, Engine, Options, base, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
     self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Variant,
     Verified,
 };
 use crate::location::Location;
+use crate::plan::{Plan, framework_variant};
 use crate::progress::Reporter;
+use crate::request::Request;
+use crate::store::{Access, Store};
 
 /// Which builds of the binaries an image needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,51 @@ pub(super) fn resolve(
             .hints(error.hints())
             .context("cannot get the Kairos binaries")
     })
+}
+
+/// Checks that the binaries for `plan` are there, where they are to come from this machine; nothing is fetched.
+///
+/// # Errors
+///
+/// As a conversion would fail with them.
+pub fn check(request: &Request, plan: &Plan, options: &Options) -> Result<()> {
+    if !plan.steps.iter().any(uses_framework) {
+        return Ok(());
+    }
+    let spec: FrameworkSpec = request.framework.parse().map_err(usage)?;
+    let doing = |error: Error| error.context("cannot get the Kairos binaries");
+    match &spec {
+        FrameworkSpec::Release(_) | FrameworkSpec::Go(_) => Ok(()),
+        FrameworkSpec::Image(text) => check_image(text, plan).map_err(doing),
+        FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) => {
+            let store = Store::open(&options.store, Access::Shared)?;
+            let context = FrameworkContext {
+                variant: framework_variant(&plan.steps),
+                fips: request.fips,
+                ..FrameworkContext::new(plan.facts.arch, store.cache_dir("framework")?)
+            };
+            framework::resolve(&spec, &context)
+                .map(|_| ())
+                .map_err(|error| doing(Error::from_source(&error).hints(error.hints())))
+        }
+    }
+}
+
+/// Checks that an image of binaries that is on this machine can be found; one in a registry is asked for when it is needed.
+fn check_image(text: &str, plan: &Plan) -> Result<()> {
+    let location: Location = text.parse()?;
+    if let Location::Layout { dir, tag } = &location {
+        let platform = Platform::new("linux", plan.facts.arch.as_str(), None);
+        Layout::open(dir)
+            .and_then(|layout| layout.resolve(tag.as_deref(), &platform))
+            .map_err(|error| {
+                Error::from_source(&error).context(format!("cannot read `{location}`"))
+            })?;
+    }
+    match location.is_vacant() {
+        true => Err(Error::user(format!("`{location}` does not exist"))),
+        false => Ok(()),
+    }
 }
 
 /// Makes a usage error of a `--framework` that cannot be read, with what is known as its hints.
@@ -110,7 +160,7 @@ pub fn image(
     let clock = Clock::from_env()?;
     let root = Root::open(&tree).context(doing)?;
     let mut writer = LayerWriter::new(
-        store.blobs().writer().context(doing)?,
+        store.blob_writer().context(doing)?,
         Compression::default(),
         options.jobs,
     )
@@ -122,6 +172,7 @@ pub fn image(
     };
     capture_walk(&Snapshot::empty(), &root, &capture, &mut writer).context(doing)?;
     let (blob, info) = writer.finish().context(doing)?;
+    let blob = blob.into_inner();
     blob.commit_as(&info.digest, info.size).context(doing)?;
     let image = Image::empty(platform)
         .append_layer(

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ use super::check::Check;
 use super::framework::Builds;
 use super::inputs::{Inputs, uses_framework, uses_programs};
 use super::outputs::Outputs;
+use super::space::{self, Estimate};
 use super::{BaseImage, Clock, Engine, package_cache, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::{self, Environment, Target};
@@ -56,6 +57,8 @@ pub(super) struct Builder<'a> {
     pub(super) providers: &'a [Provider],
     pub(super) configs: &'a Configs,
     pub(super) outputs: &'a Outputs<'a>,
+    /// Is told which layers are in the step cache, the lowest first.
+    pub(super) kept: &'a Mutex<Vec<String>>,
     pub(super) check: Check<'a>,
 }
 
@@ -146,6 +149,7 @@ impl Builder<'_> {
             };
             let (cached, keys) = self.cached_prefix(plan, base, &inputs)?;
             for layer in &cached {
+                self.keeps(&layer.name);
                 self.engine.reporter.cached(&layer.name);
                 for finding in &layer.findings {
                     self.engine.reporter.note(finding);
@@ -155,6 +159,7 @@ impl Builder<'_> {
             let mut pending: Vec<Pending<'_>> =
                 cached.iter().cloned().map(Pending::Ready).collect();
             let checking = if cached.len() < plan.layers.len() {
+                self.check_space(plan, &cached, &keys)?;
                 if needed && self.framework.is_local() {
                     // At hand or not, and known at once: better than after minutes of installing packages.
                     resolve()?;
@@ -303,6 +308,7 @@ impl Builder<'_> {
             findings: layer.findings.clone(),
         };
         self.engine.store.put_step(&layer.key, &record)?;
+        self.keeps(&layer.name);
         // Said only now: what is said to be done is kept, whatever happens next.
         self.engine.reporter.layer_done(
             &layer.name,
@@ -312,6 +318,29 @@ impl Builder<'_> {
         );
         let _ = above.send(extend(parent, made.info.diff_id));
         Ok(made)
+    }
+
+    /// Says so where the disk may be too small for the layers that are not cached.
+    fn check_space(&self, plan: &Plan, cached: &[MadeLayer], keys: &[Digest]) -> Result<()> {
+        let dir = self.engine.store.dir();
+        let rebuilt = match self.stack_is_at_hand(keys) {
+            true => 0,
+            false => cached
+                .iter()
+                .map(|layer| layer.info.uncompressed_size)
+                .sum(),
+        };
+        let estimate =
+            Estimate::of(plan, cached.len()).and("unpacking the layers before them", rebuilt);
+        if let Some(warning) = estimate.check(space::free_bytes(dir)?, dir)? {
+            self.engine.reporter.warn(&warning);
+        }
+        Ok(())
+    }
+
+    fn keeps(&self, layer: &str) {
+        let mut kept = self.kept.lock().expect("no panic while held");
+        kept.push(layer.to_owned());
     }
 
     fn environment<'e>(
@@ -341,7 +370,6 @@ impl Builder<'_> {
             later_packages: later_packages(plan),
             packages: exec::PackageSession::default(),
             findings: Default::default(),
-            repositories: exec::RepositorySession::default(),
             jobs: self.engine.options.jobs,
             reporter: self.engine.reporter,
             cancel: self.engine.options.cancel.clone(),
@@ -405,7 +433,7 @@ impl Builder<'_> {
     /// Writes the changes as a layer blob: one pass from the tree to both digests and the file.
     fn capture(&self, upper: &Path, lowers: &[PathBuf]) -> Result<LayerInfo> {
         let doing = || format!("writing the changes in {}", upper.display());
-        let blob = self.engine.store.blobs().writer().context(doing)?;
+        let blob = self.engine.store.blob_writer().context(doing)?;
         let mut writer =
             LayerWriter::new(blob, self.compression, self.engine.options.jobs).context(doing)?;
         let options = CaptureOptions {
@@ -414,6 +442,7 @@ impl Builder<'_> {
         };
         capture_upper(upper, lowers, &options, &mut writer).context(doing)?;
         let (blob, info) = writer.finish().context(doing)?;
+        let blob = blob.into_inner();
         blob.commit_as(&info.digest, info.size).context(doing)?;
         Ok(info)
     }

@@ -21,21 +21,25 @@ mod outputs;
 mod package_cache;
 mod preflight;
 mod programs;
+pub mod space;
 mod tree;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use kfactory_layers::archive::DockerArchive;
 use kfactory_layers::compress::Compression;
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
+use kfactory_layers::manifest::Descriptor;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
+use kfactory_layers::source::ImageSource as _;
 use kfactory_sandbox::CancelToken;
 
-pub use base::{BaseImage, facts_of, facts_of_dir};
+pub use base::{BaseImage, check_source, facts_of, facts_of_dir};
 pub use clock::Clock;
-pub use framework::{Builds, image as framework_image};
+pub use framework::{Builds, check as check_inputs, image as framework_image};
 
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
@@ -44,7 +48,8 @@ use crate::plan::{self, Plan, PlannedProvider};
 use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
-use crate::store::{Access, Store};
+use crate::stop;
+use crate::store::{Access, Checked, Store, in_parallel};
 use crate::validate::{Report, Scope, Severity};
 use crate::yip::{self, Extensions};
 
@@ -59,8 +64,10 @@ pub struct Options {
     pub jobs: usize,
     /// Whether cached layers are left unused.
     pub no_cache: bool,
-    /// Set when the user stops the run.
+    /// Set when no step is to go on: by the user, or where something beside the steps failed. Finished layers are still kept.
     pub cancel: CancelToken,
+    /// Set when the user stops the run: everything ends.
+    pub stop: CancelToken,
 }
 
 /// What every part of a run works with.
@@ -74,6 +81,13 @@ pub struct Engine<'a> {
     pub runtime: &'a tokio::runtime::Runtime,
     /// Shows what happens.
     pub reporter: &'a Arc<Reporter>,
+}
+
+impl Engine<'_> {
+    /// Reads blobs of the store through before they are used again, see [`Store::check`].
+    fn check<'b>(&self, blobs: impl IntoIterator<Item = &'b Descriptor>) -> Result<Checked> {
+        self.store.check(blobs, self.options.jobs)
+    }
 }
 
 /// What a conversion made.
@@ -109,6 +123,39 @@ pub fn convert(
     runtime: &tokio::runtime::Runtime,
     reporter: &Arc<Reporter>,
 ) -> Result<Converted> {
+    let kept = Mutex::default();
+    convert_keeping(request, options, runtime, reporter, &kept).map_err(|error| {
+        match error.kind() {
+            Kind::Interrupted => {
+                Error::interrupted(what_is_kept(&kept.into_inner().unwrap_or_default()))
+            }
+            _ => error,
+        }
+    })
+}
+
+/// Says what a run that was stopped leaves in the store.
+fn what_is_kept(layers: &[String]) -> String {
+    match layers {
+        [] => "no layer was finished; what was downloaded whole is kept in the store".into(),
+        [layer] => {
+            format!("layer {layer} is kept in the store; the same command goes on after it")
+        }
+        layers => format!(
+            "layers {} are kept in the store; the same command goes on after them",
+            layers.join(", ")
+        ),
+    }
+}
+
+/// As [`convert`]; `kept` is told the layers that are in the step cache, the lowest first.
+fn convert_keeping(
+    request: &Request,
+    options: &Options,
+    runtime: &tokio::runtime::Runtime,
+    reporter: &Arc<Reporter>,
+    kept: &Mutex<Vec<String>>,
+) -> Result<Converted> {
     let checked = resolve_names(request.validate()?, &options.registry)?;
     let compression = parse_compression(&request.compression)?;
     let platform = parse_platform(request.platform.as_deref())?;
@@ -120,7 +167,7 @@ pub fn convert(
     // Read again with those of the base; what is wrong with them is said before anything is pulled.
     Extensions::find(&[], request)?;
     preflight::local(&options.store, &checked.destinations)?;
-    let store = Store::open(&options.store, Access::Shared)?;
+    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
     let run = store.start_run()?;
     let engine = Engine {
         store: &store,
@@ -132,7 +179,7 @@ pub fn convert(
     let push_rights =
         preflight::start_push_checks(runtime, &options.registry, &checked.destinations);
     let base = base::open(&checked.base, &platform, engine, &run)?;
-    push_rights.wait(runtime)?;
+    push_rights.wait(engine)?;
     let outputs = outputs::Outputs::new(&checked.destinations, engine);
     outputs.base_layers(&base);
 
@@ -155,6 +202,7 @@ pub fn convert(
         providers: &providers,
         configs: &configs,
         outputs: &outputs,
+        kept,
         check: check::Check {
             engine,
             run: &run,
@@ -166,7 +214,7 @@ pub fn convert(
     if let Some(report) = &validation {
         tell(report, reporter)?;
     }
-    let image = finish_image(&base, &checked, &made, &clock);
+    let image = finish_image(&base, &checked, &plan, &made, &clock);
     let digest = image.manifest_digest();
     let store_name = store_name(&checked);
     outputs.finish(&image, &store_name)?;
@@ -340,15 +388,25 @@ fn warn_of_missing_plugins(plan: &Plan, tree: &Path, reporter: &Reporter) -> Res
     Ok(())
 }
 
+/// How the comment in the history of a layer begins that names its steps.
+pub(crate) const STEPS_COMMENT: &str = "steps: ";
+
 fn finish_image(
     base: &BaseImage,
     checked: &CheckedRequest,
+    plan: &Plan,
     made: &[layers::MadeLayer],
     clock: &Clock,
 ) -> Image {
     let mut image = base.image.to_oci();
-    for layer in made {
+    for (unit, layer) in plan.layers.iter().zip(made) {
+        let steps: Vec<&str> = unit
+            .steps
+            .iter()
+            .map(|index| plan.steps[*index].label())
+            .collect();
         let history = kfactory_layers::image::History::by(format!("kfactory {}", layer.name))
+            .comment(format!("{STEPS_COMMENT}{}", steps.join(", ")))
             .at(layer.created);
         image = image.append_layer(&layer.info, history);
     }
@@ -407,6 +465,23 @@ pub fn fetch(location: &Location, platform: &Platform, engine: Engine<'_>) -> Re
     base::open(location, platform, engine, &run)
 }
 
+/// Returns the digest under which `image` is found again at `location`, where it has been written.
+///
+/// That is the manifest's own everywhere but in a Docker archive, which holds neither manifest nor compressed layers.
+///
+/// # Errors
+///
+/// The archive cannot be read.
+pub fn digest_at(location: &Location, image: Digest) -> Result<Digest> {
+    let Location::DockerArchive { file, reference } = location else {
+        return Ok(image);
+    };
+    DockerArchive::open(file)
+        .and_then(|archive| archive.resolve(reference.as_deref()))
+        .map(|written| written.image().manifest_digest())
+        .map_err(|error| Error::from_source(&error).context(format!("cannot read `{location}`")))
+}
+
 /// Writes `image`, whose blobs are in the store, to every destination.
 ///
 /// # Errors
@@ -415,7 +490,7 @@ pub fn fetch(location: &Location, platform: &Platform, engine: Engine<'_>) -> Re
 pub fn write(base: &BaseImage, destinations: &[Location], engine: Engine<'_>) -> Result<()> {
     preflight::writable(destinations)?;
     preflight::start_push_checks(engine.runtime, &engine.options.registry, destinations)
-        .wait(engine.runtime)?;
+        .wait(engine)?;
     let outputs = outputs::Outputs::new(destinations, engine);
     outputs.base_layers(base);
     // While the blobs are on their way: no manifest names them before they are found right.
@@ -428,17 +503,15 @@ pub fn write(base: &BaseImage, destinations: &[Location], engine: Engine<'_>) ->
 /// Checks that every layer unpacks to what the config promises.
 fn check_layers(image: &Image, engine: Engine<'_>) -> Result<()> {
     let total = image.layers().len();
-    for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
-        if engine.options.cancel.is_cancelled() {
-            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
-        }
+    in_parallel(total, engine.options.jobs, |index| {
+        let (layer, diff_id) = (&image.layers()[index], image.diff_ids()[index]);
+        stop::check(&engine.options.stop)?;
         let what = format!("layer {} of {total}", index + 1);
         let transfer = engine.reporter.transfer("check", &what, layer.size);
-        Changeset::open(engine.store, layer, *diff_id, Some(&transfer))
+        Changeset::open(engine.store, layer, diff_id, Some(&transfer))
             .and_then(Changeset::finish)
-            .map_err(|error| error.context(format!("checking {what} ({})", layer.digest)))?;
-    }
-    Ok(())
+            .map_err(|error| error.context(format!("checking {what} ({})", layer.digest)))
+    })
 }
 
 #[cfg(test)]

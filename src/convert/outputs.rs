@@ -1,20 +1,23 @@
 //! Destinations: layers are uploaded as soon as they are whole, the manifest goes last.
 
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
 use kfactory_layers::layer::LayerInfo;
-use kfactory_layers::layout::Layout;
+use kfactory_layers::layout::{Layout, LayoutError};
 use kfactory_layers::manifest::Descriptor;
 use tokio::task::JoinHandle;
 
 use super::{BaseImage, Engine};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::registry::{BlobOutcome, Reference};
-use crate::store::ImageRecord;
+use crate::staging::Staging;
+use crate::stop;
+use crate::store::{ImageRecord, in_parallel};
 
 /// Every destination of a run, and the uploads under way.
 #[derive(Debug)]
@@ -136,10 +139,33 @@ impl<'a> Outputs<'a> {
     }
 
     fn write_all(&self, image: &Image) -> Result<()> {
+        self.write_everywhere(image)
+            .map_err(|error| self.explained(error, image))
+    }
+
+    /// Names the store where one of its blobs was damaged since it was checked: the destination only refused it.
+    fn explained(&self, error: Error, image: &Image) -> Error {
+        if error.kind() == Kind::Interrupted {
+            return error;
+        }
+        match self.engine.check(&blobs_of(image)) {
+            Ok(checked) if !checked.damaged.is_empty() => checked
+                .damaged
+                .iter()
+                .fold(error, |error, damage| error.context_below(damage))
+                .hint("run the same command again: what was dropped is fetched or made again"),
+            _ => error,
+        }
+    }
+
+    fn write_everywhere(&self, image: &Image) -> Result<()> {
         let config = image.manifest().config.clone();
         self.send(config.digest, config.size, None);
         let uploads = std::mem::take(&mut *self.uploads.lock().expect("no panic while held"));
-        self.engine.runtime.block_on(async {
+        let Engine {
+            runtime, options, ..
+        } = self.engine;
+        stop::block_on(runtime, &options.stop, async {
             for upload in uploads {
                 upload.await.map_err(|error| {
                     Error::internal(format!("an upload ended early: {error}"))
@@ -156,37 +182,28 @@ impl<'a> Outputs<'a> {
 
     fn write_one(&self, destination: &Location, image: &Image) -> Result<()> {
         match destination {
-            Location::Registry(reference) => self
-                .engine
-                .runtime
-                .block_on(self.engine.options.registry.push_manifest(
-                    reference,
-                    image.manifest_bytes().to_vec(),
-                    image.manifest().media_type(),
-                ))
-                .map(|_| ())
-                .map_err(|error| Error::from_source(&error).hints(error.hints())),
-            Location::Layout { dir, tag } => {
-                let layout = Layout::ensure(dir).map_err(|error| Error::from_source(&error))?;
-                let store = self.engine.store.blobs();
-                for blob in blobs_of(image) {
-                    layout
-                        .blobs()
-                        .import(store, &blob.digest, blob.size)
-                        .map_err(|error| Error::from_source(&error))?;
-                }
-                layout
-                    .put_image(image, tag.as_deref())
-                    .map(|_| ())
-                    .map_err(|error| Error::from_source(&error))
+            Location::Registry(reference) => {
+                let Engine {
+                    runtime, options, ..
+                } = self.engine;
+                stop::block_on(runtime, &options.stop, async {
+                    let pushing = options.registry.push_manifest(
+                        reference,
+                        image.manifest_bytes().to_vec(),
+                        image.manifest().media_type(),
+                    );
+                    let pushed = pushing.await.map(|_| ());
+                    pushed.map_err(|error| Error::from_source(&error).hints(error.hints()))
+                })
             }
+            Location::Layout { dir, tag } => self.write_layout(dir, tag.as_deref(), image),
             Location::OciArchive { file, tag } => {
-                OciArchive::write(file, image, tag.as_deref(), self.engine.store.blobs())
+                OciArchive::write(file, image, tag.as_deref(), self.engine.store)
                     .map_err(|error| Error::from_source(&error))
             }
             Location::DockerArchive { file, reference } => {
                 let tags: Vec<&str> = reference.iter().map(String::as_str).collect();
-                DockerArchive::write(file, image, &tags, self.engine.store.blobs())
+                DockerArchive::write(file, image, &tags, self.engine.store)
                     .map_err(|error| Error::from_source(&error))
             }
             Location::Store(name) => self.engine.store.put_image(
@@ -200,6 +217,53 @@ impl<'a> Outputs<'a> {
                 Err(Error::internal("a root filesystem is not a destination"))
             }
         }
+    }
+
+    /// Adds the image to the layout at `dir`; where there is none, one appears there with the image in it.
+    fn write_layout(&self, dir: &Path, tag: Option<&str>, image: &Image) -> Result<()> {
+        let layout = match Layout::open(dir) {
+            Err(LayoutError::NotALayout { .. }) => {
+                let staging = Staging::start(dir)?;
+                let layout =
+                    Layout::create(&staging.path()).map_err(|error| Error::from_source(&error))?;
+                self.add(&layout, image, tag)?;
+                match staging.finish() {
+                    // Another run made one in the meantime.
+                    Err(error) => Layout::open(dir).map_err(|_| error)?,
+                    Ok(()) => return Ok(()),
+                }
+            }
+            opened => opened.map_err(|error| Error::from_source(&error))?,
+        };
+        let missing = |blob: &Descriptor| !layout.blobs().contains(&blob.digest);
+        let new: Vec<Digest> = blobs_of(image)
+            .into_iter()
+            .chain([image.descriptor()])
+            .filter(missing)
+            .map(|blob| blob.digest)
+            .collect();
+        // Those of a run that was killed while it wrote here.
+        let _ = layout.blobs().remove_abandoned();
+        self.add(&layout, image, tag).inspect_err(|_| {
+            // The layout is as it was, whether or not this works.
+            let _ = layout.remove_unnamed(&new);
+        })
+    }
+
+    /// Brings an image's blobs into a layout, and names it.
+    fn add(&self, layout: &Layout, image: &Image, tag: Option<&str>) -> Result<()> {
+        let Engine { store, options, .. } = self.engine;
+        let blobs = blobs_of(image);
+        in_parallel(blobs.len(), options.jobs, |index| {
+            stop::check(&options.stop)?;
+            let Descriptor { digest, size, .. } = &blobs[index];
+            layout.blobs().import(store.blobs(), digest, *size)?;
+            Ok(())
+        })?;
+        layout
+            .put_image(image, tag)
+            .map(|_| ())
+            .map_err(|error| Error::from_source(&error))
     }
 }
 

@@ -3,19 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::archive::DockerArchive;
-use kfactory_layers::layout::{self, Layout};
+use kfactory_layers::layout::{self, Layout, LayoutError};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use super::Engine;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
-use crate::progress::bytes_text;
 use crate::registry::Registry;
+use crate::staging;
+use crate::stop;
 
-/// A converted Debian needs about 2 GiB in the store: base tree, changes and blobs. Twice that leaves room.
-const NEEDED_BYTES: u64 = 4 << 30;
-
-/// Checks what this machine must offer: bubblewrap, space in the store, writable destinations.
+/// Checks what this machine must offer: bubblewrap, a store, writable destinations.
 ///
 /// # Errors
 ///
@@ -24,7 +23,6 @@ pub(super) fn local(store: &Path, destinations: &[Location]) -> Result<()> {
     bubblewrap()?;
     std::fs::create_dir_all(store)
         .context(|| format!("creating the store in {}", store.display()))?;
-    space(store, NEEDED_BYTES)?;
     writable(destinations)
 }
 
@@ -52,29 +50,13 @@ fn bubblewrap() -> Result<()> {
     )
 }
 
-fn space(dir: &Path, needed: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(dir)
-        .context(|| format!("asking for free space in {}", dir.display()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free < needed {
-        return Err(Error::user(format!(
-            "the store in {} has {} free, a conversion needs up to {}",
-            dir.display(),
-            bytes_text(free),
-            bytes_text(needed)
-        ))
-        .hint("`kfactory store gc` frees what no image needs; `--store DIR` uses another disk"));
-    }
-    Ok(())
-}
-
 fn local_destination(destination: &Location) -> Result<()> {
     destination_name(destination)?;
     let dir = match destination {
         Location::Layout { dir, .. } => {
-            let is_empty =
-                std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
-            if !is_empty {
+            let is_new = matches!(Layout::open(dir), Err(LayoutError::NotALayout { .. }))
+                && staging::check_free(dir).is_ok();
+            if !is_new {
                 Layout::open(dir).map_err(|error| {
                     Error::from_source(&error)
                         .hint("write into a new directory, or one that holds an OCI layout")
@@ -172,9 +154,9 @@ impl PushChecks {
     ///
     /// # Errors
     ///
-    /// The first refusal.
-    pub(super) fn wait(mut self, runtime: &Runtime) -> Result<()> {
-        runtime.block_on(async {
+    /// The first refusal, or the user's stop.
+    pub(super) fn wait(mut self, engine: Engine<'_>) -> Result<()> {
+        stop::block_on(engine.runtime, &engine.options.stop, async {
             while let Some(answer) = self.tasks.join_next().await {
                 answer.map_err(|error| {
                     Error::internal(format!("a push check ended early: {error}"))

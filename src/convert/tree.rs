@@ -12,8 +12,9 @@ use kfactory_layers::root::Root;
 
 use super::{BaseImage, Engine};
 use crate::changeset::Changeset;
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::progress::Transfer;
+use crate::stop;
 use crate::store::{Run, Store};
 
 /// A layer that unpacks to more than this is taken for an attack.
@@ -72,9 +73,7 @@ pub(super) fn flatten(
     let root = Root::open(&made).context(|| format!("opening {}", made.display()))?;
     let total = layers.len();
     for (index, (layer, diff_id)) in layers.iter().enumerate() {
-        if options.cancel.is_cancelled() {
-            return Err(Error::new(Kind::Interrupted, "stopped by the user"));
-        }
+        stop::check(&options.cancel)?;
         let what = format!("layer {} of {total}", index + 1);
         let transfer = reporter.transfer("unpack", &what, layer.size);
         apply_layer(&root, layer, diff_id, store, &transfer).map_err(|error| {

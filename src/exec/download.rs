@@ -8,11 +8,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use kfactory_sandbox::CancelToken;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::distro::apt::{PackageHash, PackageUri};
 use crate::error::{Context as _, Error, Result};
+use crate::stop;
 
 /// Connections at a time: mirrors answer one request in a round trip, so several hide it; more are impolite.
 const CONNECTIONS: usize = 8;
@@ -96,13 +98,14 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// A directory cannot be written.
+/// A directory cannot be written, or the run is stopped.
 pub(super) fn fetch(
     uris: &[&PackageUri],
     cache: &Path,
     jobs: usize,
     progress: &(dyn Fn(u64) + Sync),
     cached: &(dyn Fn(&PackageUri) + Sync),
+    cancel: &CancelToken,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -110,7 +113,7 @@ pub(super) fn fetch(
     // Another part of the program may have chosen the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = client()?;
-    runtime.block_on(async {
+    stop::block_on(&runtime, cancel, async {
         futures_util::stream::iter(
             uris.iter()
                 .filter(|uri| is_http(uri))

@@ -4,7 +4,7 @@
 
 use kfactory_layers::root::Root;
 
-use super::apt::Apt;
+use super::packages::apt::Apt;
 use super::{CommandOptions, Environment, Target, kernel};
 use crate::error::{Kind, Result};
 

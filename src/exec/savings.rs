@@ -2,7 +2,7 @@
 //!
 //! That counts what only they depend on, and nothing that is in the image anyway.
 
-use super::apt::Apt;
+use super::packages::apt::Apt;
 use super::{Environment, Target};
 use crate::error::{Kind, Result};
 use crate::progress::bytes_text;
@@ -18,39 +18,62 @@ pub(super) fn report(
     let apt = Apt::open(env, target, step)?;
     apt.refresh()?;
     for saving in savings {
-        let mut argv = vec![
-            "apt-get".to_owned(),
-            apt.config(),
-            "--quiet".into(),
-            "--option=APT::Get::Assume-Yes=false".into(),
-            "--assume-no".into(),
-            // Where nothing else would come along apt does not ask: then it downloads, outside the image, and installs nothing.
-            "--download-only".into(),
-            "install".into(),
-        ];
-        argv.extend(saving.names.iter().cloned());
-        let names = saving.names.join(" ");
-        let answer = apt.ask(&argv).map(|lines| saved_bytes(&lines));
-        env.finding(match answer {
-            Ok(Some(bytes)) => format!(
-                "{} saves {}: {names} and what only that depends on",
-                saving.option,
-                bytes_text(bytes)
-            ),
-            Ok(None) => format!(
-                "{} saves nothing: {names} is in the image for another reason",
-                saving.option
-            ),
-            // The base's repositories do not have them: there was nothing to leave out.
-            Err(error) if error.kind() == Kind::Step => {
-                format!(
-                    "{} left out {names}; what that saves is not known",
-                    saving.option
-                )
-            }
-            Err(error) => return Err(error),
-        });
+        say(env, &apt, saving)?;
     }
+    if savings.len() > 1 {
+        // More than the sum: what two of them depend on is saved by neither alone.
+        let options: Vec<&str> = savings.iter().map(|it| it.option.as_str()).collect();
+        let names = savings.iter().flat_map(|it| it.names.iter().cloned());
+        let together = Saving {
+            option: format!("{} together", options.join(", ")),
+            names: names.collect(),
+        };
+        say(env, &apt, &together)?;
+    }
+    Ok(())
+}
+
+/// Says what leaving out the packages of one option saved.
+fn say(env: &Environment<'_>, apt: &Apt<'_>, saving: &Saving) -> Result<()> {
+    let mut argv = vec![
+        "apt-get".to_owned(),
+        apt.config(),
+        "--quiet".into(),
+        "--option=APT::Get::Assume-Yes=false".into(),
+        "--assume-no".into(),
+        // Where nothing else would come along apt does not ask: then it downloads, outside the image, and installs nothing.
+        "--download-only".into(),
+        "install".into(),
+    ];
+    argv.extend(saving.names.iter().cloned());
+    let names = saving.names.join(" ");
+    let answer = apt.ask(&argv).map(|lines| saved_bytes(&lines));
+    let is_one = !saving.option.contains(", ");
+    let saves = if is_one { "saves" } else { "save" };
+    env.finding(match answer {
+        Ok(Some(bytes)) => format!(
+            "{} {saves} {}: {names} and what only {} on",
+            saving.option,
+            bytes_text(bytes),
+            if is_one {
+                "that depends"
+            } else {
+                "they depend"
+            }
+        ),
+        Ok(None) => format!(
+            "{} {saves} nothing: {names} is in the image for another reason",
+            saving.option
+        ),
+        // The base's repositories do not have them: there was nothing to leave out.
+        Err(error) if error.kind() == Kind::Step => {
+            format!(
+                "{} left out {names}; what that saves is not known",
+                saving.option
+            )
+        }
+        Err(error) => return Err(error),
+    });
     Ok(())
 }
 

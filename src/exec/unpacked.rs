@@ -62,14 +62,12 @@ impl Unpacked {
             if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
-            if self.decompress(&archive).is_ok() {
-                let mut whole = self.whole.lock().expect("no panic while held");
-                whole.push(archive.name);
-            }
+            // What cannot be decompressed is dpkg's matter.
+            let _ = self.decompress(archive);
         }
     }
 
-    fn decompress(&self, archive: &Archive) -> io::Result<()> {
+    fn decompress(&self, archive: Archive) -> io::Result<()> {
         let name = &archive.name;
         let from = File::open(self.archives.join(name))?;
         fs::create_dir_all(&self.later)?;
@@ -78,16 +76,19 @@ impl Unpacked {
         deb::decompress(from, &mut to)?;
         to.into_inner()?;
         readable(partial.as_file())?;
+        // From here to its name in the list, or dpkg could end in between and its archive would stay where it took it from.
+        let mut whole = self.whole.lock().expect("no panic while held");
         if archive.later {
             partial.persist(self.later.join(name))?;
-            return Ok(());
+        } else {
+            let waiting = self.waiting.join(name);
+            partial.persist(&waiting)?;
+            if self.dpkg_runs.exists() {
+                // Unless it has been moved already.
+                let _ = fs::rename(&waiting, self.archives.join(name));
+            }
         }
-        let waiting = self.waiting.join(name);
-        partial.persist(&waiting)?;
-        if self.dpkg_runs.exists() {
-            // Unless it has been moved already.
-            let _ = fs::rename(&waiting, self.archives.join(name));
-        }
+        whole.push(archive.name);
         Ok(())
     }
 
@@ -179,5 +180,33 @@ mod tests {
         assert!(!runs.exists());
         unpacked.next();
         assert_eq!(files(&waiting), ["before.deb", "later", "later.deb"]);
+    }
+
+    #[test]
+    fn an_archive_that_becomes_whole_as_dpkg_ends_does_not_stay() {
+        for _ in 0..200 {
+            let dir = tempfile::tempdir().unwrap();
+            let [archives, waiting, runs] =
+                ["archives", "waiting", "runs"].map(|name| dir.path().join(name));
+            for dir in [&archives, &waiting] {
+                fs::create_dir(dir).unwrap();
+            }
+            fs::write(archives.join("late.deb"), EMPTY).unwrap();
+            fs::write(&runs, "").unwrap();
+            let unpacked = Unpacked::new(archives.clone(), waiting.clone(), runs);
+            let (sender, receiver) = mpsc::channel();
+            let (name, later) = ("late.deb".to_owned(), false);
+            sender.send(Archive { name, later }).unwrap();
+            drop(sender);
+            std::thread::scope(|scope| {
+                scope.spawn(|| unpacked.work(&Mutex::new(receiver)));
+                unpacked.dpkg_ended();
+            });
+            // Either it was taken and is gone, or it waits for the next time.
+            let waits = waiting.join("late.deb").exists();
+            let named = unpacked.whole.lock().unwrap().clone();
+            assert_eq!(named, if waits { vec!["late.deb"] } else { vec![] });
+            assert_eq!(archives.join("late.deb").exists(), waits);
+        }
     }
 }

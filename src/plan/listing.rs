@@ -59,6 +59,24 @@ pub(super) fn write_left_out(out: &mut String, left_out: &[LeftOut]) {
             saves.unwrap_or_default()
         );
     }
+    if let Some((bytes, unknown)) = saved_together(left_out).filter(|_| left_out.len() > 1) {
+        let rest = match unknown {
+            0 => String::new(),
+            count => format!("; the size of {count} of them is not known"),
+        };
+        let _ = writeln!(
+            out,
+            "together they save {} and what only they depend on{rest}",
+            bytes_text(bytes)
+        );
+    }
+}
+
+/// Returns what leaving these out saves together, as far as it is known, and of how many it is not; `None` where nothing is known.
+fn saved_together(left_out: &[LeftOut]) -> Option<(u64, usize)> {
+    let unknown = left_out.iter().filter(|left| left.bytes.is_none()).count();
+    let known = left_out.iter().filter_map(|left| left.bytes).sum();
+    (unknown < left_out.len()).then_some((known, unknown))
 }
 
 fn write_chosen(out: &mut String, list: &[Chosen]) {
@@ -99,6 +117,7 @@ pub(super) fn json(plan: &Plan) -> Value {
         "base": list(&plan.packages),
         "kernel": list(&plan.kernel),
         "left_out": plan.left_out,
+        "left_out_bytes": saved_together(&plan.left_out).map(|(bytes, _)| bytes),
         "notes": plan.notes,
     })
 }

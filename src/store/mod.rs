@@ -13,26 +13,39 @@
 //! Everything under a final name is whole: it is made under `runs/` (or found unreferenced later) and then renamed or
 //! recorded. A killed run leaves only things that no record names; the next run removes them.
 
+mod owner;
 mod run;
+mod usage;
+mod whole;
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use kfactory_layers::blobs::BlobStore;
+use kfactory_layers::blobs::{BlobStore, BlobWriter};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::layer::LayerInfo;
+use kfactory_layers::manifest::Descriptor;
+use kfactory_layers::source::{BlobSource, verified};
+use kfactory_sandbox::CancelToken;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
+use crate::stop::Stoppable;
 
+pub use owner::check_owner;
 pub use run::{Run, remove_tree};
+pub use usage::{Part, PartKind, Usage};
+pub use whole::{Checked, Damage, in_parallel};
 
 /// The store of one user.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
     blobs: BlobStore,
+    /// Ends reading and writing of blobs.
+    stop: Option<CancelToken>,
     /// Held shared by every user of the store; `gc` takes it exclusively.
     _lock: File,
 }
@@ -105,8 +118,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The directory cannot be made, or, with [`Access::Exclusive`], another run is using it.
+    /// The directory cannot be made or belongs to somebody else, or, with [`Access::Exclusive`], another run is using it.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
+        check_owner(dir)?;
         for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
             fs::create_dir_all(dir.join(name))
                 .context(|| format!("creating the store in {}", dir.display()))?;
@@ -130,10 +144,19 @@ impl Store {
         let store = Self {
             dir: dir.to_owned(),
             blobs,
+            stop: None,
             _lock: lock,
         };
         store.sweep();
         Ok(store)
+    }
+
+    /// Ends every reading and writing of a blob through [`stoppable`](Self::stoppable) and
+    /// [`blob_writer`](Self::blob_writer) when `cancel` is cancelled.
+    #[must_use]
+    pub fn until(mut self, cancel: &CancelToken) -> Self {
+        self.stop = Some(cancel.clone());
+        self
     }
 
     /// Returns the store's directory.
@@ -144,6 +167,20 @@ impl Store {
     /// Returns the blobs.
     pub fn blobs(&self) -> &BlobStore {
         &self.blobs
+    }
+
+    /// Makes a reader or writer end when the run is stopped.
+    pub fn stoppable<T>(&self, inner: T) -> Stoppable<T> {
+        Stoppable::new(inner, self.stop.as_ref())
+    }
+
+    /// Starts a blob whose digest is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// Its file cannot be made.
+    pub fn blob_writer(&self) -> Result<Stoppable<BlobWriter>> {
+        Ok(self.stoppable(self.blobs.writer()?))
     }
 
     /// Returns a directory below `cache/`, created if missing.
@@ -301,6 +338,13 @@ impl Store {
             .map_err(|error| error.error)
             .context(doing)?;
         Ok(())
+    }
+}
+
+impl BlobSource for Store {
+    fn open_blob(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + Send + '_>> {
+        let file = self.blobs.open_file(&blob.digest)?;
+        Ok(verified(self.stoppable(file), blob))
     }
 }
 

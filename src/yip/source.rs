@@ -80,7 +80,7 @@ fn text(file: String, bytes: Vec<u8>) -> Result<SourceText> {
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceText { file, text }),
-        Err(_) => Err(Error::user("it is not UTF-8 text").context(doing())),
+        Err(_) => Err(Error::usage("it is not UTF-8 text").context(doing())),
     }
 }
 

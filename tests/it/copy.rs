@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::base::small_tar;
-use crate::support::{Kfactory, Server, need, world};
+use crate::support::user::is_root;
+use crate::support::{Kfactory, Server, need, run, skipped, world};
 use kfactory_layers::digest::Digest;
 use serde_json::Value;
 
@@ -124,6 +125,70 @@ fn promise_another_layer(layout: &Path) {
     rename(&mut manifest["config"], put(&config));
     rename(&mut index["manifests"][0], put(&manifest));
     fs::write(index_path, index.to_string()).expect("written");
+}
+
+#[test]
+fn a_copy_that_fails_leaves_a_layout_as_it_was_and_no_new_one() {
+    if !is_root() {
+        return skipped("only root can mount a small file system");
+    }
+    let dir = world().user_dir("copies-full");
+    let mut noise = vec![0; 4_000_000];
+    let mut random = fs::File::open("/dev/urandom").expect("there");
+    std::io::Read::read_exact(&mut random, &mut noise).expect("endless");
+    let source = dir.join("noise.tar");
+    fs::write(dir.join("noise"), noise).expect("written");
+    run(std::process::Command::new("tar")
+        .arg("-cf")
+        .arg(&source)
+        .arg("-C")
+        .arg(&dir)
+        .arg("noise"));
+    let small = small_tar("copied-full", &[("etc/motd", 0o644, "hello\n")]);
+    let small = format!("tar:{}", small.display());
+    let full = dir.join("full");
+    fs::create_dir(&full).expect("ours");
+    let copy = |from: &str, first: &str| {
+        let script = format!(
+            "mount -t tmpfs -o size=1m,mode=777 none {0} && {first} ; \"$@\"; code=$?; cd {0} && find . | sort && exit $code",
+            full.display()
+        );
+        let place = format!("oci:{}:v2", full.join("above/layout").display());
+        Kfactory::as_caller(["copy", from, &place])
+            .store(&dir.join("store"))
+            .wrapped_by(&["unshare", "--mount", "sh", "-c", &script, "sh"])
+    };
+    let noise = format!("tar:{}", source.display());
+    let ran = copy(&noise, "true").fail(1);
+    ran.tells(&["cannot write to `oci:", "No space left on device"]);
+    assert_eq!(ran.stdout, ".\n", "something was left");
+    // A layout with another image stays what it was, to the last file.
+    let before = dir.join("before");
+    let place = format!("oci:{}:v1", before.display());
+    Kfactory::as_caller(["copy", &small, &place])
+        .store(&dir.join("store"))
+        .succeed();
+    let copied = format!(
+        "mkdir {0}/above && cp -a {1} {0}/above/layout",
+        full.display(),
+        before.display()
+    );
+    let ran = copy(&noise, &copied).fail(1);
+    let mut expected: Vec<String> = walkdir::WalkDir::new(&before)
+        .into_iter()
+        .map(|entry| {
+            let path = entry.expect("readable").into_path();
+            let below = path.strip_prefix(&before).expect("below");
+            format!("./above/layout/{}", below.display())
+                .trim_end_matches('/')
+                .to_owned()
+        })
+        .chain([".".to_owned(), "./above".to_owned()])
+        .collect();
+    expected.sort();
+    let mut left: Vec<&str> = ran.stdout.lines().collect();
+    left.sort_unstable();
+    assert_eq!(left, expected);
 }
 
 #[test]

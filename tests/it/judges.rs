@@ -59,7 +59,7 @@ fn umoci_unpacks_the_same_tree_as_we_do() {
         .arg(&bundle));
     let theirs = Tree::new(bundle.join("rootfs")).listing();
     let mut ours = made.tree().listing();
-    // Device nodes cannot be made in a user namespace, not even by root: the ledger has them.
+    // Root of a container may not make device nodes: there the ledger has them.
     let ledger =
         std::fs::read_to_string(made.tree().dir.with_extension("ledger")).expect("written");
     for line in ledger.lines() {

@@ -127,6 +127,8 @@ fn plans_with_providers_are_as_the_golden_files_say() {
             "-p k3s,edge --provider-source plugin --provider-edge-version 7 --provider-edge-config f",
         ),
     ];
+    // The configuration that the last one names, in the directory where the program runs.
+    std::fs::write(world().dir.join("home/f"), "any: words\n").expect("written");
     for (golden, system, arch, options) in rows {
         let options: Vec<&str> = options.split(' ').collect();
         compare(

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! A blob gets its name by a rename after its bytes were checked and synced, so a name always means whole content, even
-//! after a crash. A writer holds a lock on its partial file; [`BlobStore::remove_abandoned`] removes those whose writer
-//! was killed. Knows nothing of manifests: what may be removed is the owner's decision.
+//! after a crash. A writer holds a lock on its partial file; [`BlobStore::remove_abandoned`] removes those that nobody holds,
+//! at once: a writer that finds its new file removed before it was locked makes another. Knows nothing of manifests: what
+//! may be removed is the owner's decision.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +24,7 @@ use crate::source::{BlobSource, not_found, verified};
 
 const PARTIAL_PREFIX: &str = ".partial-";
 
-/// A partial file younger than this may belong to a writer that has not locked it yet.
+/// Where the file system knows no locks, a partial file that was written to within this time counts as one in use.
 const PARTIAL_GRACE: Duration = Duration::from_secs(60);
 
 /// Bytes collected before the file is written: compressed output comes in pieces of any size.
@@ -138,6 +139,15 @@ impl BlobStore {
         })
     }
 
+    /// Reads a blob through and checks that it has this digest and size.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when the store does not have it; a [`VerifyError`] inside the error when it is damaged.
+    pub fn check(&self, digest: &Digest, size: u64) -> io::Result<()> {
+        check_file(&self.open_file(digest)?, digest, size)
+    }
+
     /// Starts a blob whose digest is not known yet.
     ///
     /// # Errors
@@ -159,7 +169,7 @@ impl BlobStore {
     pub fn put(&self, bytes: &[u8]) -> Result<Blob, BlobError> {
         let digest = Digest::of(bytes);
         let size = bytes.len() as u64;
-        if self.size(&digest) == Some(size) {
+        if self.check(&digest, size).is_ok() {
             return Ok(Blob { digest, size });
         }
         let mut writer = self.writer()?;
@@ -199,7 +209,7 @@ impl BlobStore {
             digest: *digest,
             size,
         };
-        if self.size(digest) == Some(size) {
+        if self.check(digest, size).is_ok() {
             return Ok(blob);
         }
         let path = self.path(digest);
@@ -268,8 +278,7 @@ impl BlobStore {
         let names = self.file_names()?;
         let partial = names.iter().filter(|name| name.starts_with(PARTIAL_PREFIX));
         Ok(partial
-            .map(|name| self.dir.join(name))
-            .filter(|path| is_abandoned(path, now) && fs::remove_file(path).is_ok())
+            .filter(|name| remove_if_abandoned(&self.dir.join(name), now))
             .count())
     }
 
@@ -287,14 +296,17 @@ impl BlobStore {
     }
 
     fn partial(&self) -> Result<NamedTempFile, BlobError> {
-        let make = || {
+        let make = || loop {
             let file = tempfile::Builder::new()
                 .prefix(PARTIAL_PREFIX)
                 .permissions(Permissions::from_mode(0o644))
                 .tempfile_in(&self.dir)?;
             // Where the file system knows no locks, only its age protects the file.
-            let _ = file.as_file().try_lock();
-            Ok(file)
+            let _ = file.as_file().lock();
+            if file.as_file().metadata()?.nlink() > 0 {
+                return Ok(file);
+            }
+            // Taken for abandoned before it was locked: another one.
         };
         make().map_err(BlobError::io("creating a file in", &self.dir))
     }
@@ -427,16 +439,24 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn is_abandoned(path: &Path, now: SystemTime) -> bool {
+/// Removes a partial file that no writer holds; the lock is kept until it is gone.
+fn remove_if_abandoned(path: &Path, now: SystemTime) -> bool {
     let Ok(file) = open_regular(path) else {
         return false;
     };
-    let modified = file.metadata().and_then(|metadata| metadata.modified());
-    let is_old = modified.is_ok_and(|time| {
-        now.duration_since(time)
-            .is_ok_and(|age| age > PARTIAL_GRACE)
-    });
-    is_old && !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+    let is_old = || {
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|time| {
+            now.duration_since(time)
+                .is_ok_and(|age| age > PARTIAL_GRACE)
+        })
+    };
+    let is_abandoned = match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => is_old(),
+    };
+    is_abandoned && fs::remove_file(path).is_ok()
 }
 
 #[cfg(test)]

@@ -124,19 +124,51 @@ fn what_is_not_a_regular_file_is_not_opened_for_ever() {
 }
 
 #[test]
-fn only_partial_files_of_dead_writers_are_removed() {
+fn only_partial_files_of_dead_writers_are_removed_and_those_at_once() {
     let (_dir, store) = store();
     let live = store.writer().unwrap();
     fs::write(store.dir.join(".partial-dead"), b"half").unwrap();
-    assert_eq!(
-        store.remove_abandoned().unwrap(),
-        0,
-        "younger than the grace time"
-    );
-    let later = SystemTime::now() + 2 * PARTIAL_GRACE;
-    assert_eq!(store.remove_abandoned_at(later).unwrap(), 1);
+    assert_eq!(store.remove_abandoned().unwrap(), 1);
     assert_eq!(files(&store), 1);
     live.commit().unwrap();
+}
+
+#[test]
+fn a_writer_that_starts_while_others_clean_up_loses_nothing() {
+    let (_dir, store) = store();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                store.remove_abandoned().unwrap();
+            }
+        });
+        for number in 0..500 {
+            let mut writer = store.writer().unwrap();
+            writer.write_all(format!("{number}").as_bytes()).unwrap();
+            writer.commit().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(files(&store), 500);
+}
+
+#[test]
+fn a_damaged_blob_is_replaced_by_whoever_has_the_right_bytes() {
+    let (dir, store) = store();
+    let blob = store.put(b"hello").unwrap();
+    let damage = || fs::write(store.path(&blob.digest), b"hellO").unwrap();
+    let is_whole = || store.check(&blob.digest, blob.size).is_ok();
+    damage();
+    assert!(!is_whole());
+    store.put(b"hello").unwrap();
+    assert!(is_whole());
+    damage();
+    let whole = dir.path().join("whole");
+    fs::write(&whole, b"hello").unwrap();
+    let file = File::open(whole).unwrap();
+    store.import_file(&file, &blob.digest, blob.size).unwrap();
+    assert!(is_whole());
 }
 
 #[test]

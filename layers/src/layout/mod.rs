@@ -271,6 +271,8 @@ impl Layout {
     ///
     /// [`LayoutError::MissingBlob`] names the first layer that is not there; nothing is named then.
     pub fn put_image(&self, image: &Image, name: Option<&str>) -> Result<Descriptor, LayoutError> {
+        // Nobody takes a blob away between the look and the name.
+        let lock = self.lock()?;
         for layer in image.layers() {
             if self.blobs.size(&layer.digest) != Some(layer.size) {
                 let digest = layer.digest;
@@ -280,7 +282,7 @@ impl Layout {
         self.blobs.put(image.config_bytes())?;
         self.blobs.put(image.manifest_bytes())?;
         let descriptor = image.descriptor();
-        self.put_entry(descriptor.clone(), name)?;
+        self.put_entry(&lock, descriptor.clone(), name)?;
         Ok(descriptor)
     }
 
@@ -307,6 +309,7 @@ impl Layout {
                 (media_type, i.manifests.iter().collect())
             }
         };
+        let lock = self.lock()?;
         for blob in needed {
             if !self.blobs.contains(&blob.digest) {
                 let digest = blob.digest;
@@ -315,17 +318,53 @@ impl Layout {
         }
         let Blob { digest, size } = self.blobs.put(bytes)?;
         let descriptor = Descriptor::new(media_type, digest, size);
-        self.put_entry(descriptor.clone(), name)?;
+        self.put_entry(&lock, descriptor.clone(), name)?;
         Ok(descriptor)
     }
 
-    /// Puts one entry into `index.json` under the layout's lock.
-    fn put_entry(&self, entry: Descriptor, name: Option<&str>) -> Result<(), LayoutError> {
+    /// Removes those of `blobs` that no image in the layout needs: what an image brought that was never named.
+    ///
+    /// Another writer that counted on one of them is told so when it names its image.
+    ///
+    /// # Errors
+    ///
+    /// An image of the layout cannot be read, and nothing was removed; [`LayoutError::Blob`].
+    pub fn remove_unnamed(&self, blobs: &[Digest]) -> Result<(), LayoutError> {
+        let _lock = self.lock()?;
+        let mut todo: Vec<Descriptor> = self.index()?.manifests;
+        let mut needed = std::collections::BTreeSet::new();
+        while let Some(entry) = todo.pop() {
+            if !needed.insert(entry.digest) || !self.blobs.contains(&entry.digest) {
+                continue;
+            }
+            let path = self.blobs.path(&entry.digest);
+            let bytes = read_limited(&path).map_err(io_error("reading", &path))?;
+            match Document::parse(&bytes, Some(&entry.media_type)) {
+                Ok(Document::Index(index)) => todo.extend(index.manifests),
+                Ok(Document::Manifest(manifest)) => {
+                    let blobs = manifest.layers.iter().chain([&manifest.config]);
+                    needed.extend(blobs.map(|blob| blob.digest));
+                }
+                Err(source) => return Err(LayoutError::Index { path, source }),
+            }
+        }
+        for blob in blobs.iter().filter(|blob| !needed.contains(blob)) {
+            self.blobs.remove(blob)?;
+        }
+        Ok(())
+    }
+
+    /// Puts one entry into `index.json` under the layout's `_lock`.
+    fn put_entry(
+        &self,
+        _lock: &File,
+        entry: Descriptor,
+        name: Option<&str>,
+    ) -> Result<(), LayoutError> {
         let entry = match name {
             Some(name) => entry.with_annotation(REF_NAME, check_name(name)?),
             None => entry,
         };
-        let _lock = self.lock()?;
         let path = self.dir.join(INDEX_FILE);
         let bytes = read_limited(&path).map_err(io_error("reading", &path))?;
         parse_layout_index(&bytes).map_err(|source| LayoutError::Index {

@@ -194,6 +194,20 @@ impl Root {
         Ok((dir, name))
     }
 
+    /// As [`parent`](Self::parent), where the empty path is the root itself.
+    fn object<'a>(
+        &self,
+        op: &'static str,
+        path: &'a Path,
+    ) -> Result<(OwnedFd, &'a OsStr), RootError> {
+        if !path.as_os_str().is_empty() {
+            return self.parent(op, path);
+        }
+        let root = handle::open_dir_in_root(self.as_fd(), path)
+            .map_err(|errno| RootError::io(op, path, errno))?;
+        Ok((root, OsStr::new(".")))
+    }
+
     /// As [`parent`](Self::parent), with a link in last place followed; the name exists and is no link.
     fn parent_followed(
         &self,

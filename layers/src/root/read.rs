@@ -173,14 +173,14 @@ impl Root {
             .collect())
     }
 
-    /// Returns the extended attributes of `path` itself, a link in last place not followed. Needs `/proc`.
+    /// Returns the extended attributes of `path` itself, a link in last place not followed; the empty path is the root. Needs `/proc`.
     ///
     /// # Errors
     ///
     /// [`RootError::Io`], also when it does not exist.
     pub fn xattrs(&self, path: impl AsRef<Path>) -> Result<Xattrs, RootError> {
         let path = path.as_ref();
-        let (dir, name) = self.parent("reading the attributes of", path)?;
+        let (dir, name) = self.object("reading the attributes of", path)?;
         handle::xattrs(dir.as_fd(), name)
             .map_err(|errno| RootError::io("reading the attributes of", path, errno))
     }

@@ -7,11 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::{Root, RootError};
 use crate::handle::{self, TEMP_PREFIX};
+use crate::ledger::LedgerDevice;
 use crate::metadata::{MODE_BITS, Timestamp};
 
 /// Tells temporary names of one process apart.
@@ -225,7 +226,7 @@ impl Root {
             .map_err(|errno| RootError::io(op, path, errno))
     }
 
-    /// Sets the owner of `path` itself, a link in last place not followed. Set-id bits stay; `security.capability` does not.
+    /// Sets the owner of `path` itself, a link in last place not followed; the empty path is the root. Set-id bits stay; `security.capability` does not.
     ///
     /// # Errors
     ///
@@ -233,11 +234,11 @@ impl Root {
     pub fn set_owner(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<(), RootError> {
         let path = path.as_ref();
         let op = "setting the owner of";
-        let (dir, name) = self.parent(op, path)?;
+        let (dir, name) = self.object(op, path)?;
         set_owner(dir.as_fd(), name, uid, gid).map_err(|errno| RootError::io(op, path, errno))
     }
 
-    /// Sets the time of the last change of `path` itself, a link in last place not followed.
+    /// Sets the time of the last change of `path` itself, a link in last place not followed; the empty path is the root.
     ///
     /// # Errors
     ///
@@ -245,7 +246,7 @@ impl Root {
     pub fn set_mtime(&self, path: impl AsRef<Path>, mtime: Timestamp) -> Result<(), RootError> {
         let path = path.as_ref();
         let op = "setting the time of";
-        let (dir, name) = self.parent(op, path)?;
+        let (dir, name) = self.object(op, path)?;
         handle::set_mtime(dir.as_fd(), name, mtime).map_err(|errno| RootError::io(op, path, errno))
     }
 
@@ -262,10 +263,36 @@ impl Root {
     ) -> Result<(), RootError> {
         let path = path.as_ref();
         let op = "setting an attribute of";
-        let (dir, last) = self.parent(op, path)?;
+        let (dir, last) = self.object(op, path)?;
         let full = handle::proc_path(dir.as_fd(), last);
         rustix::fs::lsetxattr(full, name.as_ref(), value, XattrFlags::empty())
             .map_err(|errno| RootError::io(op, path, errno))
+    }
+
+    /// Makes a device node at `path`, with mode 0600, replacing what stands there unless that is a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`RootError::Io`]: a parent is missing, `path` is a directory, or this process may not: it takes `CAP_MKNOD` outside of every
+    /// user namespace.
+    pub fn make_device(
+        &self,
+        path: impl AsRef<Path>,
+        device: LedgerDevice,
+    ) -> Result<(), RootError> {
+        let path = path.as_ref();
+        let op = "making the device node";
+        let (dir, name) = self.parent(op, path)?;
+        let kind = match device {
+            LedgerDevice::Char(..) => FileType::CharacterDevice,
+            LedgerDevice::Block(..) => FileType::BlockDevice,
+        };
+        let mode = Mode::RUSR.union(Mode::WUSR);
+        self.place(dir.as_fd(), name, |temp| {
+            let number = device.device().raw();
+            Ok(rustix::fs::mknodat(&dir, temp, kind, mode, number)?)
+        })
+        .map_err(|error| RootError::io(op, path, error))
     }
 
     /// Cuts the file that `path` leads to, or grows it with a hole, to `size` bytes. It stays the same file object.

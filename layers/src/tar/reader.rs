@@ -91,6 +91,7 @@ pub struct ArchiveReader<R> {
     offset: u64,
     content: Unread,
     ended: bool,
+    has_end_mark: bool,
 }
 
 /// What is left of the content of the current entry.
@@ -115,6 +116,7 @@ impl<R: Read> ArchiveReader<R> {
             offset: 0,
             content: Unread::default(),
             ended: false,
+            has_end_mark: false,
         }
     }
 
@@ -182,6 +184,13 @@ impl<R: Read> ArchiveReader<R> {
             offset: region.offset,
             bytes: &self.buffer[start..start + length],
         }))
+    }
+
+    /// Returns whether the archive said itself that it ends there, once [`next_entry`](Self::next_entry) has returned `None`.
+    ///
+    /// One without the mark was cut off between two entries, or its writer left out what every other one writes.
+    pub fn has_end_mark(&self) -> bool {
+        self.has_end_mark
     }
 
     /// Returns whether the current entry is a file with holes.
@@ -342,6 +351,7 @@ impl<R: Read> ArchiveReader<R> {
             None => return self.end(),
         };
         if header.is_zero() {
+            self.has_end_mark = true;
             let offset = self.offset;
             return match self.block()? {
                 Some(block) if !Header(block).is_zero() => Err(ReadError::NotAHeader { offset }),

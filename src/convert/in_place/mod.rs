@@ -86,7 +86,7 @@ pub fn convert_in_place(
     if place.runner == Runner::Sandbox {
         preflight::local(&options.store, &[])?;
     }
-    let store = Store::open(&options.store, Access::Shared)?;
+    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
     let work = Work {
         request,
         place,
@@ -250,7 +250,6 @@ impl Work<'_> {
             created: self.clock.created(),
             later_packages: later_packages(self.plan),
             packages: exec::PackageSession::default(),
-            repositories: exec::RepositorySession::default(),
             findings: Default::default(),
             jobs: options.jobs,
             reporter,

@@ -1,0 +1,100 @@
+//! Whose store it is: one user's cannot be used by another, and that is said by name.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::Access;
+
+use crate::error::{Error, Result};
+
+/// What a run writes to.
+const WRITTEN: &[&str] = &[
+    "lock",
+    "blobs/sha256",
+    "trees",
+    "changes",
+    "steps",
+    "images",
+    "cache",
+    "runs",
+];
+
+/// Checks that this process may write to the store at `dir`, as far as it exists.
+///
+/// Best asked where owners have their own IDs, before a user namespace hides them.
+///
+/// # Errors
+///
+/// The store, or a part of it, belongs to somebody else who does not let us write; who that is, and what to do.
+pub fn check_owner(dir: &Path) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    let Some(owner) = stranger(dir, me) else {
+        return WRITTEN.iter().try_for_each(|name| {
+            let path = dir.join(name);
+            match stranger(&path, me) {
+                None => Ok(()),
+                Some(owner) => Err(Error::user(format!(
+                    "{}, a part of the store, belongs to {}; this is {}",
+                    path.display(),
+                    user(owner),
+                    user(me)
+                ))
+                .hint(format!(
+                    "`sudo chown {me} {}` gives it back; `--store DIR` uses another store",
+                    path.display()
+                ))),
+            }
+        });
+    };
+    Err(Error::user(format!(
+        "the store in {} belongs to {}; this is {}",
+        dir.display(),
+        user(owner),
+        user(me)
+    ))
+    .hint("`--store DIR` or the variable `KFACTORY_STORE` names a store of your own")
+    .hint(format!("as {} this one can be used", user(owner))))
+}
+
+/// Returns the owner of what is at `path` where that is not `me` and keeps `me` from writing to it.
+fn stranger(path: &Path, me: u32) -> Option<u32> {
+    let metadata = fs::metadata(path).ok()?;
+    let mut wanted = Access::WRITE_OK;
+    if metadata.is_dir() {
+        wanted |= Access::EXEC_OK | Access::READ_OK;
+    }
+    (metadata.uid() != me && rustix::fs::access(path, wanted).is_err()).then(|| metadata.uid())
+}
+
+/// Returns a user's name, where there is one, and number.
+fn user(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid.to_string()).then_some(name)
+    });
+    match name {
+        Some(name) => format!("user {name} ({uid})"),
+        None => format!("user {uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_have_a_name_and_a_number() {
+        assert_eq!(user(0), "user root (0)");
+        assert_eq!(user(3_999_999_999), "user 3999999999");
+    }
+
+    #[test]
+    fn ones_own_store_and_one_that_is_not_there_yet_are_right() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_owner(dir.path()).is_ok());
+        assert!(check_owner(&dir.path().join("none")).is_ok());
+    }
+}

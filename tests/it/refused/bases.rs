@@ -1,0 +1,99 @@
+//! Bases that are not what they should be, and versions that are none.
+
+use super::DEBIAN;
+use super::{convert, nothing_made, refuse};
+use crate::support::base::{os_release_tar, shell_tar, small_tar};
+use crate::support::{Kfactory, need, world};
+
+#[test]
+fn a_base_that_cannot_be_recognised_is_refused_with_what_is_known() {
+    let nothing = small_tar("nothing", &[("etc/motd", 0o644, "hello\n")]);
+    let strange = os_release_tar("strange", "ID=templeos\nNAME=TempleOS\n");
+    for (tar, words) in [
+        (
+            nothing,
+            &[
+                "no /etc/os-release",
+                "hint: known distributions",
+                "debian, ubuntu",
+            ][..],
+        ),
+        (
+            strange,
+            &[
+                "unknown distribution \"templeos\"",
+                "hint: known distributions",
+                "debian, ubuntu",
+            ][..],
+        ),
+    ] {
+        let base = format!("tar:{}", tar.display());
+        refuse(&base, "oci:out-strange:v1.0.0", words);
+        let plan = Kfactory::new(["plan", &base, "--version", "v1.0.0"])
+            .store(&world().user_dir("refused/plan"));
+        plan.fail(1).tells(words);
+    }
+}
+
+#[test]
+fn a_bad_version_is_refused_before_anything_is_pulled() {
+    for version in ["latest", "1.0.0rc1", "1.0.0_1", ""] {
+        let (_, program) = convert("127.0.0.1:1/debian:12", "oci:out-version:v1.0.0");
+        let ran = program.args(["--version", version]).run();
+        assert_eq!(ran.code, Some(2), "{version}: {}", ran.stderr());
+        ran.tells(&[&format!("`{version}`"), "hint: "]);
+        assert!(!ran.says("127.0.0.1:1"), "{}", ran.stderr());
+    }
+}
+
+#[test]
+fn a_base_for_another_machine_is_named_before_anything_runs() {
+    if !need(&["bwrap", "newuidmap"]) {
+        return;
+    }
+    let Some(tar) = shell_tar("machine", &[("etc/os-release", 0o644, DEBIAN)]) else {
+        return;
+    };
+    let (here, other) = match std::env::consts::ARCH {
+        "aarch64" => ("arm64", "amd64"),
+        "riscv64" => ("riscv64", "amd64"),
+        _ => ("amd64", "arm64"),
+    };
+    let (store, program) = convert(&format!("tar:{}", tar.display()), "oci:out-machine:v1.0.0");
+    let platform = format!("linux/{other}");
+    let ran = program.args(["--platform", &platform]).fail(1);
+    ran.tells(&[
+        &format!("/bin/sh is a program for {here}, not for linux/{other}"),
+        &format!("hint: `--platform linux/{here}`"),
+    ]);
+    assert!(!ran.says(": started"), "{}", ran.stderr());
+    nothing_made(&store);
+}
+
+#[test]
+fn a_root_filesystem_that_was_cut_off_or_is_empty_is_refused_and_named() {
+    let whole = std::fs::read(os_release_tar("debian", DEBIAN)).expect("readable");
+    // Entries end where the two blocks of zeros begin.
+    let entries = whole.len() - whole.iter().rev().take_while(|byte| **byte == 0).count();
+    let entries = entries.next_multiple_of(512);
+    let dir = world().own_dir("bases/cut");
+    for (name, length, words) in [
+        ("empty.tar", 0, &["the archive holds nothing"][..]),
+        ("inside.tar", entries - 100, &["ends inside an entry"]),
+        (
+            "between.tar",
+            entries,
+            &["no end mark", "cut off", "hint: "],
+        ),
+    ] {
+        let file = dir.join(name);
+        std::fs::write(&file, &whole[..length]).expect("written");
+        let base = format!("tar:{}", file.display());
+        refuse(&base, "oci:out-cut:v1.0.0", &[words, &[name]].concat());
+        let store = world().user_dir("refused/cut");
+        let ran = Kfactory::new(["copy", &base, "oci:out-cut"])
+            .store(&store)
+            .fail(1);
+        ran.tells(&[words, &[name]].concat());
+    }
+}

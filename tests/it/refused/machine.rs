@@ -1,0 +1,76 @@
+//! Machines that lack what a conversion needs.
+
+use super::{EARLY, convert, debian_base, nothing_made};
+use crate::support::user::{User, is_root};
+use crate::support::{Kfactory, need, skipped, world};
+
+#[test]
+fn too_little_space_is_found_before_anything_runs() {
+    if !is_root() {
+        return skipped("only root can mount a small file system for the store");
+    }
+    let dir = world().user_dir("small");
+    let (_, program) = convert(&debian_base(), "oci:out-small:v1.0.0");
+    let mount = format!(
+        "mount -t tmpfs -o size=64m,mode=777 none {} && exec \"$@\"",
+        dir.display()
+    );
+    let ran = program
+        .store(&dir)
+        .wrapped_by(&["unshare", "--mount", "sh", "-c", &mount, "sh"])
+        .fail(1);
+    ran.tells(&[
+        "the store in",
+        "MiB free",
+        "the packages alone take ",
+        "as the distribution's index says",
+        "hint: `kfactory store gc`",
+    ]);
+    assert!(ran.took < EARLY, "{:?}", ran.took);
+    // What has to fit is known when the base has been looked at; nothing is installed before.
+    assert!(!ran.says(": started"), "{}", ran.stderr());
+}
+
+#[test]
+fn a_user_without_subordinate_ids_learns_how_to_get_some() {
+    if !is_root() {
+        return skipped("only root can make a user without subordinate IDs");
+    }
+    let user = User::create_without_ids(&world().janitor);
+    let store = world().dir.join("no-ids");
+    user.make_dir(&store);
+    let base = debian_base();
+    let arguments = ["convert", &base, "oci:out-ids:v1.0.0"];
+    let ran = Kfactory::as_user(&user, arguments)
+        .store(&store)
+        .env("HOME", &store)
+        .fail(1);
+    ran.tells(&[
+        "error: cannot create the sandbox",
+        "/etc/subuid",
+        "hint: ",
+        &user.name,
+        "--add-subuids",
+    ]);
+    assert!(ran.took < EARLY, "{:?}", ran.took);
+}
+
+#[test]
+fn a_machine_without_bubblewrap_is_told_so_first() {
+    if !need(&["newuidmap", "newgidmap"]) {
+        return;
+    }
+    let dir = world().own_dir("few-programs");
+    for program in ["newuidmap", "newgidmap"] {
+        let found = crate::support::tools::find(program).expect("needed above");
+        let _ = std::os::unix::fs::symlink(found, dir.join(program));
+    }
+    let (store, program) = convert(&debian_base(), "oci:out-bwrap:v1.0.0");
+    let ran = program.env("PATH", &dir).fail(1);
+    ran.tells(&[
+        "`bwrap` is not on the PATH",
+        "hint: `apt-get install bubblewrap`",
+    ]);
+    assert!(ran.took < EARLY, "{:?}", ran.took);
+    nothing_made(&store);
+}

@@ -1,0 +1,337 @@
+//! The store: what is damaged in it is found before it is used, and what a run that did not end leaves in it goes away.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::base::small_tar;
+use crate::support::program::Running;
+use crate::support::small::Small;
+use crate::support::user::is_root;
+use crate::support::{Kfactory, run, skipped, world};
+
+/// Returns the blob files of a store or a layout, the largest first.
+fn blobs(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join("blobs/sha256")).expect("blobs");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a name").path()).collect();
+    files.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).map_or(0, |it| it.len())));
+    files
+}
+
+fn partial_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = blobs(dir);
+    files.retain(|path| path.to_string_lossy().contains(".partial-"));
+    files
+}
+
+/// Changes one byte of a file in place.
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).expect("there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(path, bytes).expect("writable");
+}
+
+fn truncate(path: &Path) {
+    let bytes = fs::read(path).expect("there");
+    fs::write(path, &bytes[..bytes.len() / 2]).expect("writable");
+}
+
+/// Returns the blob that the only layer made here is in.
+fn layer_blob(store: &Path) -> PathBuf {
+    let steps = fs::read_dir(store.join("steps")).expect("steps");
+    let record = steps.map(|it| it.expect("a name").path()).next();
+    let text = fs::read_to_string(record.expect("a record")).expect("there");
+    let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let blobs = record["blobs"].as_object().expect("blobs by compression");
+    let digest = blobs.values().next().expect("one")["digest"].as_str();
+    let hex = digest.expect("text").trim_start_matches("sha256:");
+    store.join("blobs/sha256").join(hex)
+}
+
+#[test]
+fn a_layer_damaged_in_the_store_is_made_again_by_the_next_conversion() {
+    let Some(small) = Small::new("healed", &[]) else {
+        return;
+    };
+    let first = small.convert(&[]).succeed().digest();
+    for damage in [flip, truncate] {
+        let blob = layer_blob(&small.store);
+        damage(&blob);
+        fs::remove_dir_all(small.dir.join("out")).expect("ours");
+        let ran = small.convert(&[]).succeed();
+        ran.tells(&[
+            "warning: the store is damaged: in ",
+            &blob.display().to_string(),
+            "and the layer is made again",
+        ]);
+        assert_eq!(ran.digest(), first);
+        let again = small.convert(&[]).succeed();
+        assert!(!again.says("damaged"), "{}", again.stderr());
+        assert!(again.says(": cached"), "{}", again.stderr());
+    }
+}
+
+#[test]
+fn a_base_damaged_in_the_store_is_fetched_again() {
+    let Some(small) = Small::new("healed-base", &[]) else {
+        return;
+    };
+    let layout = small.dir.join("base");
+    let copied = format!("oci:{}:v1", layout.display());
+    Kfactory::new(["copy", &small.base, &copied])
+        .store(&small.store.join("other"))
+        .succeed();
+    let small = Small {
+        base: copied,
+        ..small
+    };
+    let first = small.convert(&[]).succeed().digest();
+    for damage in [flip, truncate] {
+        let blob = small
+            .store
+            .join("blobs/sha256")
+            .join(blobs(&layout)[0].file_name().expect("a name"));
+        damage(&blob);
+        let ran = small.convert(&[]).succeed();
+        ran.tells(&["the store is damaged", "and is fetched again"]);
+        assert_eq!(ran.digest(), first);
+    }
+}
+
+#[test]
+fn a_copy_of_a_damaged_image_names_the_store_and_writes_nothing() {
+    let dir = world().user_dir("store-damaged");
+    let (store, out) = (dir.join("store"), dir.join("out"));
+    let base = small_tar("damaged", &[("etc/motd", 0o644, &"hello\n".repeat(9000))]);
+    let copy = |from: &str, to: &str| Kfactory::new(["copy", from, to]).store(&store);
+    copy(&format!("tar:{}", base.display()), "store:it:v1").succeed();
+    let blob = &blobs(&store)[0];
+    // Config and manifest are larger than so short a layer.
+    let blob = match fs::read(blob).expect("there").starts_with(&[0x1f, 0x8b]) {
+        true => blob.clone(),
+        false => blobs(&store)
+            .into_iter()
+            .find(|path| fs::read(path).expect("there").starts_with(&[0x1f, 0x8b]))
+            .expect("a layer"),
+    };
+    flip(&blob);
+    let to = format!("oci:{}:v1", out.display());
+    let ran = copy("store:it:v1", &to).fail(1);
+    ran.tells(&[
+        "cannot read `store:it:v1`",
+        "layer 1 of 1",
+        &format!("the store is damaged: in {}", blob.display()),
+        "it has been dropped",
+        "hint: convert or copy the image into the store again",
+    ]);
+    assert!(!out.exists() && !blob.exists());
+    copy("store:it:v1", &to)
+        .fail(1)
+        .tells(&["layer 1 of 1", "is lost"]);
+    copy(&format!("tar:{}", base.display()), "store:it:v1").succeed();
+    copy("store:it:v1", &to).succeed();
+}
+
+#[test]
+fn a_layout_that_lacks_a_layer_is_not_inspected_as_if_it_were_whole() {
+    let dir = world().user_dir("store-inspect");
+    let base = small_tar("inspected", &[("etc/motd", 0o644, "hello\n")]);
+    let layout = dir.join("layout");
+    let place = format!("oci:{}:v1", layout.display());
+    let program = |words: &[&str]| Kfactory::new(words).store(&dir.join("store"));
+    program(&["copy", &format!("tar:{}", base.display()), &place]).succeed();
+    program(&["inspect", &place]).succeed();
+    let layer = blobs(&layout)
+        .into_iter()
+        .find(|path| fs::read(path).expect("there").starts_with(&[0x1f, 0x8b]))
+        .expect("a layer");
+    // The store still has it, which says nothing about the layout.
+    flip(&layer);
+    let words = ["lacks 1 of its 1 layers", "layer 1 of 1", "hint: "];
+    let ran = program(&["inspect", &place]).fail(1);
+    ran.tells(&words);
+    ran.tells(&["has the digest"]);
+    fs::remove_file(&layer).expect("ours");
+    let ran = program(&["inspect", "--json", &place]).fail(1);
+    ran.tells(&words);
+    ran.tells(&["is not here"]);
+}
+
+/// Starts a copy that takes a while to compress what it reads, and waits until it is at it.
+fn long_copy(dir: &Path) -> Running {
+    let tar = world().own_dir("bases/long").join("base.tar");
+    if !tar.exists() {
+        let files = tar.with_extension("files");
+        fs::create_dir_all(&files).expect("ours");
+        let mut random = fs::File::open("/dev/urandom").expect("there");
+        let mut file = fs::File::create(files.join("random")).expect("ours");
+        std::io::copy(&mut std::io::Read::take(&mut random, 400 << 20), &mut file).expect("room");
+        file.flush().expect("room");
+        let part = tar.with_extension("part");
+        run(Command::new("tar")
+            .arg("-C")
+            .arg(&files)
+            .arg("-cf")
+            .arg(&part)
+            .arg("."));
+        fs::remove_dir_all(&files).expect("ours");
+        fs::rename(&part, &tar).expect("ours");
+    }
+    let (from, to) = (format!("tar:{}", tar.display()), dir.join("out"));
+    let to = format!("oci:{}:v1", to.display());
+    let store = dir.join("store");
+    let running = Kfactory::new(["copy", &from, &to]).store(&store).start();
+    let end = Instant::now() + Duration::from_secs(60);
+    let is_at_it = || {
+        store.join("blobs/sha256").is_dir()
+            && partial_files(&store)
+                .iter()
+                .any(|path| fs::metadata(path).is_ok_and(|it| it.len() > 1 << 20))
+    };
+    while !is_at_it() {
+        assert!(Instant::now() < end, "nothing is being compressed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running
+}
+
+#[test]
+fn a_run_that_does_not_end_leaves_nothing_half_written() {
+    let dir = world().user_dir("store-stopped-copy");
+    let store = dir.join("store");
+    for signal in ["INT", "TERM"] {
+        let running = long_copy(&dir);
+        let start = Instant::now();
+        running.signal(signal);
+        let ran = running.wait();
+        assert_eq!(ran.code, Some(130), "{}", ran.stderr());
+        // Far less than what is left to do; the program itself gives up after five seconds.
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            start.elapsed()
+        );
+        assert_eq!(
+            ran.last_lines(1),
+            "interrupted: what was fetched whole is kept in the store, nothing else is left\n"
+        );
+        assert_eq!(partial_files(&store), Vec::<PathBuf>::new());
+        assert!(!dir.join("out").exists());
+    }
+    let running = long_copy(&dir);
+    running.signal("KILL");
+    running.wait();
+    assert_eq!(partial_files(&store).len(), 1);
+
+    let live = long_copy(&dir);
+    assert_eq!(partial_files(&store).len(), 1, "what the killed run left");
+    Kfactory::new(["store", "ls"]).store(&store).succeed();
+    assert_eq!(
+        partial_files(&store).len(),
+        1,
+        "what a live run writes stays"
+    );
+    live.signal("INT");
+    live.wait();
+}
+
+/// Returns the bytes on disk below `dir`, as another program counts them.
+fn du(dir: &Path) -> u64 {
+    let words: &[&str] = match is_root() {
+        true => &["du"],
+        false => &["unshare", "--map-root-user", "--map-auto", "du"],
+    };
+    let mut command = Command::new(words[0]);
+    let text = run(command
+        .args(&words[1..])
+        .args(["-s", "--block-size=1"])
+        .arg(dir));
+    let bytes = text.split_whitespace().next().expect("a number");
+    bytes.parse().expect("a number")
+}
+
+#[test]
+fn the_parts_of_the_store_add_up_to_what_it_takes() {
+    let Some(small) = Small::new("listed", &[("usr/share/text", 0o644, &"x".repeat(90_000))])
+    else {
+        return;
+    };
+    small.convert(&[]).succeed();
+    let ls = |words: &[&str]| {
+        Kfactory::new(["store", "ls"])
+            .args(words)
+            .store(&small.store)
+            .succeed()
+            .stdout
+    };
+    let found: serde_json::Value = serde_json::from_str(&ls(&["--json"])).expect("JSON");
+    let parts = found["space"]["parts"].as_array().expect("a list");
+    let sum: u64 = parts.iter().filter_map(|part| part["bytes"].as_u64()).sum();
+    assert_eq!(found["space"]["bytes"].as_u64(), Some(sum));
+    assert_eq!(sum, du(&small.store), "{found:#}");
+    assert_eq!(found["space"]["unreadable"], 0);
+    let bytes = |kind: &str, name: &str| {
+        let mut parts = parts.iter();
+        let part = parts.find(|part| {
+            part["kind"] == kind && part["name"].as_str().is_some_and(|it| it.contains(name))
+        });
+        part.unwrap_or_else(|| panic!("no {kind} in {found:#}"))["bytes"]
+            .as_u64()
+            .expect("a number")
+    };
+    assert!(bytes("unpacked-base", "sha256:") > 90_000);
+    assert!(bytes("changes", "init") > 0 && bytes("image-blobs", "") > 0);
+    let text = ls(&[]);
+    for words in [
+        "unpacked base sha256:",
+        "changes of layer init",
+        "blobs of images",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_store_of_another_user_is_refused_by_name() {
+    if !is_root() {
+        skipped("only root can make a store that this user may not write to");
+        return;
+    }
+    let store = world().own_dir("store-of-root");
+    let ls = |run: Kfactory| run.store(&store);
+    let words = ["store", "ls"];
+    let base = small_tar("owned", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    ls(Kfactory::as_caller(["copy", &base, "store:it:v1"])).succeed();
+    let user = &world().user;
+    for words in [&words[..], &["convert", &base, "--version", "v1.0.0"]] {
+        ls(Kfactory::new(words)).fail(1).tells(&[
+            &format!(
+                "error: the store in {} belongs to user root (0)",
+                store.display()
+            ),
+            &format!("this is user {} ({})", user.name, user.uid),
+            "hint: `--store DIR` or the variable `KFACTORY_STORE`",
+        ]);
+    }
+    // As after `sudo kfactory` in one's own store.
+    let own = world().user_dir("store-half-of-root");
+    let ls = |run: Kfactory| run.store(&own);
+    ls(Kfactory::new(["copy", &base, "store:it:v1"])).succeed();
+    let blobs = own.join("blobs/sha256");
+    std::os::unix::fs::chown(&blobs, Some(0), Some(0)).expect("root may");
+    ls(Kfactory::new(words)).fail(1).tells(&[
+        &format!(
+            "{}, a part of the store, belongs to user root (0)",
+            blobs.display()
+        ),
+        &format!(
+            "`sudo chown {} {}` gives it back",
+            user.uid,
+            blobs.display()
+        ),
+    ]);
+}
