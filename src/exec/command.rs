@@ -13,6 +13,16 @@ use crate::error::{Context as _, Error, Kind, Result};
 /// The search path that every command gets, whatever the base image says.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What this process passes on to whatever asks for a network.
+pub(super) const PROXY_VARIABLES: [&str; 6] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
 /// A command line longer than this is cut in errors: eighty package names say nothing that the output does not say better.
 const COMMAND_BYTES: usize = 160;
 
@@ -201,14 +211,7 @@ impl Environment<'_> {
             set("SOURCE_DATE_EPOCH".into(), clamp.to_string().into());
         }
         if options.network {
-            for name in [
-                "http_proxy",
-                "https_proxy",
-                "no_proxy",
-                "HTTP_PROXY",
-                "HTTPS_PROXY",
-                "NO_PROXY",
-            ] {
+            for name in PROXY_VARIABLES {
                 if let Some(value) = std::env::var_os(name) {
                     set(name.into(), value);
                 }
