@@ -75,7 +75,7 @@ impl Release {
         Kfactory::as_caller(["unpack", &dest, &place.0.display().to_string()])
             .store(&unpacking.0)
             .succeed();
-        let findings = ran
+        let mut findings = ran
             .lines
             .iter()
             .filter_map(|(_, line)| line.strip_prefix("validated: "));
@@ -89,7 +89,7 @@ impl Release {
                 options.join(" ")
             },
             ran.took.as_secs_f64(),
-            findings.last().unwrap_or("not validated"),
+            findings.next_back().unwrap_or("not validated"),
         );
         Image {
             tree: Tree::new(place.0.clone()),
