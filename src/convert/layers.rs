@@ -370,7 +370,6 @@ impl Builder<'_> {
             later_packages: later_packages(plan),
             packages: exec::PackageSession::default(),
             findings: Default::default(),
-            repositories: exec::RepositorySession::default(),
             jobs: self.engine.options.jobs,
             reporter: self.engine.reporter,
             cancel: self.engine.options.cancel.clone(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kfactory_layers::root::Root;
 
-use super::apt::Apt;
+use super::packages::apt::Apt;
 use super::{CommandOptions, Environment, Target, files};
 use crate::error::{Context as _, Error, Result};
 use crate::kernel_file::{KernelFile, module_files};

@@ -2,7 +2,7 @@
 //!
 //! That counts what only they depend on, and nothing that is in the image anyway.
 
-use super::apt::Apt;
+use super::packages::apt::Apt;
 use super::{Environment, Target};
 use crate::error::{Kind, Result};
 use crate::progress::bytes_text;

@@ -15,16 +15,20 @@ const MAX_CHECKSUMS_BYTES: u64 = 1 << 20;
 
 /// Returns the SHA-256 that the checksums file at `url` gives for `file`, in lower-case hex.
 ///
-/// The caller sees to it that `url` is authenticated.
-///
 /// # Errors
 ///
-/// [`FrameworkError::Http`]; [`FrameworkError::NotListed`] where the file does not speak of `file`.
+/// What `unverifiable` makes of the reason where `url` does not prove who answers; [`FrameworkError::Http`];
+/// [`FrameworkError::NotListed`] where the file does not speak of `file`.
 pub(crate) async fn checksum(
     client: &Client,
     url: &str,
     file: &str,
+    unverifiable: impl FnOnce(String) -> FrameworkError,
 ) -> Result<String, FrameworkError> {
+    if !http::is_authenticated(url) {
+        let why = format!("{} is not reached over TLS", http::redact(url));
+        return Err(unverifiable(why));
+    }
     let text = RefCell::new(Vec::new());
     let begin = || {
         text.borrow_mut().clear();
@@ -88,6 +92,63 @@ pub(crate) async fn download(
     client.fetch(url, limit_bytes, begin, sink).await?;
     let (_, hash, _) = state.into_inner();
     Ok(hex(&hash.finalize()))
+}
+
+/// What a download must be.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    /// SHA-256, lower-case hex.
+    pub(crate) sha256: String,
+    /// Who says so.
+    pub(crate) origin: String,
+}
+
+/// Downloads as [`download`], and compares what came with what was expected.
+///
+/// # Errors
+///
+/// Those of [`download`], and [`FrameworkError::Checksum`]; then `path` holds what came.
+pub(crate) async fn download_verified(
+    client: &Client,
+    url: &str,
+    limit_bytes: u64,
+    path: &Path,
+    expected: Expected,
+    progress: &dyn Fn(Option<(u64, Option<u64>)>),
+) -> Result<(), FrameworkError> {
+    let found = download(client, url, limit_bytes, path, progress).await?;
+    if found == expected.sha256 {
+        return Ok(());
+    }
+    Err(FrameworkError::Checksum {
+        what: http::redact(url),
+        expected: expected.sha256,
+        origin: expected.origin,
+        found,
+    })
+}
+
+/// Does downloads into `cache_dir` on a thread of their own, because the caller may be inside an async runtime.
+///
+/// # Errors
+///
+/// [`FrameworkError::Io`] where no runtime can be started.
+pub(crate) fn on_own_thread<T: Send, F: Future<Output = T>>(
+    cache_dir: &Path,
+    downloads: impl FnOnce() -> F + Send,
+) -> Result<T, FrameworkError> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(FrameworkError::io("starting downloads into", cache_dir))?;
+            Ok(runtime.block_on(downloads()))
+        });
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 #[cfg(test)]

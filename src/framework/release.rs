@@ -12,6 +12,7 @@ use super::archive::{self, ArchiveError};
 use super::cache::{Kept, Slot};
 use super::component::{self, Arch, Component, Variant};
 use super::http::{self, Client};
+use super::published::Expected;
 use super::spec::{Choice, Versions};
 use super::{
     Event, Framework, FrameworkContext, FrameworkError, FrameworkFile, Verified, pins, published,
@@ -143,7 +144,6 @@ fn file(wanted: &Wanted, kept: Kept) -> FrameworkFile {
     tree::file_of(wanted.component, &wanted.version, kept)
 }
 
-/// Downloads on a thread of its own, because the caller may be inside an async runtime.
 fn download(
     missing: Vec<Wanted>,
     ctx: &FrameworkContext<'_>,
@@ -156,21 +156,7 @@ fn download(
             arch: first.arch,
         });
     }
-    std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(FrameworkError::io(
-                    "starting downloads into",
-                    &ctx.cache_dir,
-                ))?;
-            runtime.block_on(download_all(missing, ctx))
-        });
-        worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    published::on_own_thread(&ctx.cache_dir, || download_all(missing, ctx))?
 }
 
 async fn download_all(
@@ -204,7 +190,8 @@ async fn download_one(
     let slot = wanted.slot(&ctx.cache_dir);
     let workshop = slot.workshop()?;
     // Before the archive: without a checksum it is not worth fetching.
-    let (expected, verified, origin) = expected(client, base, wanted).await?;
+    let (expected, verified) = expected(client, base, wanted).await?;
+    let sha256 = expected.sha256.clone();
     let url = wanted.url(base, &wanted.archive_name());
     let archive = workshop.path().join("archive");
     let (name, shown) = (wanted.component.name, http::redact(&url));
@@ -216,19 +203,12 @@ async fn download_one(
             total_bytes,
         }),
     };
-    let found = published::download(client, &url, MAX_ARCHIVE_BYTES, &archive, &progress).await?;
-    if found != expected {
-        return Err(FrameworkError::Checksum {
-            what: shown,
-            expected,
-            origin,
-            found,
-        });
-    }
+    let limit = MAX_ARCHIVE_BYTES;
+    published::download_verified(client, &url, limit, &archive, expected, &progress).await?;
     let program = workshop.path().join("extracted");
     extract(wanted, &archive, &program)?;
     tree::check_program(&program, wanted.arch)?;
-    slot.keep(workshop, &program, verified, &expected)
+    slot.keep(workshop, &program, verified, &sha256)
 }
 
 /// Returns the checksum that the archive must have, and who says so.
@@ -236,23 +216,25 @@ async fn expected(
     client: &Client,
     base: &str,
     wanted: &Wanted,
-) -> Result<(String, Verified, String), FrameworkError> {
+) -> Result<(Expected, Verified), FrameworkError> {
     if let Some(pin) = wanted.pin_opt() {
-        return Ok((pin.into(), Verified::Pin, "pinned by kfactory".into()));
+        let expected = Expected {
+            sha256: pin.into(),
+            origin: "pinned by kfactory".into(),
+        };
+        return Ok((expected, Verified::Pin));
     }
     let url = wanted.url(base, &wanted.checksums_name());
-    if !http::is_authenticated(&url) {
-        return Err(FrameworkError::Unverifiable {
-            component: wanted.component.name,
-            version: wanted.version.clone(),
-            reason: format!(
-                "no checksum is pinned, and {} is not reached over TLS",
-                http::redact(&url)
-            ),
-        });
-    }
-    let sum = published::checksum(client, &url, &wanted.archive_name()).await?;
-    Ok((sum, Verified::PublishedChecksums, http::redact(&url)))
+    let unverifiable = |why| FrameworkError::Unverifiable {
+        component: wanted.component.name,
+        version: wanted.version.clone(),
+        reason: format!("no checksum is pinned, and {why}"),
+    };
+    let expected = Expected {
+        sha256: published::checksum(client, &url, &wanted.archive_name(), unverifiable).await?,
+        origin: http::redact(&url),
+    };
+    Ok((expected, Verified::PublishedChecksums))
 }
 
 /// Writes the program of the archive to `program`: the one file whose name is the component's.

@@ -10,6 +10,7 @@ use super::distribution::Distribution;
 use crate::distro::Arch;
 use crate::framework::cache::{Kept, Slot};
 use crate::framework::http::{self, Client};
+use crate::framework::published::Expected;
 use crate::framework::{self, FrameworkError, HttpError, Verified, published};
 
 /// Environment variable that replaces `https://github.com` in the releases' URLs; without it
@@ -252,7 +253,6 @@ pub fn fetch(
         .collect())
 }
 
-/// Downloads on a thread of its own, because the caller may be inside an async runtime.
 fn download(missing: &[&Wanted], ctx: &Context<'_>) -> Result<Vec<Program>, ProviderError> {
     let Some(first) = missing.first() else {
         return Ok(Vec::new());
@@ -264,32 +264,18 @@ fn download(missing: &[&Wanted], ctx: &Context<'_>) -> Result<Vec<Program>, Prov
             arch: ctx.arch,
         }));
     }
-    std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(FrameworkError::io(
-                    "starting downloads into",
-                    &ctx.cache_dir,
-                ))
-                .map_err(|error| first.failed(error))?;
-            runtime.block_on(async {
-                let downloads = missing.iter().map(|wanted| async {
-                    let kept = download_one(wanted, ctx).await;
-                    kept.map(|kept| wanted.program(kept))
-                        .map_err(|error| wanted.failed(error))
-                });
-                stream::iter(downloads)
-                    .buffered(PARALLEL)
-                    .try_collect()
-                    .await
-            })
+    let downloads = || async {
+        let downloads = missing.iter().map(|wanted| async {
+            let kept = download_one(wanted, ctx).await;
+            kept.map(|kept| wanted.program(kept))
+                .map_err(|error| wanted.failed(error))
         });
-        worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+        stream::iter(downloads)
+            .buffered(PARALLEL)
+            .try_collect()
+            .await
+    };
+    published::on_own_thread(&ctx.cache_dir, downloads).map_err(|error| first.failed(error))?
 }
 
 async fn download_one(wanted: &Wanted, ctx: &Context<'_>) -> Result<Kept, FrameworkError> {
@@ -298,14 +284,16 @@ async fn download_one(wanted: &Wanted, ctx: &Context<'_>) -> Result<Kept, Framew
     let workshop = slot.workshop()?;
     // Before the program: without a checksum it is not worth fetching.
     let checksums = wanted.url(ctx.base(), &wanted.distribution.checksums(ctx.arch));
-    if !http::is_authenticated(&checksums) {
-        return Err(FrameworkError::Unverifiable {
-            component: name,
-            version: wanted.version.clone(),
-            reason: format!("{} is not reached over TLS", http::redact(&checksums)),
-        });
-    }
-    let expected = published::checksum(&client, &checksums, &wanted.asset).await?;
+    let unverifiable = |reason| FrameworkError::Unverifiable {
+        component: name,
+        version: wanted.version.clone(),
+        reason,
+    };
+    let sha256 = published::checksum(&client, &checksums, &wanted.asset, unverifiable).await?;
+    let expected = Expected {
+        sha256: sha256.clone(),
+        origin: http::redact(&checksums),
+    };
     let url = wanted.url(ctx.base(), &wanted.asset);
     let shown = http::redact(&url);
     let path = workshop.path().join("downloaded");
@@ -314,17 +302,10 @@ async fn download_one(wanted: &Wanted, ctx: &Context<'_>) -> Result<Kept, Framew
             (ctx.progress)(Event::Downloading { name, url: &shown });
         }
     };
-    let found = published::download(&client, &url, MAX_PROGRAM_BYTES, &path, &progress).await?;
-    if found != expected {
-        return Err(FrameworkError::Checksum {
-            what: shown,
-            expected,
-            origin: http::redact(&checksums),
-            found,
-        });
-    }
+    let limit = MAX_PROGRAM_BYTES;
+    published::download_verified(&client, &url, limit, &path, expected, &progress).await?;
     framework::check_program(&path, ctx.arch)?;
-    let kept = slot.keep(workshop, &path, Verified::PublishedChecksums, &expected)?;
+    let kept = slot.keep(workshop, &path, Verified::PublishedChecksums, &sha256)?;
     (ctx.progress)(Event::Ready {
         name,
         version: &wanted.version,

@@ -1,58 +1,71 @@
 //! Conversions with other packages than the rules choose, and for Trusted Boot: real ones, looked at from outside.
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
-use crate::support::conversion::{BASE, conversion, convert};
+use crate::repeat::FreshStore;
+use crate::support::Kfactory;
+use crate::support::conversion::{BASE, Conversion, conversion, convert};
 use crate::support::program::Ran;
+use crate::support::shared::Shared;
 use crate::support::tree::Tree;
-use crate::support::user::is_root;
-use crate::support::{Kfactory, world};
+use crate::support::world::Scratch;
 
 /// An image converted with options, and what was said.
 struct Made {
     ran: Ran,
     tree: Tree,
+    /// What the tree stands in.
+    _place: Scratch,
+    /// For running it again; it began with the packages of the conversion that all tests look at.
+    store: FreshStore,
+    shared: &'static Conversion,
+    options: &'static [&'static str],
 }
 
-/// Converts the base that all tests share, beside the image that all tests look at: its store has the packages.
-fn make(name: &str, options: &[&str]) -> Option<Made> {
-    let shared = conversion()?;
-    let layout = format!(
-        "oci:{}:v2.0.0",
-        world().user_dir(name).join("layout").display()
-    );
-    let ran = convert(&shared.server.reference(BASE), &layout, &shared.store)
+impl Made {
+    fn new(name: &str, options: &'static [&'static str]) -> Option<Self> {
+        let shared = conversion()?;
+        let store = FreshStore::new(&format!("{name}-store"), shared);
+        let (ran, layout, _place_of_layout) = run(shared, &store, options);
+        let place = Scratch::of_caller(&format!("{name}-tree"));
+        let dir = place.0.join("tree");
+        let unpacking = Scratch::of_caller(&format!("{name}-unpack-store"));
+        Kfactory::as_caller(["unpack", &layout, dir.to_str().expect("UTF-8")])
+            .store(&unpacking.0)
+            .succeed();
+        Some(Self {
+            ran,
+            tree: Tree::new(dir),
+            _place: place,
+            store,
+            shared,
+            options,
+        })
+    }
+
+    fn again(&self) -> Ran {
+        run(self.shared, &self.store, self.options).0
+    }
+}
+
+/// Converts the base that all tests share into a layout, which goes with the last value.
+fn run(shared: &Conversion, store: &FreshStore, options: &[&str]) -> (Ran, String, Scratch) {
+    let place = Scratch(store.0.join("layout"));
+    let layout = format!("oci:{}:v2.0.0", place.0.display());
+    let ran = convert(&shared.server.reference(BASE), &layout, &store.0)
         .args(options)
         .succeed();
-    let dir: PathBuf = world().dir.join(if is_root() {
-        name.to_owned()
-    } else {
-        format!("home/{name}-tree")
-    });
-    let dir = dir.join("tree");
-    Kfactory::as_caller(["unpack", &layout, dir.to_str().expect("UTF-8")])
-        .store(&world().dir.join(if is_root() {
-            "unpack-store"
-        } else {
-            "home/store"
-        }))
-        .succeed();
-    Some(Made {
-        ran,
-        tree: Tree::new(dir),
-    })
+    (ran, layout, place)
 }
 
-fn trusted() -> Option<&'static Made> {
-    static MADE: OnceLock<Option<Made>> = OnceLock::new();
-    MADE.get_or_init(|| make("trusted", &["--trusted", "--firmware", "none"]))
-        .as_ref()
+fn trusted() -> Option<Arc<Made>> {
+    static MADE: Shared<Made> = Shared::new(2);
+    MADE.get(|| Made::new("trusted", &["--trusted", "--firmware", "none"]))
 }
 
-fn trimmed() -> Option<&'static Made> {
-    static MADE: OnceLock<Option<Made>> = OnceLock::new();
-    let options = [
+fn trimmed() -> Option<Arc<Made>> {
+    static MADE: Shared<Made> = Shared::new(2);
+    const OPTIONS: &[&str] = &[
         "--kernel",
         "none",
         "--firmware",
@@ -62,7 +75,7 @@ fn trimmed() -> Option<&'static Made> {
         "--with",
         "tmux",
     ];
-    MADE.get_or_init(|| make("trimmed", &options)).as_ref()
+    MADE.get(|| Made::new("trimmed", OPTIONS))
 }
 
 fn installed(tree: &Tree, package: &str) -> bool {
@@ -151,17 +164,10 @@ fn the_size_as_a_uki_is_said_beside_its_limits_and_again_from_the_cache() {
     ] {
         assert!(said.contains(words), "no {words:?} in {said:?}");
     }
-    let shared = conversion().expect("there is one");
-    let again = convert(
-        &shared.server.reference(BASE),
-        &format!(
-            "oci:{}:v2.0.0",
-            world().user_dir("trusted-again").join("layout").display()
-        ),
-        &shared.store,
-    )
-    .args(["--trusted", "--firmware", "none"])
-    .succeed();
+    let again = made.again();
+    for layer in ["packages", "kernel", "kairos", "init"] {
+        assert!(again.says(&format!("layer {layer}: cached")), "{layer}");
+    }
     assert_eq!(again.digest(), made.ran.digest());
     assert_eq!(line(&again), said);
 }

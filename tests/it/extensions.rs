@@ -12,6 +12,7 @@ use crate::support::framework::stand_ins;
 use crate::support::program::Ran;
 use crate::support::tree::Tree;
 use crate::support::user::is_root;
+use crate::support::world::Scratch;
 use crate::support::{Kfactory, need, world};
 
 const DEBIAN: &str = "ID=debian\nNAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n";
@@ -514,7 +515,7 @@ fn an_extension_of_several_stages_is_carried_out_on_a_real_debian() {
     let dir = world().own_dir("extensions-debian");
     fs::write(dir.join("10-site.yaml"), DEBIAN_EXTENSION).expect("ours");
     let dest = server.reference("me/extended:v1.0.0");
-    let store = world().user_dir("extensions-debian");
+    let store = Scratch::of_user("extensions-debian-store");
     let programs = stand_ins(&["usr/bin/kairos-agent", "usr/bin/immucore"]);
     let (base, framework) = (
         server.reference(BASE),
@@ -531,15 +532,17 @@ fn an_extension_of_several_stages_is_carried_out_on_a_real_debian() {
     ];
     let ran = Kfactory::new(arguments)
         .args(["-x", &dir.display().to_string()])
-        .store(&store)
+        .store(&store.0)
         .dated()
         .succeed();
+    drop(store);
     assert!(
         ran.says("step `Not here` is passed over"),
         "{}",
         ran.last_lines(40)
     );
-    let tree = unpacked(&dest, "extensions-debian-tree");
+    let place = Scratch::of_caller("extensions-debian-tree");
+    let tree = unpacked(&dest, &place);
     assert_eq!(tree.read("opt/site/report"), "{\"made\":\"debian\"}\n");
     assert_eq!(tree.read("opt/site/initrd"), "yes\n");
     assert_eq!(tree.metadata("opt/site").mode() & 0o7777, 0o750);
@@ -573,15 +576,10 @@ fn an_extension_of_several_stages_is_carried_out_on_a_real_debian() {
     }
 }
 
-fn unpacked(reference: &str, name: &str) -> Tree {
-    let dir = world().dir.join(if is_root() {
-        name.to_owned()
-    } else {
-        format!("home/{name}")
-    });
-    let place = dir.display().to_string();
-    Kfactory::as_caller(["unpack", reference, &place])
-        .store(&dir.with_extension("store"))
+fn unpacked(reference: &str, place: &Scratch) -> Tree {
+    let store = Scratch(place.0.with_extension("store"));
+    Kfactory::as_caller(["unpack", reference, &place.0.display().to_string()])
+        .store(&store.0)
         .succeed();
-    Tree::new(dir)
+    Tree::new(place.0.clone())
 }

@@ -8,8 +8,9 @@ fn an_image_is_at_parity_with_itself_however_it_is_compressed() {
     let Some(made) = conversion() else { return };
     let layout = made.layout();
     let other = format!("oci:{}:v1", layout.display());
+    let store = crate::support::world::Scratch::of_caller("parity-store");
     let ran = Kfactory::as_caller(["parity", &made.reference(), "--against", &other])
-        .store(&crate::support::world().own_dir("parity-store"))
+        .store(&store.0)
         .succeed();
     assert!(
         ran.stdout.ends_with(" 0 differences: 0 intended, 0 not\n"),

@@ -263,7 +263,6 @@ impl Work<'_> {
             created: self.clock.created(),
             later_packages: later_packages(self.plan),
             packages: exec::PackageSession::default(),
-            repositories: exec::RepositorySession::default(),
             findings: Default::default(),
             jobs: options.jobs,
             reporter,

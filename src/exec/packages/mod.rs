@@ -3,36 +3,21 @@
 //! The base's family says which managers it may have, its tree says which one it has. apt has an engine of its own; the others
 //! share one that follows their data.
 
+pub(super) mod apt;
 mod native;
 mod repositories;
-
-use std::sync::Mutex;
+mod session;
+mod workspace;
 
 use kfactory_layers::root::Root;
 
-use super::{Environment, Target, apt};
+use super::{Environment, Target};
 use crate::distro::Family;
 use crate::distro::manager::{self, Manager, Operation};
 use crate::error::{Error, Kind, Result};
 use native::Native;
 pub(super) use repositories::enable as enable_repository;
-
-/// What the package steps of one run share.
-#[derive(Debug, Default)]
-pub struct Session {
-    /// Whether the metadata has been refreshed in this run.
-    refreshed: Mutex<bool>,
-}
-
-impl Session {
-    fn set_refreshed(&self, value: bool) {
-        *self.refreshed.lock().expect("no panic while held") = value;
-    }
-
-    fn is_refreshed(&self) -> bool {
-        *self.refreshed.lock().expect("no panic while held")
-    }
-}
+pub use session::Session;
 
 /// Refreshes the lists, upgrades if `upgrade` is set, and installs `packages`.
 pub(super) fn install(
@@ -90,7 +75,7 @@ pub(super) fn prerequisites(
         }
         (outcome, _) => drop(outcome?),
     }
-    env.repositories.set_refreshed(false);
+    env.packages.sources_changed();
     native.settle()
 }
 
@@ -98,7 +83,7 @@ pub(super) fn prerequisites(
 pub(super) fn import_keys(env: &Environment<'_>, target: &Target<'_>, step: &str) -> Result<()> {
     let native = Native::open(env, target, step, find(env, &target.root)?)?;
     native.run(Operation::Refresh { import_keys: true })?;
-    env.repositories.set_refreshed(true);
+    env.packages.set_refreshed();
     native.settle()
 }
 
@@ -123,7 +108,7 @@ pub(super) fn extension(
     }
     if refresh {
         // One of the lines did it.
-        env.repositories.set_refreshed(true);
+        env.packages.set_refreshed();
     }
     native.settle()
 }

@@ -4,16 +4,15 @@
 //! writes there never becomes part of the image.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use kfactory_layers::root::Root;
 use kfactory_sandbox::spec::Mount;
 
-use super::super::{CommandOptions, Environment, Target};
+use super::workspace::{self, bind};
 use crate::distro::Policy;
 use crate::distro::manager::{Manager, Operation, Setup, WORKSPACE};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::exec::{CommandOptions, Environment, Target};
 
 /// Where rpm keeps its database: first what it is moving away from.
 const RPM_DATABASES: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
@@ -42,19 +41,15 @@ impl<'a> Native<'a> {
     ) -> Result<Self> {
         // The manager keeps archives and metadata in one place, to which it writes by itself.
         let cache = env.base_cache.clone();
-        let doing = || format!("preparing the package cache in {}", cache.display());
-        for shared in manager.caches {
-            fs::create_dir_all(cache.join(shared.name)).context(doing)?;
-        }
-        let lock = File::create(cache.join("lock")).context(doing)?;
-        if lock.try_lock().is_err() {
-            env.reporter
-                .note("waiting for another run to release the package cache");
-            lock.lock().context(doing)?;
-        }
+        let wanted: Vec<PathBuf> = manager
+            .caches
+            .iter()
+            .map(|shared| cache.join(shared.name))
+            .collect();
+        let lock = workspace::open_cache(env, &cache, &wanted)?;
         let (setup, dir) = (manager.setup(), env.scratch.join("packages"));
-        write(&setup, &dir)?;
-        mirror(&setup, &target.root, &dir)?;
+        workspace::write(&setup, &dir)?;
+        workspace::mirror(&setup, &target.root, &dir)?;
         Ok(Self {
             env,
             target,
@@ -106,11 +101,6 @@ impl<'a> Native<'a> {
     }
 
     fn mounts(&self) -> Vec<Mount> {
-        let bind = |source: PathBuf, target: &str| Mount::Bind {
-            source,
-            target: target.into(),
-            read_only: false,
-        };
         let mut mounts = vec![bind(self.dir.clone(), WORKSPACE)];
         let caches = self.manager.caches.iter();
         mounts.extend(caches.map(|cache| bind(self.cache.join(cache.name), cache.path)));
@@ -119,11 +109,10 @@ impl<'a> Native<'a> {
 
     /// Brings the metadata up to date once in a run.
     pub(super) fn refresh(&self) -> Result<()> {
-        if !self.env.repositories.is_refreshed() {
-            self.run(Operation::Refresh { import_keys: false })?;
-            self.env.repositories.set_refreshed(true);
-        }
-        Ok(())
+        let refresh = Operation::Refresh { import_keys: false };
+        self.env
+            .packages
+            .refresh_once(|| self.run(refresh).map(drop))
     }
 
     /// Fetches what this step and the later ones install, all at once, so that the mirrors' answers overlap.
@@ -177,64 +166,6 @@ impl<'a> Native<'a> {
     }
 }
 
-fn preparing(dir: &Path) -> String {
-    let place = dir.display();
-    format!("preparing the package manager's workspace in {place}")
-}
-
-/// Returns where `path`, below [`WORKSPACE`], is on this machine.
-fn local(dir: &Path, path: &str) -> Result<PathBuf> {
-    match path.strip_prefix(WORKSPACE) {
-        Some(rest) => Ok(dir.join(rest.trim_start_matches('/'))),
-        None => Err(Error::internal(format!("{path} is outside the workspace"))),
-    }
-}
-
-/// Links what the image's own directories hold into those of the workspace at `dir`.
-fn mirror(setup: &Setup, root: &Root, dir: &Path) -> Result<()> {
-    for (from, to) in &setup.mirrored {
-        if !root.exists(from)? {
-            continue;
-        }
-        for entry in root.read_dir(from)? {
-            let place = local(dir, to)?.join(&entry.name);
-            if place.symlink_metadata().is_err() {
-                let target = Path::new(from).join(&entry.name);
-                std::os::unix::fs::symlink(target, &place).context(|| preparing(dir))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes the workspace at `dir`.
-fn write(setup: &Setup, dir: &Path) -> Result<()> {
-    let doing = || preparing(dir);
-    let local = |path: &str| local(dir, path);
-    let make_parent = |path: &Path| match path.parent() {
-        Some(parent) => fs::create_dir_all(parent).context(doing),
-        None => Ok(()),
-    };
-    fs::create_dir_all(dir).context(doing)?;
-    for path in &setup.directories {
-        fs::create_dir_all(local(path)?).context(doing)?;
-    }
-    for file in &setup.files {
-        let path = local(&file.path)?;
-        make_parent(&path)?;
-        fs::write(&path, &file.content).context(doing)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode)).context(doing)?;
-    }
-    for (path, target) in &setup.links {
-        let path = local(path)?;
-        make_parent(&path)?;
-        if path.symlink_metadata().is_err() {
-            std::os::unix::fs::symlink(target, &path).context(doing)?;
-        }
-    }
-    Ok(())
-}
-
 /// Gives every file below `from` a second name at the same place below `to`, unless that is taken. Links are left out.
 fn link_tree(from: &Path, to: &Path) -> Result<()> {
     let doing = || format!("keeping packages in {}", to.display());
@@ -275,35 +206,5 @@ mod tests {
         assert!(from.join("repo/link").symlink_metadata().is_err());
         assert!(!dir.path().join("missing").exists());
         link_tree(&dir.path().join("missing"), &to).unwrap();
-    }
-
-    #[test]
-    fn what_the_image_has_is_found_in_the_workspace_except_what_is_masked() {
-        let (image, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let setup = crate::distro::manager::pacman::PACMAN.setup();
-        write(&setup, dir.path()).unwrap();
-        let root = Root::open(image.path()).unwrap();
-        mirror(&setup, &root, dir.path()).unwrap();
-        let hooks = image.path().join("etc/pacman.d/hooks");
-        fs::create_dir_all(&hooks).unwrap();
-        for name in ["own.hook", "90-dracut-install.hook"] {
-            fs::write(hooks.join(name), "").unwrap();
-        }
-        for _ in 0..2 {
-            mirror(&setup, &root, dir.path()).unwrap();
-        }
-        let leads = |name: &str| fs::read_link(dir.path().join("hooks").join(name)).unwrap();
-        assert_eq!(leads("own.hook"), Path::new("/etc/pacman.d/hooks/own.hook"));
-        assert_eq!(leads("90-dracut-install.hook"), Path::new("/dev/null"));
-    }
-
-    #[test]
-    fn a_setup_can_be_written_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        for _ in 0..2 {
-            write(&crate::distro::manager::pacman::PACMAN.setup(), dir.path()).unwrap();
-        }
-        let hook = dir.path().join("hooks/90-mkinitcpio-install.hook");
-        assert_eq!(fs::read_link(hook).unwrap(), Path::new("/dev/null"));
     }
 }

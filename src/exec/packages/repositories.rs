@@ -27,7 +27,7 @@ pub(in super::super) fn enable(env: &Environment<'_>, root: &Root, id: &str) -> 
                 .metadata_opt(&path)?
                 .map_or(0o644, |metadata| metadata.mode & 0o777);
             root.write(&path, changed.as_bytes(), mode, 0, 0)?;
-            env.repositories.set_refreshed(false);
+            env.packages.sources_changed();
             return Ok(());
         }
     }

@@ -12,6 +12,7 @@ use kfactory_layers::root::Root;
 use super::Context;
 use super::tree;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::exec::command::PROXY_VARIABLES;
 use crate::step::GitAuth;
 
 /// Transports that lead to another machine; others read files of this one, or run programs.
@@ -140,15 +141,7 @@ impl Git {
             .current_dir(dir)
             .env_clear()
             .stdin(Stdio::null());
-        for name in [
-            "PATH",
-            "http_proxy",
-            "https_proxy",
-            "no_proxy",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "NO_PROXY",
-        ] {
+        for name in PROXY_VARIABLES.iter().chain(&["PATH"]) {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

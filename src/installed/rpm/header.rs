@@ -28,6 +28,8 @@ const STRING: u32 = 6;
 const STRING_ARRAY: u32 = 8;
 const TRANSLATED: u32 = 9;
 const ENTRY_BYTES: usize = 16;
+/// Paths may be this much longer than the header that they are put together from; in real ones they are shorter.
+const MOST_PATH_RATIO: usize = 64;
 
 /// A header, borrowed from the database.
 #[derive(Debug)]
@@ -96,14 +98,16 @@ impl<'a> Header<'a> {
     /// Returns the absolute paths of the package's files.
     pub(super) fn files(&self) -> Result<Vec<String>, Damage> {
         let dirs: Vec<&str> = self.texts(DIR_NAMES).collect();
+        let mut left = self.store.len() * MOST_PATH_RATIO;
         let in_dir = |(index, name): (usize, &str)| {
-            let dir = self.number(DIR_INDEXES, index)? as usize;
-            Some(format!("{}{name}", dirs.get(dir)?))
+            let dir = dirs.get(self.number(DIR_INDEXES, index)? as usize)?;
+            left = left.checked_sub(dir.len() + name.len())?;
+            Some(format!("{dir}{name}"))
         };
         let names = self.texts(BASE_NAMES).enumerate();
         let files: Option<Vec<String>> = names.map(in_dir).collect();
         let mut files =
-            files.ok_or_else(|| "a package has a file in no directory of its own".to_owned())?;
+            files.ok_or_else(|| "a package lists files that it cannot have".to_owned())?;
         files.extend(self.texts(OLD_FILE_NAMES).map(str::to_owned));
         Ok(files)
     }

@@ -150,6 +150,11 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_file_is_an_empty_database() {
+        assert_eq!(unread("var/lib/rpm/rpmdb.sqlite", b""), "");
+    }
+
+    #[test]
     fn a_directory_under_two_names_is_read_once() {
         let tree = Sample::new()
             .file("usr/lib/sysimage/rpm/Packages", 0o644, b"x")

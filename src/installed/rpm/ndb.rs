@@ -33,6 +33,7 @@ pub(super) fn read(
     if pages * PAGE_BYTES > file.size() {
         return Err("it is cut off in its table".into());
     }
+    let mut left = file.size();
     for slot in HEADER_SLOTS..pages * PAGE_BYTES / SLOT_BYTES {
         let raw: [u8; 16] = bytes_at(file, slot * SLOT_BYTES)?;
         if &raw[..4] != SLOT {
@@ -40,7 +41,11 @@ pub(super) fn read(
         }
         let (package, block) = (number(&raw, 1), u64::from(number(&raw, 2)));
         if block != 0 {
-            visit(&blob(file, package, block * BLOCK_BYTES)?)?;
+            let blob = blob(file, package, block * BLOCK_BYTES)?;
+            left = left
+                .checked_sub(blob.len() as u64)
+                .ok_or("two packages share a header")?;
+            visit(&blob)?;
         }
     }
     Ok(())

@@ -30,6 +30,10 @@ pub(super) fn read(
     log: Option<&Window<'_>>,
     visit: Visit<'_>,
 ) -> Result<(), Damage> {
+    if file.size() == 0 && log.is_none_or(|log| log.size() == 0) {
+        // What SQLite calls an empty database.
+        return Ok(());
+    }
     let database = Database::open(file, log)?;
     let mut root = None;
     database.rows(1, &mut |row| {
@@ -105,6 +109,10 @@ impl<'a> Database<'a> {
         self.file.size() / self.page_bytes as u64 + self.newer.len() as u64
     }
 
+    fn most_bytes(&self) -> u64 {
+        self.most_pages() * self.page_bytes as u64
+    }
+
     /// Calls `visit` for every row of the table whose tree begins at page `root`.
     fn rows(
         &self,
@@ -113,6 +121,7 @@ impl<'a> Database<'a> {
     ) -> Result<(), Damage> {
         let mut todo = vec![(root, 0)];
         let mut seen = 0;
+        let mut left = self.most_bytes();
         while let Some((number, depth)) = todo.pop() {
             seen += 1;
             if depth > MAX_DEPTH || seen > self.most_pages() {
@@ -137,7 +146,11 @@ impl<'a> Database<'a> {
                     for index in 0..count {
                         let cell = short(&page, start + 8 + index * 2).ok_or_else(torn)?;
                         let cell = page.get(usize::from(cell)..).ok_or_else(torn)?;
-                        visit(&self.payload(cell)?)?;
+                        let payload = self.payload(cell)?;
+                        left = left
+                            .checked_sub(payload.len() as u64)
+                            .ok_or("two rows of it share their bytes")?;
+                        visit(&payload)?;
                     }
                 }
                 _ => return Err(torn()),
@@ -151,7 +164,7 @@ impl<'a> Database<'a> {
         let torn = || "a row of it is cut off".to_owned();
         let (len, rest) = varint(cell).ok_or_else(torn)?;
         let (_, rest) = varint(rest).ok_or_else(torn)?;
-        if len > self.most_pages() * self.page_bytes as u64 {
+        if len > self.most_bytes() {
             return Err(torn());
         }
         let len = usize::try_from(len).map_err(|_| torn())?;

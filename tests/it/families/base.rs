@@ -222,6 +222,7 @@ impl Root {
             name: &format!("families-{}-{}", self.suite, &list[..8]),
             suite: self.suite,
             options: self.options,
+            sources: &[],
             max_age: MAX_AGE,
         }
         .tar()?;

@@ -10,6 +10,7 @@ mod debs;
 mod judge;
 mod pacman;
 mod rpms;
+mod table;
 
 use std::path::Path;
 
@@ -140,14 +141,6 @@ fn a_subscription_is_refused_where_no_step_reads_one() {
 }
 
 #[test]
-fn oracle_linux_is_converted_with_its_own_extra_repository() {
-    let Some(judged) = rpm_family("oracle-9", &DNF4, &["--compression", "zstd"]) else {
-        return;
-    };
-    judged.has_packages(&["oracle-epel-release-el9"]);
-}
-
-#[test]
 fn opensuse_leap_is_converted_with_zypper() {
     let Some(judged) = rpm_family("opensuse-leap-15.6", &ZYPPER, &[]) else {
         return;
@@ -164,14 +157,6 @@ fn opensuse_tumbleweed_is_converted_with_zypper() {
         return;
     };
     judged.enables(&["sshd"]);
-}
-
-#[test]
-fn suse_enterprise_server_gets_time_and_fail2ban() {
-    let Some(judged) = rpm_family("sles-15.6", &ZYPPER, &[]) else {
-        return;
-    };
-    judged.enables(&["fail2ban", "systemd-timesyncd"]);
 }
 
 #[test]

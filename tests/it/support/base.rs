@@ -11,7 +11,7 @@ use super::world::{cache_dir, world};
 use super::{run, skipped};
 
 /// An older base would have many packages to upgrade.
-const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A root filesystem of Debian that is made now and then, and kept between runs.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Bootstrap<'a> {
     pub(crate) suite: &'a str,
     /// More options of mmdebstrap.
     pub(crate) options: &'a [&'a str],
+    /// Its sources, as lines of `sources.list`, where they are not Debian's own.
+    pub(crate) sources: &'a [&'a str],
     /// When it is made again.
     pub(crate) max_age: Duration,
 }
@@ -33,6 +35,7 @@ pub(crate) fn debian_tar() -> Option<&'static Path> {
         name: "bookworm",
         suite: "bookworm",
         options: &[],
+        sources: &[],
         max_age: MAX_AGE,
     };
     match TAR.get_or_init(|| bootstrap.tar()) {
@@ -67,6 +70,7 @@ impl Bootstrap<'_> {
             .args(self.options)
             .arg(self.suite)
             .arg(&part)
+            .args(self.sources)
             .env("SOURCE_DATE_EPOCH", super::program::EPOCH)
             .output()
             .map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@ use super::framework::framework;
 use super::program::Ran;
 use super::tree::Tree;
 use super::user::is_root;
+use super::world::Scratch;
 use super::{Kfactory, Server, base, need, run, skipped, world};
 
 /// A converted image and how it was made.
@@ -100,13 +101,8 @@ impl Conversion {
                 "--ledger",
                 ledger.to_str().expect("UTF-8"),
             ];
-            Kfactory::as_caller(arguments)
-                .store(&world().dir.join(if is_root() {
-                    "unpack-store"
-                } else {
-                    "home/store"
-                }))
-                .succeed();
+            let store = Scratch::of_caller("unpack-store");
+            Kfactory::as_caller(arguments).store(&store.0).succeed();
             Tree::new(dir)
         })
     }

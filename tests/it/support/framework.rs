@@ -66,6 +66,10 @@ fn build() -> Result<String, String> {
             .with_callers_environment();
         let ran = build.store(&store).run();
         super::world::remove_tree(&store);
+        // Go's cache is of no more use, and large.
+        for home in ["root", "home"] {
+            super::world::remove_tree(&world().dir.join(home).join("cache/go-build"));
+        }
         if ran.code != Some(0) {
             return Err(format!(
                 "the Go build failed ({})",

@@ -71,6 +71,29 @@ impl World {
     }
 }
 
+/// A directory that is removed when this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    /// Makes a directory of the plain user.
+    pub(crate) fn of_user(name: &str) -> Self {
+        Self(world().user_dir(name))
+    }
+
+    /// Names a place for a directory that a program of whoever runs the tests makes.
+    pub(crate) fn of_caller(name: &str) -> Self {
+        let home = if is_root() { "" } else { "home" };
+        Self(world().dir.join(home).join(name))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove_tree(&self.0);
+    }
+}
+
 fn open_to_all(dir: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("ours");

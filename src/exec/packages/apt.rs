@@ -3,32 +3,17 @@
 //!
 //! apt works in a directory of its own below `/run` ([`Workspace`]), so nothing of it has to be taken out of the image.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{Mutex, mpsc};
 
-use kfactory_sandbox::spec::Mount;
-
-use super::aside::Aside;
-use super::unpacked::{Archive, Unpacked};
-use super::{CommandOptions, CommandResult, Environment, Target, download};
+use super::workspace::{self, bind, local};
 use crate::distro::apt::{self, Operation, PackageUri, Workspace};
+use crate::distro::manager::{Setup, WORKSPACE};
 use crate::error::{Context as _, Error, Result};
-
-/// Where the workspace stands inside the sandbox.
-const WORKSPACE: &str = "/run/kfactory";
-
-/// What the package steps of one run share.
-#[derive(Debug, Default)]
-pub struct Session {
-    /// Whether the lists have been refreshed in this run.
-    refreshed: Mutex<bool>,
-    /// Packages whose archives, and those they depend on, are in the workspace.
-    at_hand: Mutex<BTreeSet<String>>,
-    /// Archives that need no decompression any more.
-    unpacked: OnceLock<Unpacked>,
-}
+use crate::exec::aside::Aside;
+use crate::exec::unpacked::{Archive, Unpacked};
+use crate::exec::{CommandOptions, CommandResult, Environment, Target, download};
 
 /// What apt says about an installation before it does it.
 #[derive(Debug, Default)]
@@ -40,7 +25,7 @@ struct Listing {
 }
 
 /// apt, ready to run on one tree.
-pub(super) struct Apt<'a> {
+pub(in crate::exec) struct Apt<'a> {
     env: &'a Environment<'a>,
     target: &'a Target<'a>,
     step: &'a str,
@@ -143,30 +128,28 @@ pub(super) fn extension(
         result?;
     }
     if refresh {
-        *env.packages.refreshed.lock().expect("no panic while held") = true;
+        env.packages.set_refreshed();
     }
     Ok(())
 }
 
 impl<'a> Apt<'a> {
-    pub(super) fn open(
+    pub(in crate::exec) fn open(
         env: &'a Environment<'_>,
         target: &'a Target<'_>,
         step: &'a str,
     ) -> Result<Self> {
         let cache = env.package_cache.clone();
-        let doing = || format!("preparing the package cache in {}", cache.display());
-        fs::create_dir_all(cache.join("archives")).context(doing)?;
-        fs::create_dir_all(env.base_cache.join("lists/partial")).context(doing)?;
-        let lock = File::create(cache.join("lock")).context(doing)?;
-        if lock.try_lock().is_err() {
-            env.reporter
-                .note("waiting for another run to release the package cache");
-            lock.lock().context(doing)?;
-        }
+        let wanted = [cache.join("archives"), env.base_cache.join("lists/partial")];
+        let lock = workspace::open_cache(env, &cache, &wanted)?;
         let workspace = Workspace::new(WORKSPACE, u64::try_from(env.created).unwrap_or(0));
         let dir = env.scratch.join("apt");
-        write_workspace(&workspace, &dir)?;
+        let setup = Setup {
+            files: workspace.files(),
+            directories: workspace.directories(),
+            ..Setup::default()
+        };
+        workspace::write(&setup, &dir)?;
         Ok(Self {
             env,
             target,
@@ -200,7 +183,7 @@ impl<'a> Apt<'a> {
 
     fn unpacked(&self) -> &Unpacked {
         self.env.packages.unpacked.get_or_init(|| {
-            let local = |path: String| local(&path, &self.dir).unwrap_or_default();
+            let local = |path: String| local(&self.dir, &path).unwrap_or_default();
             Unpacked::new(
                 local(self.workspace.archives()),
                 local(self.workspace.unpacked()),
@@ -209,16 +192,15 @@ impl<'a> Apt<'a> {
         })
     }
 
-    pub(super) fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<CommandResult> {
+    pub(in crate::exec) fn command(
+        &self,
+        target: &Target<'_>,
+        argv: &[String],
+    ) -> Result<CommandResult> {
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-        let bind = |source: &Path, target: String| Mount::Bind {
-            source: source.to_owned(),
-            target: target.into(),
-            read_only: false,
-        };
         let mounts = vec![
-            bind(&self.dir, WORKSPACE.into()),
-            bind(&self.env.base_cache.join("lists"), self.workspace.lists()),
+            bind(&self.dir, WORKSPACE),
+            bind(self.env.base_cache.join("lists"), self.workspace.lists()),
         ];
         let env = self
             .workspace
@@ -244,7 +226,7 @@ impl<'a> Apt<'a> {
     /// # Errors
     ///
     /// [`Kind::Step`] when apt cannot answer; a refusal that was asked for (status 1) is an answer.
-    pub(super) fn ask(&self, argv: &[String]) -> Result<Vec<String>> {
+    pub(in crate::exec) fn ask(&self, argv: &[String]) -> Result<Vec<String>> {
         let mut shell = vec![
             "sh".to_owned(),
             "-c".into(),
@@ -256,7 +238,7 @@ impl<'a> Apt<'a> {
     }
 
     /// Installs a package from a file of this machine, and what it depends on.
-    pub(super) fn install_file(&self, file: &Path) -> Result<()> {
+    pub(in crate::exec) fn install_file(&self, file: &Path) -> Result<()> {
         let doing = || format!("copying {}", file.display());
         let name = file.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| Error::user("its name is no text").context(doing()))?;
@@ -268,7 +250,7 @@ impl<'a> Apt<'a> {
     }
 
     /// Returns the option by which every tool of apt finds its lists and archives.
-    pub(super) fn config(&self) -> String {
+    pub(in crate::exec) fn config(&self) -> String {
         self.workspace.config_option()
     }
 
@@ -283,18 +265,10 @@ impl<'a> Apt<'a> {
     }
 
     /// Brings the lists up to date once in a run.
-    pub(super) fn refresh(&self) -> Result<()> {
-        let mut refreshed = self
-            .env
+    pub(in crate::exec) fn refresh(&self) -> Result<()> {
+        self.env
             .packages
-            .refreshed
-            .lock()
-            .expect("no panic while held");
-        if !*refreshed {
-            self.run(Operation::Update)?;
-            *refreshed = true;
-        }
-        Ok(())
+            .refresh_once(|| self.run(Operation::Update))
     }
 
     /// Lists what installing `names` needs and is not in the workspace yet.
@@ -375,54 +349,5 @@ impl<'a> Apt<'a> {
         self.fetch(&later, true, at_hand)?;
         self.env.packages.add(&all);
         Ok(())
-    }
-}
-
-/// Returns where a path of the workspace, which stands at `dir`, is on this machine.
-fn local(path: &str, dir: &Path) -> Option<PathBuf> {
-    path.strip_prefix(WORKSPACE)
-        .map(|rest| dir.join(rest.trim_start_matches('/')))
-}
-
-/// Makes the workspace's directories and files at `dir`.
-fn write_workspace(workspace: &Workspace, dir: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let doing = || format!("preparing apt's workspace in {}", dir.display());
-    for path in workspace
-        .directories()
-        .iter()
-        .filter_map(|path| local(path, dir))
-    {
-        fs::create_dir_all(path).context(doing)?;
-    }
-    for file in workspace.files() {
-        let Some(path) = local(&file.path, dir) else {
-            return Err(Error::internal(format!(
-                "{} is outside the workspace",
-                file.path
-            )));
-        };
-        fs::write(&path, &file.content).context(doing)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode)).context(doing)?;
-    }
-    Ok(())
-}
-
-impl Session {
-    /// Returns whether everything that `names` need is in the workspace.
-    fn has(&self, names: &[&str]) -> bool {
-        let at_hand = self.at_hand.lock().expect("no panic while held");
-        names.iter().all(|name| at_hand.contains(*name))
-    }
-
-    fn add(&self, names: &[&str]) {
-        let mut at_hand = self.at_hand.lock().expect("no panic while held");
-        at_hand.extend(names.iter().map(|name| (*name).to_owned()));
-    }
-
-    /// Says that the sources are others now: the lists are brought up to date before the next installation.
-    pub(super) fn sources_changed(&self) {
-        *self.refreshed.lock().expect("no panic while held") = false;
-        self.at_hand.lock().expect("no panic while held").clear();
     }
 }

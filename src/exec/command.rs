@@ -1,0 +1,266 @@
+//! Runs one command on a tree, in the sandbox or, in a container build, beside it.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
+use kfactory_sandbox::{CancelToken, LaunchError, Outcome, Status, Stream, launch};
+
+use super::hidden::Hidden;
+use super::{Environment, Target};
+use crate::error::{Context as _, Error, Kind, Result};
+
+/// The search path that every command gets, whatever the base image says.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What this process passes on to whatever asks for a network.
+pub(super) const PROXY_VARIABLES: [&str; 6] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
+/// A command line longer than this is cut in errors: eighty package names say nothing that the output does not say better.
+const COMMAND_BYTES: usize = 160;
+
+/// Of a failed command's captured output this much stands in its error.
+const CAPTURED_LINES: usize = 10;
+const CAPTURED_LINE_BYTES: usize = 400;
+
+/// How the commands of a run are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Runner {
+    /// Each in a sandbox of its own.
+    #[default]
+    Sandbox,
+    /// As children of this process, in its own root filesystem; see [`launch::run_plain`] for what mounts are there. For container
+    /// builds, where no sandbox can be made. A network cannot be kept from them.
+    Plain,
+}
+
+impl Runner {
+    fn run(
+        self,
+        spec: &SandboxSpec,
+        cancel: &CancelToken,
+        on_line: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, LaunchError> {
+        match self {
+            Self::Sandbox => launch::run_with(spec, cancel, on_line),
+            Self::Plain => launch::run_plain(spec, cancel, on_line),
+        }
+    }
+}
+
+/// How a command runs.
+#[derive(Debug, Default)]
+pub(crate) struct CommandOptions {
+    /// Whether it asks for a network.
+    pub(crate) network: bool,
+    /// Mounts beside the usual ones.
+    pub(crate) mounts: Vec<Mount>,
+    /// Variables beside the usual ones.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Names of the secrets it may read; those that were not given are left out.
+    pub(crate) secrets: Vec<String>,
+    /// Whether a status other than 0 is an answer rather than an error.
+    pub(crate) any_status: bool,
+    /// Whether what it prints is an answer that whoever asked reads, and nobody else needs to.
+    pub(crate) quiet: bool,
+    /// Whether it asks for clones of many files.
+    pub(crate) clones: bool,
+    /// What it reads.
+    pub(crate) stdin: spec::Stdin,
+    /// What becomes of its standard output.
+    pub(crate) stdout: spec::Stdout,
+    /// The longest it may take.
+    pub(crate) time_limit: Option<Duration>,
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub(crate) struct CommandResult {
+    /// Every line it printed, on both streams.
+    pub(crate) lines: Vec<String>,
+    /// Its standard output, where that was captured.
+    pub(crate) stdout: Vec<u8>,
+}
+
+impl Environment<'_> {
+    /// Runs one command in the sandbox, passing its output on line by line.
+    ///
+    /// # Errors
+    ///
+    /// The sandbox cannot be made, the run is stopped, or (unless `any_status`) the command ends with another status than 0.
+    pub(crate) fn command(
+        &self,
+        target: &Target<'_>,
+        step: &str,
+        argv: &[&str],
+        options: CommandOptions,
+    ) -> Result<CommandResult> {
+        let secrets = self.secrets(&options)?;
+        let mut spec = self.sandbox_spec(target, argv, &options)?;
+        spec.mounts.extend(secrets.iter().map(Hidden::mount));
+        let start = Instant::now();
+        let mut lines = Vec::new();
+        let quiet = options.quiet;
+        let outcome = self.runner.run(&spec, &self.cancel, &mut |_, line| {
+            let line = Hidden::mask(&secrets, kfactory_sandbox::printable(line));
+            if !quiet {
+                self.show(step, &line);
+            }
+            lines.push(line);
+        });
+        // A stopped command is no failure of the sandbox: what the user did comes first.
+        self.check_cancelled()?;
+        let outcome = outcome.map_err(|error| {
+            launch_error(&error, &secrets).context(format!("running `{}`", shown(argv)))
+        })?;
+        self.reporter
+            .command_done(step, &argv.join(" "), start.elapsed());
+        match outcome.status {
+            Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult {
+                lines,
+                stdout: outcome.stdout,
+            }),
+            status => {
+                let tail = outcome.tail.into_iter().chain(tail_of(&outcome.stdout));
+                let tail = tail.map(|line| Hidden::mask(&secrets, line)).collect();
+                Err(Error::new(Kind::Step, format!("`{}` {status}", shown(argv))).output(tail))
+            }
+        }
+    }
+
+    /// Returns the values of the secrets that a command asks for.
+    fn secrets(&self, options: &CommandOptions) -> Result<Vec<Hidden>> {
+        let mut found = Vec::new();
+        for id in &options.secrets {
+            if let Some(secret) = self.request.secret(id)? {
+                found.push(Hidden::read(secret)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn sandbox_spec(
+        &self,
+        target: &Target<'_>,
+        argv: &[&str],
+        options: &CommandOptions,
+    ) -> Result<SandboxSpec> {
+        let network = options.network && self.has_network();
+        let var_tmp = self.scratch.join("var-tmp");
+        std::fs::create_dir_all(&var_tmp).context(|| format!("creating {}", var_tmp.display()))?;
+        let mut spec = SandboxSpec::new(target.path, argv.iter().map(OsString::from));
+        spec.env = self.variables(options);
+        spec.clones = options.clones;
+        spec.stdin = options.stdin.clone();
+        spec.stdout = options.stdout;
+        spec.time_limit = options.time_limit;
+        spec.network = if network {
+            spec::Network::Host
+        } else {
+            spec::Network::None
+        };
+        // Left-overs in /var/tmp would end in the layer.
+        spec.mounts.push(Mount::Bind {
+            source: var_tmp,
+            target: "/var/tmp".into(),
+            read_only: false,
+        });
+        // Without a network too: package scripts make these files where they are missing, and `--network` must not decide whether
+        // the image has them.
+        if options.network {
+            for name in ["/etc/resolv.conf", "/etc/hosts"] {
+                if let Ok(content) = std::fs::read(name) {
+                    spec.mounts.push(Mount::File {
+                        target: name.into(),
+                        content,
+                        mode: 0o644,
+                    });
+                }
+            }
+        }
+        spec.mounts.extend(options.mounts.iter().cloned());
+        Ok(spec)
+    }
+
+    fn variables(&self, options: &CommandOptions) -> Vec<(OsString, OsString)> {
+        let mut out: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), PATH.into()),
+            ("HOME".into(), "/root".into()),
+            ("TERM".into(), "dumb".into()),
+            ("LC_ALL".into(), "C.UTF-8".into()),
+        ];
+        let mut set = |name: OsString, value: OsString| {
+            out.retain(|(known, _)| *known != name);
+            out.push((name, value));
+        };
+        for variable in &self.image_env {
+            if let Some((name, value)) =
+                variable.split_once('=').filter(|(name, _)| *name != "PATH")
+            {
+                set(name.into(), value.into());
+            }
+        }
+        if let Some(clamp) = self.clamp_mtime {
+            set("SOURCE_DATE_EPOCH".into(), clamp.to_string().into());
+        }
+        if options.network {
+            for name in PROXY_VARIABLES {
+                if let Some(value) = std::env::var_os(name) {
+                    set(name.into(), value);
+                }
+            }
+        }
+        for (name, value) in &options.env {
+            set(name.clone(), value.clone());
+        }
+        out
+    }
+}
+
+/// Writes a command for an error: whole where it fits on two lines, else with its first words and how many are left out.
+fn shown(argv: &[&str]) -> String {
+    let whole = argv.join(" ");
+    if whole.len() <= COMMAND_BYTES {
+        return whole;
+    }
+    let mut text = String::new();
+    for (index, word) in argv.iter().enumerate() {
+        if text.len() + word.len() > COMMAND_BYTES {
+            return format!("{text}... ({} more words)", argv.len() - index);
+        }
+        text.push_str(word);
+        text.push(' ');
+    }
+    text
+}
+
+/// Says why a command did not run to its end; where it was the command's own doing, with what it printed.
+fn launch_error(error: &LaunchError, secrets: &[Hidden]) -> Error {
+    let shown = Error::from_source(error).hints(error.hints());
+    match error {
+        LaunchError::TimedOut { tail, .. } => {
+            let tail = tail.iter().cloned();
+            let tail = tail.map(|line| Hidden::mask(secrets, line)).collect();
+            shown.kind_is(Kind::Step).output(tail)
+        }
+        LaunchError::TooMuchOutput { .. } => shown.kind_is(Kind::Step),
+        _ => shown,
+    }
+}
+
+/// Returns the last lines of a captured output, fit to print.
+fn tail_of(stdout: &[u8]) -> Vec<String> {
+    let lines: Vec<&[u8]> = stdout.split(|byte| *byte == b'\n').collect();
+    let last = &lines[lines.len().saturating_sub(CAPTURED_LINES)..];
+    last.iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| kfactory_sandbox::printable(&line[..line.len().min(CAPTURED_LINE_BYTES)]))
+        .collect()
+}
