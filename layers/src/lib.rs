@@ -40,7 +40,7 @@ pub mod ledger;
 pub mod manifest;
 pub mod media_type;
 pub mod metadata;
-mod overlay;
+pub mod overlay;
 pub mod platform;
 mod resolve;
 pub mod root;

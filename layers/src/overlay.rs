@@ -9,6 +9,6 @@ pub(crate) const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// Returns whether overlayfs keeps its own notes in an attribute of this name.
 ///
 /// In an image they mean nothing; in a directory that overlayfs is given they can redirect lookups.
-pub(crate) fn is_overlay_xattr(name: &[u8]) -> bool {
+pub fn is_overlay_xattr(name: &[u8]) -> bool {
     name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.")
 }

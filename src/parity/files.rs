@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::metadata::Xattrs;
+use kfactory_layers::overlay::is_overlay_xattr;
 
 use super::{Change, Found, Side, Subject, services};
 use crate::kairos::release::RELEASE_PATH;
@@ -125,7 +126,9 @@ fn xattrs(node: &Node) -> String {
         let value: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{}={value}", String::from_utf8_lossy(name))
     };
-    all.iter().map(one).collect::<Vec<_>>().join(" ")
+    // Builders on overlayfs leave its notes in layers, where they mean nothing.
+    let of_the_file = all.iter().filter(|(name, _)| !is_overlay_xattr(name));
+    of_the_file.map(one).collect::<Vec<_>>().join(" ")
 }
 
 fn describe(node: &Node) -> String {

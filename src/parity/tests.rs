@@ -56,6 +56,18 @@ fn an_image_does_not_differ_from_itself() {
 
 /// What is changed in the second image, and the one difference that it makes.
 #[test]
+fn the_notes_of_an_overlay_are_no_difference() {
+    let noted = |sample: Sample| {
+        sample.edit("etc/other", |node| {
+            node.xattrs = Some(Box::new(
+                [(b"user.overlay.origin".to_vec(), Vec::new())].into(),
+            ));
+        })
+    };
+    assert!(differences(noted, false).is_empty());
+}
+
+#[test]
 fn each_kind_of_difference_is_found_alone_and_told_with_its_step() {
     type Row = (
         fn(Sample) -> Sample,

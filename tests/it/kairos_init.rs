@@ -84,7 +84,7 @@ fn a_dockerfile_with_a_package_between_the_two_phases_gives_the_image_that_conve
     };
     let ours = format!("oci:{}:v1.0.0", buildah.home.join("converted").display());
     convert(&shared.reference_of_base(), &ours, &shared.store)
-        .args(["--kernel", KERNEL])
+        .args(["--kernel", KERNEL, "--firmware", "none"])
         .succeed();
     let report = Kfactory::new(["parity", &built, "--against", &ours, "--json"])
         .store(&shared.store)
