@@ -56,6 +56,17 @@ fn a_dry_run_prints_the_steps_and_changes_nothing() {
         ran.stdout
     );
     assert_eq!(names(), before);
+    // What a Dockerfile passes on where its build arguments are empty.
+    let empty = [
+        "--provider",
+        "",
+        "--provider--version",
+        "",
+        "--provider--config",
+        "",
+    ];
+    let core = kairos_init(words).args(["--version", "v1.0.0"]).args(empty);
+    assert_eq!(core.succeed().stdout, ran.stdout);
 }
 
 /// The kernel that the Dockerfile chooses between the two phases.

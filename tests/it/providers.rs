@@ -291,18 +291,6 @@ fn what_is_asked_of_providers_must_make_sense() {
 }
 
 #[test]
-fn wrappers_may_pass_on_options_without_a_value() {
-    let Some(small) = Small::new("empty", &[]) else {
-        return;
-    };
-    small
-        .convert(&["--provider", "", "--provider--version", ""])
-        .succeed();
-    let release = small.tree("tree").read("etc/kairos-release");
-    assert!(release.contains("KAIROS_VARIANT=\"core\"\n"), "{release}");
-}
-
-#[test]
 fn a_recipe_names_providers_and_their_options() {
     let options = [
         "convert",
