@@ -109,6 +109,11 @@ impl Workspace {
         format!("{}/archives", self.root)
     }
 
+    /// Where apt looks for archives while it only lists them; empty.
+    fn no_archives(&self) -> String {
+        format!("{}/no-archives", self.root)
+    }
+
     /// Where the repositories' indexes are. Builds with the same sources can share it one after another, not at once.
     pub fn lists(&self) -> String {
         format!("{}/lists", self.root)
@@ -137,6 +142,8 @@ impl Workspace {
             "/archives/partial",
             "/lists",
             "/lists/partial",
+            "/no-archives",
+            "/no-archives/partial",
             "/unpacked",
         ]
         .iter()
@@ -193,24 +200,26 @@ impl Workspace {
     ///
     /// [`InvalidPackage`] for a name that is an option, a pattern or an action to apt (`foo-` removes `foo`).
     pub fn command(&self, operation: Operation<'_>) -> Result<Vec<String>, InvalidPackage> {
-        self.arguments(operation, None)
+        self.arguments(operation, &[])
     }
 
     /// Builds the command line that lists what `operation` would download, for [`parse_uris`], and changes nothing.
     ///
-    /// What is in [`Workspace::archives`] already is not listed.
+    /// What is in [`Workspace::archives`] already is listed as well: apt removes an archive there whose size is not what its lists
+    /// say, as that of a decompressed one is not, even when it only lists, and dpkg may be reading them at that moment.
     ///
     /// # Errors
     ///
     /// As [`Workspace::command`].
     pub fn list_downloads(&self, operation: Operation<'_>) -> Result<Vec<String>, InvalidPackage> {
-        self.arguments(operation, Some("--print-uris"))
+        let elsewhere = format!("--option=Dir::Cache::Archives={}", self.no_archives());
+        self.arguments(operation, &["--print-uris", &elsewhere])
     }
 
     fn arguments(
         &self,
         operation: Operation<'_>,
-        option: Option<&str>,
+        options: &[&str],
     ) -> Result<Vec<String>, InvalidPackage> {
         let config = self.config_option();
         let (verb, names) = match operation {
@@ -220,8 +229,8 @@ impl Workspace {
         };
         let before_dpkg = format!("--option=DPkg::Pre-Invoke::={}", self.before_dpkg());
         let mut line = vec!["apt-get", config.as_str(), "--quiet"];
-        line.extend(option);
-        if matches!(operation, Operation::Install(_)) && option.is_none() {
+        line.extend(options);
+        if matches!(operation, Operation::Install(_)) && options.is_empty() {
             line.push(&before_dpkg);
         }
         line.push(verb);
@@ -341,7 +350,7 @@ mod tests {
             ),
             (
                 workspace.list_downloads(Operation::Upgrade),
-                "--print-uris upgrade",
+                "--print-uris --option=Dir::Cache::Archives=/run/kfactory/apt/no-archives upgrade",
             ),
         ] {
             let built = built.expect("valid names").join(" ");
