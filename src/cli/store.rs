@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::args::StoreArgs;
 use super::print;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
 use crate::store::{Access, PartKind, Store, Usage, remove_tree};
 
@@ -23,7 +23,7 @@ pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
         };
     }
     let store = Store::open(&dir, Access::Shared)?;
-    let listing = Listing::read(&store);
+    let listing = Listing::read(&store)?;
     print(&match json {
         true => format!("{}\n", serde_json::to_string_pretty(&listing)?),
         false => listing.to_text(),
@@ -50,20 +50,20 @@ struct Row {
 }
 
 impl Listing {
-    fn read(store: &Store) -> Self {
+    fn read(store: &Store) -> Result<Self> {
         let mut named = BTreeSet::new();
-        let images = store.images().into_iter().map(|(name, record)| {
-            let blobs = image_blobs(store, &record.manifest);
+        let images = store.images()?.into_iter().map(|(name, record)| {
+            let blobs = image_blobs(store, &name, &record.manifest)?;
             let bytes = blobs.iter().map(|digest| blob_size(store, digest)).sum();
             named.extend(blobs);
             let digest = record.manifest;
-            Row {
+            Ok(Row {
                 name,
                 digest,
                 bytes,
-            }
+            })
         });
-        let images = images.collect();
+        let images = images.collect::<Result<_>>()?;
         let steps = store.steps();
         let layers = steps.iter().flat_map(|(_, record)| {
             record.blobs.values().map(|info| Row {
@@ -72,12 +72,12 @@ impl Listing {
                 bytes: info.size,
             })
         });
-        Self {
+        Ok(Self {
             dir: store.dir().to_owned(),
             images,
             layers: layers.collect(),
             space: store.usage(&named),
-        }
+        })
     }
 
     fn to_text(&self) -> String {
@@ -160,10 +160,10 @@ fn table(rows: &[Vec<String>]) -> String {
 
 pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
     let store = Store::open(&args.dir()?, Access::Shared)?;
-    let known = store.images();
+    let known = store.image_names();
     for name in names {
         let name = name.strip_prefix("store:").unwrap_or(name);
-        if !known.iter().any(|(image, _)| image == name) {
+        if !known.iter().any(|image| image == name) {
             return Err(
                 Error::user(format!("the store holds no image called `{name}`"))
                     .hint("`kfactory store ls` lists them"),
@@ -191,10 +191,10 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
             "cache",
             "blobs/sha256",
         ] {
-            empty(&store.dir().join(kind));
+            empty(&store.dir().join(kind))?;
         }
     } else {
-        collect(&store);
+        collect(&store)?;
     }
     let after = store.disk_usage();
     print(&format!(
@@ -206,12 +206,11 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
 }
 
 /// Removes cached layers that no image uses, unpacked bases, and blobs that nothing names.
-fn collect(store: &Store) {
-    let kept: BTreeSet<Digest> = store
-        .images()
-        .iter()
-        .flat_map(|(_, record)| image_blobs(store, &record.manifest))
-        .collect();
+fn collect(store: &Store) -> Result<()> {
+    let mut kept = BTreeSet::new();
+    for (name, record) in store.images()? {
+        kept.extend(image_blobs(store, &name, &record.manifest)?);
+    }
     let mut changes = BTreeSet::new();
     for (key, record) in store.steps() {
         if record
@@ -226,29 +225,42 @@ fn collect(store: &Store) {
     }
     for name in names(&store.dir().join("changes")) {
         if !changes.contains(&name) {
-            remove_tree(&store.dir().join("changes").join(name));
+            remove(&store.dir().join("changes").join(name))?;
         }
     }
     // A base is unpacked again in a second or two; its blobs stay as long as an image needs them.
-    empty(&store.dir().join("trees"));
+    empty(&store.dir().join("trees"))?;
     for name in names(&store.dir().join("blobs/sha256")) {
         if Digest::from_hex(&name).is_none_or(|digest| !kept.contains(&digest)) {
             let _ = fs::remove_file(store.dir().join("blobs/sha256").join(name));
         }
     }
+    Ok(())
 }
 
-/// Returns the manifest, config and layers of an image in the store.
-fn image_blobs(store: &Store, manifest: &Digest) -> Vec<Digest> {
+/// Returns the manifest, config and layers of the image called `name`; the manifest alone where that is not in the store any more.
+///
+/// # Errors
+///
+/// The manifest cannot be read: what it names is not known, and must not be taken for needless.
+fn image_blobs(store: &Store, name: &str, manifest: &Digest) -> Result<Vec<Digest>> {
+    let path = store.blobs().path(manifest);
+    let doing = || format!("reading the manifest of image `{name}`, {}", path.display());
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![*manifest]),
+        bytes => bytes.context(doing)?,
+    };
+    let document = Document::parse(&bytes, None).map_err(|error| {
+        Error::from_source(&error)
+            .context(doing())
+            .hint(format!("`kfactory store rm '{name}'` forgets the image"))
+    })?;
     let mut out = vec![*manifest];
-    let document = fs::read(store.blobs().path(manifest))
-        .ok()
-        .and_then(|bytes| Document::parse(&bytes, None).ok());
-    if let Some(Document::Manifest(manifest)) = document {
+    if let Document::Manifest(manifest) = document {
         out.push(manifest.config.digest);
         out.extend(manifest.layers.iter().map(|layer| layer.digest));
     }
-    out
+    Ok(out)
 }
 
 fn blob_size(store: &Store, digest: &Digest) -> u64 {
@@ -267,7 +279,11 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Removes what `dir` holds: files first, because a tree counts as whole as long as the file beside it says so.
-fn empty(dir: &Path) {
+///
+/// # Errors
+///
+/// Something is still there.
+fn empty(dir: &Path) -> Result<()> {
     let (trees, files): (Vec<_>, Vec<_>) = names(dir)
         .into_iter()
         .map(|name| dir.join(name))
@@ -276,6 +292,24 @@ fn empty(dir: &Path) {
         let _ = fs::remove_file(path);
     }
     for path in trees {
-        remove_tree(&path);
+        remove(&path)?;
     }
+    Ok(())
+}
+
+/// Removes a tree.
+///
+/// # Errors
+///
+/// It is still there.
+fn remove(path: &Path) -> Result<()> {
+    remove_tree(path);
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(
+        Error::user(format!("{} cannot be removed entirely", path.display())).hint(
+            "`podman unshare rm -rf` removes files of subordinate IDs; a deep tree needs `ulimit -n` to be higher than it is deep",
+        ),
+    )
 }

@@ -290,10 +290,32 @@ impl Store {
     }
 
     /// Returns every image's name and record, sorted by name.
-    pub fn images(&self) -> Vec<(String, ImageRecord)> {
-        self.records("images")
+    ///
+    /// # Errors
+    ///
+    /// A record cannot be read: an image that is passed over would lose its blobs to the next garbage collection.
+    pub fn images(&self) -> Result<Vec<(String, ImageRecord)>> {
+        self.image_names()
             .into_iter()
-            .map(|(name, record)| (decode_name(&name), record))
+            .map(|name| {
+                let path = self.image_path(&name);
+                let doing = || format!("reading the record of image `{name}`, {}", path.display());
+                let bytes = fs::read(&path).context(doing)?;
+                let record = serde_json::from_slice(&bytes).map_err(|error| {
+                    Error::from_source(&error)
+                        .context(doing())
+                        .hint(format!("`kfactory store rm '{name}'` forgets the image"))
+                })?;
+                Ok((name, record))
+            })
+            .collect()
+    }
+
+    /// Returns the names of all images, also of those whose record cannot be read.
+    pub fn image_names(&self) -> Vec<String> {
+        entries(&self.dir.join("images"))
+            .into_iter()
+            .filter_map(|(name, _)| Some(decode_name(name.strip_suffix(".json")?)))
             .collect()
     }
 
@@ -425,7 +447,7 @@ mod tests {
             size: 1,
         };
         store.put_image("me/os:v1%", &record).unwrap();
-        assert_eq!(store.images()[0].0, "me/os:v1%");
+        assert_eq!(store.images().unwrap()[0].0, "me/os:v1%");
         assert!(store.image("me/os:v1%").is_some());
     }
 

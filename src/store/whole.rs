@@ -14,7 +14,7 @@ use kfactory_layers::digest::{Digest, VerifyError, VerifyingReader};
 use kfactory_layers::manifest::Descriptor;
 
 use super::Store;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 
 /// A blob that was found damaged, and is not in the store any more.
 #[derive(Debug, Clone)]
@@ -99,10 +99,16 @@ impl Store {
         let doing = || format!("reading {}", self.blobs.path(digest).display());
         let file = match self.blobs.open_file(digest) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Verdict::Missing),
-            file => self.stoppable(file.context(doing)?),
+            file => file.context(doing)?,
         };
-        match VerifyingReader::new(file, *digest, size).finish() {
-            Ok(_) => Ok(Verdict::Whole),
+        // By its own length: what somebody's manifest says about it is no reason to drop it.
+        let length = file.metadata().context(doing)?.len();
+        match VerifyingReader::new(self.stoppable(file), *digest, length).finish() {
+            Ok(_) if length == size => Ok(Verdict::Whole),
+            Ok(_) => Err(Error::user(format!(
+                "blob {digest} has {length} bytes, not {size} as the image's manifest says"
+            ))
+            .hint("the manifest is wrong: have the image made again; the store is as it was")),
             Err(error) => match VerifyError::in_io(&error) {
                 Some(cause) => Ok(Verdict::Damaged(*cause)),
                 None => Err(error).context(doing),
@@ -201,6 +207,18 @@ mod tests {
             ),
             boot: boot_id(),
             findings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_wrong_about_a_blob_is_refused_and_the_blob_stays() {
+        let (_dir, store) = store();
+        let blob = store.blobs().put(b"good").unwrap();
+        for size in [3, 5, 1 << 60] {
+            let lie = Descriptor::new("x", blob.digest, size);
+            let error = store.check([&lie], 1).unwrap_err().to_string();
+            assert!(error.contains("has 4 bytes, not "), "{error}");
+            assert!(store.blobs().contains(&blob.digest));
         }
     }
 

@@ -335,3 +335,39 @@ fn a_store_of_another_user_is_refused_by_name() {
         ),
     ]);
 }
+
+#[test]
+fn a_collection_frees_nothing_while_a_record_or_manifest_cannot_be_read() {
+    let dir = world().user_dir("unreadable-records");
+    let store = dir.join("store");
+    let tar = small_tar("unreadable-records", &[("etc/os-release", 0o644, "ID=x\n")]);
+    let from = format!("tar:{}", tar.display());
+    Kfactory::new(["copy", &from, "store:good"])
+        .store(&store)
+        .succeed();
+    let record = store.join("images/good.json");
+    let text = fs::read_to_string(&record).expect("a record");
+    let before = blobs(&store);
+    let collect = || Kfactory::new(["store", "gc"]).store(&store);
+    let forget = "hint: `kfactory store rm 'good'` forgets the image";
+
+    fs::write(&record, "{").expect("writable");
+    collect().fail(1).tells(&["images/good.json", forget]);
+    assert_eq!(blobs(&store), before);
+
+    fs::write(&record, &text).expect("writable");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let manifest = json["manifest"].as_str().expect("a digest");
+    let manifest = store.join("blobs").join(manifest.replace(':', "/"));
+    fs::write(manifest, "").expect("writable");
+    collect()
+        .fail(1)
+        .tells(&["the manifest of image `good`", forget]);
+    assert_eq!(blobs(&store).len(), before.len());
+
+    Kfactory::new(["store", "rm", "good"])
+        .store(&store)
+        .succeed();
+    collect().succeed();
+    assert!(blobs(&store).is_empty());
+}
