@@ -147,6 +147,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         .extend(providers::without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&policy, &steps, request)?;
+    refuse_unused_packages(&steps, request)?;
     let layers = group(&steps, request.layers);
     let variant = framework_variant(&steps);
     Ok(Plan {
@@ -273,6 +274,30 @@ fn refuse_unused_secrets(policy: &Policy, steps: &[Step], request: &Request) -> 
                 secret.id
             ))
             .hint("leave `--secret` out; `kfactory plan` shows which steps read one"));
+        }
+    }
+    Ok(())
+}
+
+/// What is asked for where nothing installs it would be missing without a word.
+fn refuse_unused_packages(steps: &[Step], request: &Request) -> Result<()> {
+    let runs = |name| steps.iter().any(|step| step.name == name);
+    let some = |text: &str| !text.is_empty() && text != "none";
+    for (option, value, step) in [
+        ("--with", request.with.join(","), StepName::INSTALL_PACKAGES),
+        ("--kernel", request.kernel.clone(), StepName::INSTALL_KERNEL),
+        (
+            "--firmware",
+            request.firmware.clone(),
+            StepName::INSTALL_KERNEL,
+        ),
+    ] {
+        if some(&value) && !runs(step) {
+            return Err(Error::usage(format!(
+                "`{option} {value}` is for step `{}`, which is left out",
+                step.as_str()
+            ))
+            .hint(format!("leave `{option}` out, or let the step run")));
         }
     }
     Ok(())

@@ -194,3 +194,35 @@ fn ubuntu_keeps_what_the_vendors_need_of_its_one_firmware_package() {
         matches!(kernel.actions.last(), Some(Action::KeepFirmware { patterns }) if patterns == &["nvidia"])
     );
 }
+
+#[test]
+fn what_no_step_installs_cannot_be_asked_for() {
+    use crate::request::Stage;
+    let init = |request: &mut Request| request.stage = Stage::Init;
+    let without = |step: &str, request: &mut Request| request.skip_steps.push(step.into());
+    let text = refused(DEBIAN, |it| {
+        init(it);
+        it.with.push("zsh".into());
+    });
+    assert!(
+        text.contains("`--with zsh` is for step `installPackages`, which is left out"),
+        "{text}"
+    );
+    refused(DEBIAN, |it| {
+        without("installPackages", it);
+        it.with.push("zsh".into());
+    });
+    refused(DEBIAN, |it| {
+        without("installKernel", it);
+        it.kernel = "linux-image-cloud-amd64".into();
+    });
+    refused(DEBIAN, |it| {
+        init(it);
+        it.firmware = "intel".into();
+    });
+    planned(DEBIAN, |it| {
+        init(it);
+        it.without.push("fail2ban".into());
+    })
+    .unwrap();
+}
