@@ -170,11 +170,11 @@ impl Error {
     /// Renders the error for a terminal: the top line, causes, command output, hints. Of what the user stopped, one line.
     pub fn render_text(&self) -> String {
         if self.kind == Kind::Interrupted {
-            return format!("interrupted: {}\n", self.chain[0]);
+            return format!("interrupted: {}\n", bounded(&self.chain[0]));
         }
-        let mut text = format!("error: {}\n", self.chain[0]);
+        let mut text = format!("error: {}\n", bounded(&self.chain[0]));
         for cause in &self.chain[1..] {
-            text.push_str(&format!("caused by: {cause}\n"));
+            text.push_str(&format!("caused by: {}\n", bounded(cause)));
         }
         if !self.output.is_empty() {
             text.push_str(&format!(
@@ -182,13 +182,18 @@ impl Error {
                 self.output.len()
             ));
             for line in &self.output {
-                text.push_str(&format!("  | {line}\n"));
+                text.push_str(&format!("  | {}\n", bounded(line)));
             }
         }
         for hint in &self.hints {
-            text.push_str(&format!("hint: {hint}\n"));
+            text.push_str(&format!("hint: {}\n", bounded(hint)));
         }
         text
+    }
+
+    /// Returns the last lines that a failed command printed.
+    pub fn said(&self) -> &[String] {
+        &self.output
     }
 
     /// Renders the error as one JSON object.
@@ -202,6 +207,17 @@ impl Error {
             "hints": self.hints,
         })
     }
+}
+
+/// Cuts what nobody reads: a message may quote a line of megabytes.
+fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
+    const MOST: usize = 4096;
+    if text.len() <= MOST {
+        return text.into();
+    }
+    let mut ends = (0..=MOST).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}... ({} bytes in all)", &text[..end], text.len()).into()
 }
 
 impl fmt::Display for Error {
@@ -256,6 +272,12 @@ from_library_error!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let text = Error::user("ä".repeat(5000)).render_text();
+        assert!(text.len() < 4200 && text.ends_with("ä... (10000 bytes in all)\n"));
+    }
 
     #[test]
     fn a_cause_is_printed_once_and_hints_come_last() {

@@ -423,7 +423,11 @@ impl Action {
             }
             Action::Packages { upgrade, install } => {
                 let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
-                format!("{upgrade}install {} packages", install.len())
+                format!(
+                    "{upgrade}install {} package{}",
+                    install.len(),
+                    if install.len() == 1 { "" } else { "s" }
+                )
             }
             Action::Prerequisites {
                 install,

@@ -280,7 +280,8 @@ impl<'a> Apt<'a> {
             .workspace
             .list_downloads(Operation::Install(names))
             .map_err(|error| Error::from_source(&error))?;
-        let lines = self.command(target, &argv)?.lines;
+        let listed = self.command(target, &argv).map_err(name_unknown_package);
+        let lines = listed?.lines;
         Ok(Listing {
             archives: apt::parse_uris(&lines.join("\n"))
                 .map_err(|error| Error::from_source(&error))?,
@@ -349,5 +350,20 @@ impl<'a> Apt<'a> {
         self.fetch(&later, true, at_hand)?;
         self.env.packages.add(&all);
         Ok(())
+    }
+}
+
+/// Adds what to do about a package that no repository has.
+fn name_unknown_package(error: Error) -> Error {
+    const NO_PACKAGE: &str = "E: Unable to locate package ";
+    let unknown = error
+        .said()
+        .iter()
+        .find_map(|line| line.strip_prefix(NO_PACKAGE));
+    match unknown.map(|name| name.trim().to_owned()) {
+        None => error,
+        Some(name) => error.hint(format!(
+            "the base's repositories have no `{name}`: correct `--with {name}`, or leave a package of the rules out with `--without {name}`"
+        )),
     }
 }
