@@ -21,6 +21,9 @@ pub(super) struct RetryPolicy {
     pub(super) patience: Duration,
 }
 
+/// How often a registry that says nothing at all is asked.
+const TRIES_IN_SILENCE: u32 = 2;
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -37,7 +40,12 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// Returns the pause before trying again after `failed` tries, or `None` to give up with `error`.
     pub(super) fn pause(&self, failed: u32, error: &RegistryError) -> Option<Duration> {
-        if failed >= self.tries || !error.is_transient() {
+        let tries = match error {
+            // Each one is a minute in which nobody learns anything.
+            RegistryError::Timeout { .. } => self.tries.min(TRIES_IN_SILENCE),
+            _ => self.tries,
+        };
+        if failed >= tries || !error.is_transient() {
             return None;
         }
         match error {
@@ -196,6 +204,18 @@ mod tests {
         ] {
             assert_eq!(read(value), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn a_registry_that_says_nothing_is_asked_twice() {
+        let url = "https://registry.example/v2/".parse().expect("a URL");
+        let silence = RegistryError::Timeout {
+            request: super::super::error::RequestLine::new(&reqwest::Method::GET, &url),
+            after: Duration::from_secs(60),
+        };
+        let policy = RetryPolicy::default();
+        assert!(policy.pause(1, &silence).is_some());
+        assert!(policy.pause(2, &silence).is_none());
     }
 
     #[test]
