@@ -58,6 +58,14 @@ pub enum LedgerError {
         #[source]
         source: serde_json::Error,
     },
+    /// A number that no file has: more than permission bits, or a device that Linux does not know.
+    #[error("no file has the {what} of this ledger entry: {line:?}")]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// The line.
+        line: String,
+    },
     /// A name or value with a broken escape.
     #[error("no ledger escape: {text:?}")]
     Escape {
@@ -116,6 +124,16 @@ impl LedgerEntry {
             line: text.to_owned(),
             source,
         })?;
+        let wrong = |what| LedgerError::Number {
+            what,
+            line: text.to_owned(),
+        };
+        if line.mode > 0o7777 {
+            return Err(wrong("mode"));
+        }
+        if line.dev.is_some_and(|dev| !dev.device().fits_linux()) {
+            return Err(wrong("device number"));
+        }
         let pair = |(name, value): &(String, String)| Ok((unescape(name)?, unescape(value)?));
         Ok(Self {
             path: PathBuf::from(OsString::from_vec(unescape(&line.path)?)),
@@ -191,6 +209,19 @@ mod tests {
         assert!(!line.contains('\n'));
         assert!(line.contains("é"), "{line}");
         assert_eq!(LedgerEntry::from_line(&line).expect("our own line"), entry);
+    }
+
+    #[test]
+    fn numbers_that_no_file_has_are_refused() {
+        for rest in [
+            r#""mode":99999999"#,
+            r#""mode":420,"dev":{"char":[4096,0]}"#,
+            r#""mode":420,"dev":{"block":[8,1048576]}"#,
+        ] {
+            let line = format!(r#"{{"path":"a","uid":0,"gid":0,{rest}}}"#);
+            let error = LedgerEntry::from_line(&line).unwrap_err();
+            assert!(matches!(error, LedgerError::Number { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -63,6 +63,13 @@ impl Device {
     /// The number that overlayfs gives to a whiteout, made as a character device.
     pub const WHITEOUT: Self = Self { major: 0, minor: 0 };
 
+    /// Tells whether Linux has such a number: 12 bits for the driver, 20 for the device. It makes another one of any other.
+    ///
+    /// Spec: `MKDEV` of linux/kdev_t.h.
+    pub fn fits_linux(self) -> bool {
+        self.major < 1 << 12 && self.minor < 1 << 20
+    }
+
     pub(crate) fn from_raw(raw: u64) -> Self {
         Self {
             major: rustix::fs::major(raw),

@@ -120,8 +120,9 @@ fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<EntryKind, Option
     let device = || {
         let number = |field| u32::try_from(header.number(field)?).ok();
         let device = number(header::MAJOR).zip(number(header::MINOR));
-        let (major, minor) = device.ok_or(Some("device number"))?;
-        Ok::<_, Option<&str>>(Device { major, minor })
+        let device = device.map(|(major, minor)| Device { major, minor });
+        let device = device.filter(|device| device.fits_linux());
+        device.ok_or(Some("device number"))
     };
     Ok(match header.kind() {
         // Before there was a type for directories, a slash marked them.

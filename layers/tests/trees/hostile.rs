@@ -348,6 +348,16 @@ fn the_device_that_overlayfs_takes_for_a_whiteout_is_refused() {
 }
 
 #[test]
+fn a_device_that_linux_would_make_another_of_is_refused() {
+    for (major, minor) in [(4096, 0), (8, 1 << 20)] {
+        let device = EntryKind::BlockDevice(Device { major, minor });
+        let error = Cell::new().apply(vec![other("dev/x", device)]);
+        let text = error.expect_err("no such device").to_string();
+        assert!(text.contains("device number"), "{text}");
+    }
+}
+
+#[test]
 fn attributes_of_overlayfs_are_left_out() {
     let cell = Cell::new();
     let mut entry = owned_by_us(Entry::new("etc", EntryKind::Directory));
