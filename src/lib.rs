@@ -50,6 +50,7 @@ pub mod provider;
 pub mod registry;
 pub mod request;
 pub mod secret;
+mod settings_file;
 pub mod staging;
 pub mod step;
 pub mod stop;

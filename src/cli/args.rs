@@ -288,8 +288,8 @@ impl RequestArgs {
         let mut request = match &self.file {
             Some(path) => {
                 let name = path.display().to_string();
-                let bytes =
-                    std::fs::read(path).context(|| format!("cannot read recipe `{name}`"))?;
+                let bytes = crate::settings_file::read(path)
+                    .context(|| format!("cannot read recipe `{name}`"))?;
                 Request::from_recipe(&bytes, &name)?
             }
             None => Request::defaults(),

@@ -62,7 +62,7 @@ impl CredentialFile {
     }
 
     fn read(&self) -> Result<Option<Content>, RegistryError> {
-        let bytes = match std::fs::read(&self.path) {
+        let bytes = match crate::settings_file::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.required => {
                 return Ok(None);

@@ -138,10 +138,11 @@ impl RegistriesConf {
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), RegistryError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RegistryError::File {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text =
+            crate::settings_file::read_to_string(path).map_err(|source| RegistryError::File {
+                path: path.to_owned(),
+                source,
+            })?;
         self.add(&text).map_err(|source| RegistryError::Config {
             path: path.to_owned(),
             source: Box::new(source),

@@ -383,7 +383,7 @@ impl Transport {
 }
 
 fn read_authorities(path: &Path) -> Result<Vec<Certificate>, RegistryError> {
-    let bytes = std::fs::read(path).map_err(|source| RegistryError::File {
+    let bytes = crate::settings_file::read(path).map_err(|source| RegistryError::File {
         path: path.to_owned(),
         source,
     })?;

@@ -69,10 +69,13 @@ pub fn restore(dir: &Path, ledger: &Path) -> Result<Restored> {
 fn read(ledger: &Path) -> Result<Vec<LedgerEntry>> {
     let doing = || format!("cannot read the ledger {}", ledger.display());
     let mut entries = Vec::new();
-    for (index, line) in BufReader::new(File::open(ledger).context(doing)?)
-        .lines()
-        .enumerate()
-    {
+    let file = File::open(ledger).context(doing)?;
+    if !file.metadata().context(doing)?.is_file() {
+        return Err(Error::user("it is no regular file")
+            .context(doing())
+            .hint("`kfactory unpack --ledger FILE` writes ledgers"));
+    }
+    for (index, line) in BufReader::new(file).lines().enumerate() {
         let line = line.context(doing)?;
         let entry = LedgerEntry::from_line(&line).map_err(|error| {
             Error::from_source(&error)
