@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,7 @@ impl LedgerFile {
                 temp: None,
             });
         }
+        refuse_other_file(&path)?;
         let dir = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -118,6 +119,27 @@ impl LedgerFile {
         }
         Ok(written)
     }
+}
+
+/// How every ledger begins.
+const HEAD: &[u8] = br#"{"path":"#;
+
+/// Refuses to replace a file with content that is no ledger.
+fn refuse_other_file(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file.and_then(|file| file.take(HEAD.len() as u64).read_to_end(&mut head)),
+    }
+    .context(|| format!("looking at {}", path.display()))?;
+    if head.is_empty() || head == HEAD {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "{} is there and is no ledger: it is not replaced",
+        path.display()
+    ))
+    .hint("name another file, or remove this one first"))
 }
 
 /// Returns the path that `path`, whose last name may not exist, stands for.

@@ -150,6 +150,19 @@ fn a_fresh_file_system_can_be_unpacked_into() {
 }
 
 #[test]
+fn a_file_that_is_no_ledger_is_not_replaced_by_one() {
+    let dir = world().user_dir("unpack-no-ledger");
+    let (tree, notes) = (dir.join("tree"), dir.join("notes"));
+    fs::write(&notes, "mine").expect("written");
+    Kfactory::new(["unpack", &good(), tree.to_str().expect("UTF-8"), "--ledger"])
+        .args([&notes])
+        .fail(1)
+        .tells(&["notes is there and is no ledger", "hint: "]);
+    assert_eq!(fs::read_to_string(&notes).expect("still there"), "mine");
+    assert!(!tree.exists());
+}
+
+#[test]
 fn a_ledger_is_no_part_of_its_tree() {
     let dir = world().user_dir("unpack-ledger-inside");
     for tree in [dir.clone(), dir.join("new")] {
