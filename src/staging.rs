@@ -1,4 +1,4 @@
-//! Makes a directory whole before it has its name.
+//! Makes a directory whole before it has its name, and tells what may be replaced by something new.
 //!
 //! A directory that does not exist yet is made beside its place and renamed. One that exists and is empty may be a mount point or
 //! somebody's working directory: it stays the same directory, what is new is made in a subdirectory of it, and the entries of
@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -197,6 +197,31 @@ fn sweep(holder: &Root, mark: &OsStr) -> Result<()> {
         holder.remove_all(&entry.name)?;
     }
     Ok(())
+}
+
+/// Checks that nothing of another kind is lost when `file` is replaced by a `kind`, which has `magic` at an offset: the file is not
+/// there, is empty, or is of that kind.
+///
+/// # Errors
+///
+/// It is something else, or cannot be read.
+pub fn check_replaceable(file: &Path, kind: &str, magic: (usize, &[u8])) -> Result<()> {
+    let (offset, magic) = magic;
+    let end = offset + magic.len();
+    let mut head = Vec::new();
+    match File::open(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened.and_then(|opened| opened.take(end as u64).read_to_end(&mut head)),
+    }
+    .context(|| format!("looking at {}", file.display()))?;
+    if head.is_empty() || head.get(offset..end) == Some(magic) {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "{} is there and is no {kind}: it is not replaced",
+        file.display()
+    ))
+    .hint("name another file, or remove this one first"))
 }
 
 /// Makes `dir` and what is missing above it, and returns what was made, the deepest first.

@@ -14,6 +14,9 @@ use crate::registry::Registry;
 use crate::staging;
 use crate::stop;
 
+/// Where every tar archive says what it is. Spec: POSIX.1-2017, pax, "ustar Interchange Format": the field `magic`.
+const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
+
 /// Checks what this machine must offer: bubblewrap, a store, writable destinations.
 ///
 /// # Errors
@@ -75,6 +78,7 @@ fn local_destination(destination: &Location) -> Result<()> {
                     file.display()
                 )));
             }
+            staging::check_replaceable(file, "archive", TAR_MAGIC)?;
             match file.parent() {
                 Some(parent) if parent != Path::new("") => parent.to_owned(),
                 _ => PathBuf::from("."),
@@ -175,7 +179,7 @@ mod tests {
     fn an_archive_takes_no_place_but_a_files() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("image.tar");
-        std::fs::write(&file, "old").unwrap();
+        std::fs::write(&file, "notes").unwrap();
         let archive = |file: &Path| {
             let text = format!("oci-archive:{}", file.display());
             writable(&[text.parse().unwrap()])
@@ -183,6 +187,14 @@ mod tests {
         for refused in [Path::new("/dev/null"), dir.path()] {
             assert_eq!(archive(refused).unwrap_err().kind(), Kind::User);
         }
+        let text = archive(&file).unwrap_err().render_text();
+        assert!(
+            text.contains("image.tar is there and is no archive"),
+            "{text}"
+        );
+        let mut tar = vec![0; 1024];
+        tar[257..262].copy_from_slice(b"ustar");
+        std::fs::write(&file, tar).unwrap();
         assert!(archive(&file).is_ok() && archive(&dir.path().join("new.tar")).is_ok());
     }
 }

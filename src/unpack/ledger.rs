@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Read as _, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,10 @@ use kfactory_layers::root::Root;
 use tempfile::TempPath;
 
 use crate::error::{Context as _, Error, Result};
+use crate::staging;
+
+/// How every ledger begins.
+const HEAD: (usize, &[u8]) = (0, br#"{"path":"#);
 
 /// The ledger being written; it goes away when this is dropped before [`finish`](Self::finish).
 pub(super) struct LedgerFile {
@@ -48,7 +52,7 @@ impl LedgerFile {
                 temp: None,
             });
         }
-        refuse_other_file(&path)?;
+        staging::check_replaceable(&path, "ledger", HEAD)?;
         let dir = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -119,27 +123,6 @@ impl LedgerFile {
         }
         Ok(written)
     }
-}
-
-/// How every ledger begins.
-const HEAD: &[u8] = br#"{"path":"#;
-
-/// Refuses to replace a file with content that is no ledger.
-fn refuse_other_file(path: &Path) -> Result<()> {
-    let mut head = Vec::new();
-    match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        file => file.and_then(|file| file.take(HEAD.len() as u64).read_to_end(&mut head)),
-    }
-    .context(|| format!("looking at {}", path.display()))?;
-    if head.is_empty() || head == HEAD {
-        return Ok(());
-    }
-    Err(Error::user(format!(
-        "{} is there and is no ledger: it is not replaced",
-        path.display()
-    ))
-    .hint("name another file, or remove this one first"))
 }
 
 /// Returns the path that `path`, whose last name may not exist, stands for.
