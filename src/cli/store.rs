@@ -308,8 +308,7 @@ fn remove(path: &Path) -> Result<()> {
         return Ok(());
     }
     Err(
-        Error::user(format!("{} cannot be removed entirely", path.display())).hint(
-            "`podman unshare rm -rf` removes files of subordinate IDs; a deep tree needs `ulimit -n` to be higher than it is deep",
-        ),
+        Error::user(format!("{} cannot be removed entirely", path.display()))
+            .hint("`podman unshare rm -rf` removes files of subordinate IDs"),
     )
 }

@@ -1,6 +1,7 @@
 //! Runs: each has a locked directory, and what a dead one left is swept by the next that opens the store.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{StepRecord, Store, entries};
@@ -121,23 +122,53 @@ fn named_changes(store: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Removes a tree as far as possible; directories without write permission are opened up first.
+/// Removes a tree; directories without write permission are opened up first.
 ///
 /// What cannot be removed stays and is tried again by the next run.
 pub fn remove_tree(path: &Path) {
-    if fs::remove_dir_all(path).is_ok() {
-        return;
+    if fs::remove_dir_all(path).is_err() {
+        let _ = remove_by_levels(path);
     }
-    use std::os::unix::fs::PermissionsExt as _;
-    for entry in walkdir::WalkDir::new(path)
-        .into_iter()
-        .filter_map(Result::ok)
-    {
-        if entry.file_type().is_dir() {
-            let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700));
+}
+
+/// Removes a tree that is closed, or deeper than a process may have directories open or a path be long: what is two levels down is
+/// moved up to the first until there is nothing more.
+fn remove_by_levels(path: &Path) -> io::Result<()> {
+    let mut moved = 0_u64;
+    open_up(path)?;
+    while let Some(entry) = fs::read_dir(path)?.next() {
+        let entry = entry?;
+        let below = entry.path();
+        if !entry.file_type()?.is_dir() {
+            fs::remove_file(below)?;
+            continue;
         }
+        open_up(&below)?;
+        for entry in fs::read_dir(&below)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            open_up(&entry.path())?;
+            let place = loop {
+                moved += 1;
+                let place = path.join(format!(".{moved}"));
+                if place.symlink_metadata().is_err() {
+                    break place;
+                }
+            };
+            fs::rename(entry.path(), place)?;
+        }
+        fs::remove_dir(below)?;
     }
-    let _ = fs::remove_dir_all(path);
+    fs::remove_dir(path)
+}
+
+/// Lets the owner of a directory change what is in it and move it.
+fn open_up(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
 fn is_older_than_a_minute(path: &Path) -> bool {
@@ -153,6 +184,25 @@ mod tests {
     use super::super::Access;
     use super::super::tests::store;
     use super::*;
+
+    #[test]
+    fn a_closed_tree_deeper_than_a_path_may_be_long_is_removed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("top");
+        fs::create_dir_all(top.join("ab/.1")).unwrap();
+        fs::write(top.join("ab/.1/file"), "").unwrap();
+        // Grown at the root, since no path leads to its end.
+        for _ in 0..3000 {
+            let grown = dir.path().join("grown");
+            fs::create_dir(&grown).unwrap();
+            fs::rename(&top, grown.join("ab")).unwrap();
+            fs::rename(&grown, &top).unwrap();
+        }
+        fs::set_permissions(top.join("ab"), fs::Permissions::from_mode(0o500)).unwrap();
+        remove_by_levels(&top).unwrap();
+        assert!(!top.exists());
+    }
 
     #[test]
     fn changes_that_no_record_names_are_swept_once_their_run_is_dead() {
