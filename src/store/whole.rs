@@ -57,8 +57,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A blob cannot be read, or a damaged one not be removed; [`Kind::Interrupted`](crate::error::Kind) when the run is
-    /// stopped.
+    /// A blob cannot be read, or a damaged one not be removed; a whole one has another size than its descriptor says, and stays;
+    /// [`Kind::Interrupted`](crate::error::Kind) when the run is stopped.
     pub fn check<'a>(
         &self,
         blobs: impl IntoIterator<Item = &'a Descriptor>,
