@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::given;
 use crate::location::Location;
 use crate::registry::Registry;
 use crate::staging;
@@ -68,6 +69,7 @@ fn local_destination(destination: &Location) -> Result<()> {
             existing_ancestor(dir)
         }
         Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
+            given::place_for(file)?;
             if file.is_dir() {
                 return Err(Error::user(format!("{} is a directory", file.display())));
             }
