@@ -17,6 +17,7 @@
 //! - [`root`]: a directory tree out of which no operation can leave.
 //! - [`tar`]: the deterministic archive writer and the strict reader.
 //! - [`apply`]: a changeset onto a root filesystem; [`ledger`]: what the caller may not apply.
+//! - [`whiteout`]: the names in a changeset that say what is gone.
 //! - [`diff`]: what changed in a tree, as a changeset.
 //!
 //! The crate opens no socket, starts no process, prints nothing and never looks for a home directory.
@@ -51,3 +52,4 @@ pub mod source;
 pub mod tar;
 pub mod time;
 mod verify;
+pub mod whiteout;
