@@ -7,7 +7,7 @@ use kfactory_layers::layout::{self, Layout, LayoutError};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::Engine;
+use super::{Engine, replaced};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::registry::Registry;
@@ -79,6 +79,9 @@ fn local_destination(destination: &Location) -> Result<()> {
                 )));
             }
             staging::check_replaceable(file, "archive", &[TAR_MAGIC])?;
+            if std::fs::metadata(file).is_ok_and(|found| found.len() > 0) {
+                replaced::check(destination, file)?;
+            }
             match file.parent() {
                 Some(parent) if parent != Path::new("") => parent.to_owned(),
                 _ => PathBuf::from("."),
@@ -192,9 +195,12 @@ mod tests {
             text.contains("image.tar is there and is no archive"),
             "{text}"
         );
-        let mut tar = vec![0; 1024];
+        let mut tar = vec![0; 2048];
         tar[257..262].copy_from_slice(b"ustar");
         std::fs::write(&file, tar).unwrap();
+        let text = archive(&file).unwrap_err().render_text();
+        assert!(text.contains("is no archive of images"), "{text}");
+        std::fs::write(&file, "").unwrap();
         assert!(archive(&file).is_ok() && archive(&dir.path().join("new.tar")).is_ok());
     }
 }

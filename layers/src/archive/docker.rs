@@ -89,6 +89,18 @@ impl DockerArchive {
             .collect()
     }
 
+    /// Returns every name of every image, and `None` for each image without one.
+    pub fn names(&self) -> Vec<Option<String>> {
+        let mut names = Vec::new();
+        for item in &self.items {
+            match item.tags() {
+                [] => names.push(None),
+                tags => names.extend(tags.iter().cloned().map(Some)),
+            }
+        }
+        names
+    }
+
     /// Finds an image by tag, by config digest, or (with `None`) as the only one there is.
     ///
     /// `debian:12` and `docker.io/library/debian:12` are the same tag. The format has no platforms: compare

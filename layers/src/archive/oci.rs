@@ -57,6 +57,14 @@ impl OciArchive {
         &self.index
     }
 
+    /// Returns the name of every entry of the index, in its order.
+    pub fn names(&self) -> Vec<Option<String>> {
+        let entries = self.index.manifests.iter();
+        entries
+            .map(|entry| entry.annotations.get(REF_NAME).cloned())
+            .collect()
+    }
+
     /// Finds an image by tag, by digest, or (with `None`) as the only one there is, for `platform`; the rules are those
     /// of [`Layout::resolve`](crate::layout::Layout::resolve).
     ///
