@@ -17,6 +17,7 @@ mod framework;
 pub mod in_place;
 mod inputs;
 mod layers;
+pub mod machine;
 mod outputs;
 mod package_cache;
 mod preflight;

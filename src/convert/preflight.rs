@@ -78,7 +78,7 @@ fn local_destination(destination: &Location) -> Result<()> {
                     file.display()
                 )));
             }
-            staging::check_replaceable(file, "archive", TAR_MAGIC)?;
+            staging::check_replaceable(file, "archive", &[TAR_MAGIC])?;
             match file.parent() {
                 Some(parent) if parent != Path::new("") => parent.to_owned(),
                 _ => PathBuf::from("."),

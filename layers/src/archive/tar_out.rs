@@ -1,14 +1,14 @@
 //! Writing an archive file: plain members without any trace of who wrote it when, and a rename at the end.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tar_core::{EntryBuilder, EntryType, HEADER_SIZE};
 use tempfile::NamedTempFile;
 
 use super::ArchiveError;
+use crate::partial;
 
 const COPY_BUFFER: usize = 256 * 1024;
 
@@ -20,10 +20,7 @@ pub(super) struct TarOut {
 
 impl TarOut {
     pub(super) fn create(path: &Path) -> Result<Self, ArchiveError> {
-        let file = tempfile::Builder::new()
-            .prefix(".partial-")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(directory_of(path))
+        let file = partial::create_beside(path, 0o644)
             .map_err(ArchiveError::io("creating a file beside", path))?;
         Ok(Self {
             file,
@@ -92,13 +89,6 @@ impl TarOut {
             return Ok(());
         }
         self.file.write_all(&[0; HEADER_SIZE][past..])
-    }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

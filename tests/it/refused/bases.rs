@@ -62,12 +62,26 @@ fn a_base_for_another_machine_is_named_before_anything_runs() {
     let (store, program) = convert(&format!("tar:{}", tar.display()), "oci:out-machine:v1.0.0");
     let platform = format!("linux/{other}");
     let ran = program.args(["--platform", &platform]).fail(1);
-    ran.tells(&[
-        &format!("/bin/sh is a program for {here}, not for linux/{other}"),
+    let words = [
+        &*format!("/bin/sh is a program for {here}, not for linux/{other}"),
         &format!("hint: `--platform linux/{here}`"),
-    ]);
+    ];
+    ran.tells(&words);
     assert!(!ran.says(": started"), "{}", ran.stderr());
     nothing_made(&store);
+    let tree = tar.with_extension("");
+    for base in [
+        format!("tar:{}", tar.display()),
+        format!("dir:{}", tree.display()),
+    ] {
+        for command in ["plan", "packages"] {
+            let ran = Kfactory::new([command, &base, "--version=v1", "--platform", &platform])
+                .store(&world().user_dir("refused/plan"))
+                .fail(1);
+            ran.tells(&words);
+            assert!(ran.stdout.is_empty(), "{}", ran.stdout);
+        }
+    }
 }
 
 #[test]
