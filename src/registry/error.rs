@@ -55,6 +55,14 @@ pub enum RegistryError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The file that a blob is fetched into could not be written.
+    #[error("writing `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// `registries.conf` forbids the reference.
     #[error("`{reference}` is blocked by the prefix {prefix:?} in registries.conf")]
     Blocked {

@@ -272,10 +272,13 @@ impl Transport {
         if fits {
             return Ok(target);
         }
-        let problem = format!(
-            "it leads to unencrypted {:?}",
-            RequestLine::new(&call.method, &target).to_string()
-        );
+        let place = RequestLine::new(&call.method, &target).to_string();
+        let problem = match target.scheme() {
+            "http" => format!("{from} leads to unencrypted {place:?}"),
+            scheme => format!(
+                "{from} leads to {place:?}, and where `{scheme}:` leads nothing is fetched: only `https:` and `http:`"
+            ),
+        };
         Err(RegistryError::Protocol {
             request: call.line(),
             problem,

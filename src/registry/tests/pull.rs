@@ -378,6 +378,28 @@ async fn a_redirect_elsewhere_carries_no_credentials() {
 }
 
 #[tokio::test]
+async fn who_leads_to_another_scheme_is_named_with_it() {
+    let fake = Fake::scripted(|seen, _| {
+        seen.is("GET", "/manifests/")
+            .then(|| answer(302).header("location", "file:///etc/passwd"))
+    })
+    .await;
+    let error = client()
+        .fetch_manifest(&reference(&fake, "a:1"))
+        .await
+        .expect_err("refused")
+        .to_string();
+    for word in [
+        &format!("{} leads to", fake.name),
+        "file:///etc/passwd",
+        "`file:`",
+    ] {
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(!error.contains("unencrypted"), "{error}");
+}
+
+#[tokio::test]
 async fn redirects_in_a_circle_end() {
     let fake = Fake::scripted(|seen, _| {
         (seen.target != "/v2/").then(|| answer(302).header("location", "again"))
