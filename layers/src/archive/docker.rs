@@ -270,8 +270,7 @@ fn write_layer(
     let blob = blobs.open_blob(layer).map_err(damaged)?;
     let mut tar = HashingReader::new(decoder(blob).map_err(damaged)?);
     let name = layer_name(diff_id);
-    out.member_of_unknown_size(&name, tar.by_ref())
-        .map_err(damaged)?;
+    out.unpacked_blob(&name, layer.digest, tar.by_ref())?;
     let (_, found, _) = tar.finish();
     if found == *diff_id {
         return Ok(());

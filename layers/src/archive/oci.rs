@@ -129,8 +129,7 @@ impl OciArchive {
             let digest = layer.digest;
             let damaged = |source| ArchiveError::Blob { digest, source };
             let content = blobs.open_blob(layer).map_err(damaged)?;
-            out.member(&blob_name(&digest), layer.size, content)
-                .map_err(damaged)?;
+            out.blob(&blob_name(&digest), layer.size, digest, content)?;
         }
         out.finish()
     }
