@@ -1,7 +1,7 @@
 //! Opening files that somebody named, without ever waiting for one.
 
 use std::fs::{File, FileType, OpenOptions};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -35,23 +35,32 @@ pub fn open_input(path: &Path) -> io::Result<File> {
     let file = open_any(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_fifo() && is_nameless(&file)? {
-        let flags = rustix::fs::fcntl_getfl(&file)?;
-        rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
-    } else if !kind.is_file() {
+        return blocking(file);
+    }
+    if !kind.is_file() {
         return Err(wrong_kind(kind));
     }
     Ok(file)
 }
 
-/// Reads all of what [`open_input`] opens.
+/// As [`open_input`], also of a character device such as `/dev/null` or a terminal: for what is read up to a limit.
 ///
 /// # Errors
 ///
-/// As [`open_input`], and those of reading.
-pub fn read_input(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_input(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// As [`open_input`].
+pub fn open_input_or_device(path: &Path) -> io::Result<File> {
+    let file = open_any(path)?;
+    match file.metadata()?.file_type().is_char_device() {
+        true => blocking(file),
+        false => open_input(path),
+    }
+}
+
+/// Makes reading wait for what has not come yet.
+fn blocking(file: File) -> io::Result<File> {
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 fn open_any(path: &Path) -> io::Result<File> {
@@ -92,7 +101,7 @@ pub fn kind_name(kind: FileType) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     use std::os::fd::AsRawFd as _;
 
     use super::*;
@@ -124,11 +133,16 @@ mod tests {
     fn a_stream_that_was_handed_over_is_read_to_its_end() {
         let (from, mut to) = io::pipe().unwrap();
         let path = format!("/proc/self/fd/{}", from.as_raw_fd());
-        let reading = std::thread::spawn(move || read_input(Path::new(&path)));
+        let mut stream = open_input(Path::new(&path)).unwrap();
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        });
         std::thread::sleep(std::time::Duration::from_millis(50));
         to.write_all(b"late").unwrap();
         drop(to);
-        assert_eq!(reading.join().unwrap().unwrap(), b"late");
-        assert!(open_regular(Path::new(&format!("/proc/self/fd/{}", from.as_raw_fd()))).is_err());
+        assert_eq!(reading.join().unwrap(), "late");
+        assert!(open_regular(Path::new(&path)).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::archive::DockerArchive;
+use kfactory_layers::input::kind_name;
 use kfactory_layers::layout::{self, Layout, LayoutError};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -68,14 +69,14 @@ fn local_destination(destination: &Location) -> Result<()> {
             existing_ancestor(dir)
         }
         Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
-            if file.is_dir() {
-                return Err(Error::user(format!("{} is a directory", file.display())));
-            }
             // The archive takes the place of what has its name, which must not be a device or a pipe.
-            if file.exists() && !file.is_file() {
+            if let Ok(found) = std::fs::metadata(file)
+                && !found.is_file()
+            {
                 return Err(Error::user(format!(
-                    "{} is no regular file",
-                    file.display()
+                    "{} is {}, not a file",
+                    file.display(),
+                    kind_name(found.file_type())
                 )));
             }
             staging::check_replaceable(file, "archive", &[TAR_MAGIC])?;

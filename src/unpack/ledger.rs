@@ -9,6 +9,8 @@ use kfactory_layers::ledger::{LedgerEntry, end_line};
 use kfactory_layers::metadata::{FileKind, Xattrs};
 use kfactory_layers::partial;
 use kfactory_layers::root::Root;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::error::{Context as _, Error, Result};
@@ -48,7 +50,7 @@ impl LedgerFile {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if path.exists() && !path.is_file() {
             return Ok(Self {
-                out: BufWriter::new(File::options().write(true).open(&path).context(doing)?),
+                out: BufWriter::new(open_stream(&path).context(doing)?),
                 path,
                 temp: None,
                 entries: 0,
@@ -120,6 +122,22 @@ impl LedgerFile {
         }
         Ok(written)
     }
+}
+
+/// Opens what is no file for writing; a FIFO that nobody reads would keep a plain `open` waiting.
+fn open_stream(path: &Path) -> std::io::Result<File> {
+    let opened = rustix::fs::open(
+        path,
+        OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY,
+        Mode::empty(),
+    );
+    let file = File::from(opened.map_err(|errno| match errno {
+        Errno::NXIO => std::io::Error::other("it is a FIFO that nobody reads, or no device"),
+        errno => errno.into(),
+    })?);
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// Returns the path that `path`, whose last name may not exist, stands for.
