@@ -12,6 +12,7 @@ use crate::provider::ProviderSource;
 use crate::registry::{Credentials, Registry, RegistryOptions, check_registry};
 use crate::request::{Layers, Network, Request, Stage};
 use crate::store::Store;
+use kfactory_layers::input::open_input_or_device;
 
 /// How progress is shown.
 #[derive(Debug, Clone, clap::Args)]
@@ -73,7 +74,7 @@ impl ImageArgs {
             // One that was asked for and is not there would otherwise mean no credentials at all.
             let doing = || format!("cannot read the credentials in `{}`", file.display());
             given::file(file).context(doing)?;
-            std::fs::File::open(file).context(doing)?;
+            open_input_or_device(file).context(doing)?;
         }
         for file in &self.registry_ca {
             given::file(file)

@@ -12,6 +12,7 @@ use kfactory_layers::compress::{Compression, decoder};
 use kfactory_layers::diff::{CaptureOptions, Snapshot, capture_walk};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
+use kfactory_layers::input::open_input;
 use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::layout::Layout;
 use kfactory_layers::manifest::{Descriptor, Document};
@@ -380,7 +381,7 @@ fn from_rootfs(dir: &Path, platform: &Platform, engine: Engine<'_>) -> Result<Ba
 fn from_tar(file: &Path, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
     let Engine { store, options, .. } = engine;
     let doing = || format!("reading {}", file.display());
-    let input = File::open(file).context(doing)?;
+    let input = open_input(file).context(doing)?;
     let mut input = decoder(input).context(doing)?;
     let blob = store.blob_writer().context(doing)?;
     let mut writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;

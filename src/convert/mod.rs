@@ -22,6 +22,7 @@ mod outputs;
 mod package_cache;
 mod preflight;
 mod programs;
+mod replaced;
 pub mod space;
 mod tree;
 
