@@ -13,6 +13,7 @@
 //! it is unpacked; a diversion or a policy file would have to be removed again.
 
 pub mod deb;
+mod owners;
 pub mod uris;
 
 pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
