@@ -96,9 +96,13 @@ impl Error {
         let mut chain = Vec::new();
         let mut kind = Kind::User;
         let mut next = Some(source);
+        let mut hints = Vec::new();
         while let Some(cause) = next {
             if cause.downcast_ref().is_some_and(Stopped::is_in) {
                 kind = Kind::Interrupted;
+            }
+            if cause.downcast_ref().is_some_and(is_full) {
+                hints = vec![FULL.to_owned()];
             }
             chain.push(cause.to_string());
             next = cause.source();
@@ -108,7 +112,7 @@ impl Error {
         Self {
             kind,
             chain,
-            hints: Vec::new(),
+            hints,
             output: Vec::new(),
         }
     }
@@ -209,6 +213,15 @@ impl Error {
     }
 }
 
+/// What to do where a file system has no room left, the store's or another.
+const FULL: &str = "that file system is full: make room there; where it holds the store, `kfactory store gc` frees what no image \
+    needs, and `--store DIR` uses another disk";
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 /// Cuts what nobody reads: a message may quote a line of megabytes.
 fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
     const MOST: usize = 4096;
@@ -291,6 +304,26 @@ mod tests {
             error.render_text(),
             "error: cannot pull `x`\ncaused by: writing blob\ncaused by: no space\nhint: free some\n"
         );
+    }
+
+    #[test]
+    fn a_full_disk_has_its_remedy_however_deep_it_stands() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let inner = kfactory_layers::blobs::BlobError::Io {
+            doing: "writing blob",
+            path: "store/x".into(),
+            source: full,
+        };
+        let error = std::result::Result::<(), _>::Err(inner)
+            .context(|| "cannot read `x`".to_owned())
+            .unwrap_err();
+        let text = error.render_text();
+        assert!(
+            text.contains("caused by: writing blob \"store/x\"\n"),
+            "{text}"
+        );
+        assert!(text.contains("hint: that file system is full"), "{text}");
+        assert!(text.contains("`kfactory store gc`"), "{text}");
     }
 
     #[test]

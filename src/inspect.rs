@@ -1,32 +1,26 @@
 //! `kfactory inspect`: an image's layers and what makes it a Kairos image, read without unpacking it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
-use std::path::{Component, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
-use kfactory_layers::metadata::EntryKind;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
-use kfactory_layers::tar::ArchiveReader;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::changeset::Changeset;
 use crate::convert::{self, BaseImage, Engine, Options, STEPS_COMMENT};
 use crate::error::{Context as _, Result};
 use crate::location::Location;
 use crate::plan::Facts;
 use crate::progress::{Reporter, bytes_text};
 use crate::store::{Access, Store};
+use crate::tree::{self, Tree, Wanted};
 use crate::yip::{self, SourceText};
 
-/// A chain of links longer than this is a loop.
-const MAX_LINKS: usize = 8;
-/// A small text file is read whole; larger ones are not what we look for.
-const MAX_TEXT_BYTES: u64 = 1 << 20;
 const OS_RELEASE: &[&str] = &["etc/os-release", "usr/lib/os-release"];
 const KAIROS_RELEASE: &str = "etc/kairos-release";
 /// Files whose presence says what an image can do.
@@ -106,13 +100,15 @@ pub fn facts(
             reporter,
         },
     )?;
-    let found = Contents::read(&image.image, &store)?;
-    let facts = convert::facts_of(
-        found.os_release().as_deref(),
-        &image.image,
-        &base.to_string(),
-    )?;
-    Ok((facts, found.extensions()))
+    let tree = tree_of(&image.image, &store)?;
+    let (platform, base) = (image.image.platform(), base.to_string());
+    let open = |path| match tree.can_open(path) {
+        true => tree.open(path),
+        false => Ok(None),
+    };
+    convert::machine::check(open, &platform, &base)?;
+    let facts = convert::facts_of(os_release(&tree)?.as_deref(), &image.image, &base)?;
+    Ok((facts, extensions(&tree)?))
 }
 
 /// Makes the report of an image whose blobs are in the store.
@@ -121,7 +117,7 @@ pub fn facts(
 ///
 /// A damaged layer.
 pub fn inspect(image: &BaseImage, store: &Store) -> Result<Report> {
-    let found = Contents::read(&image.image, store)?;
+    let tree = tree_of(&image.image, store)?;
     let parse = |text: Option<String>| -> BTreeMap<String, String> {
         let release = crate::distro::os_release::OsRelease::parse(&text.unwrap_or_default());
         release.fields().iter().cloned().collect()
@@ -131,11 +127,11 @@ pub fn inspect(image: &BaseImage, store: &Store) -> Result<Report> {
         platform: image.image.platform().to_string(),
         created: image.image.created().map(str::to_owned),
         layers: layers(&image.image),
-        kairos: parse(found.text(KAIROS_RELEASE)),
-        os: parse(found.os_release()),
+        kairos: parse(text(&tree, KAIROS_RELEASE)?),
+        os: parse(os_release(&tree)?),
         landmarks: LANDMARKS
             .iter()
-            .map(|path| (*path, found.has(path)))
+            .map(|path| (*path, tree.node(path).is_some()))
             .collect(),
     })
 }
@@ -187,112 +183,25 @@ fn layers(image: &Image) -> Vec<LayerReport> {
         .collect()
 }
 
-/// What the layers together hold under the paths we look at.
-#[derive(Debug, Default)]
-struct Contents {
-    texts: BTreeMap<PathBuf, String>,
-    links: BTreeMap<PathBuf, PathBuf>,
-    present: BTreeSet<PathBuf>,
+/// Reads the tree of an image, with the contents of the files that are looked into.
+fn tree_of(image: &Image, store: &Store) -> Result<Tree> {
+    tree::of_image(
+        image,
+        store,
+        Wanted {
+            kept: is_looked_into,
+            digests: false,
+        },
+    )
 }
 
-impl Contents {
-    fn read(image: &Image, store: &Store) -> Result<Self> {
-        let mut out = Self::default();
-        let total = image.layers().len();
-        for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
-            let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-            let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
-            out.read_layer(ArchiveReader::new(&mut changeset))
-                .context(doing)?;
-            changeset.finish().context(doing)?;
-        }
-        Ok(out)
-    }
-
-    fn read_layer<R: std::io::Read>(&mut self, mut archive: ArchiveReader<R>) -> Result<()> {
-        while let Some(entry) = archive
-            .next_entry()
-            .map_err(|error| crate::error::Error::from_source(&error))?
-        {
-            let path = normal(&entry.path);
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            if let Some(hidden) = name.strip_prefix(".wh.") {
-                self.forget(&path.with_file_name(hidden));
-                continue;
-            }
-            if !matches!(entry.kind, EntryKind::Directory) {
-                // Whatever it is, it takes the place of a directory that stood there.
-                self.forget(&path);
-            }
-            if !is_interesting(&path) {
-                continue;
-            }
-            self.present.insert(path.clone());
-            match &entry.kind {
-                EntryKind::Symlink { target } => {
-                    let target = resolve(&path, target);
-                    self.links.insert(path, target);
-                }
-                EntryKind::File { size } => {
-                    let mut text = Vec::new();
-                    archive
-                        .content(*size)
-                        .take(MAX_TEXT_BYTES)
-                        .read_to_end(&mut text)?;
-                    self.texts
-                        .insert(path, String::from_utf8_lossy(&text).into_owned());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn forget(&mut self, path: &Path) {
-        self.texts.retain(|known, _| !known.starts_with(path));
-        self.links.retain(|known, _| !known.starts_with(path));
-        self.present.retain(|known| !known.starts_with(path));
-    }
-
-    fn has(&self, path: &str) -> bool {
-        self.present.contains(Path::new(path))
-    }
-
-    fn text(&self, path: &str) -> Option<String> {
-        let mut path = Path::new(path);
-        for _ in 0..MAX_LINKS {
-            match self.links.get(path) {
-                Some(target) => path = target,
-                None => break,
-            }
-        }
-        self.texts.get(path).cloned()
-    }
-
-    /// Returns the stage extensions, in lexical order per level.
-    fn extensions(&self) -> Vec<SourceText> {
-        let is_found =
-            |path: &&PathBuf| is_extension(path) && self.text(&path.to_string_lossy()).is_some();
-        let mut paths: Vec<&PathBuf> = self
-            .texts
-            .keys()
-            .chain(self.links.keys())
-            .filter(is_found)
-            .collect();
-        paths.sort_by(|a, b| a.components().cmp(b.components()));
-        let source = |path: &PathBuf| SourceText {
-            file: yip::in_base(&Path::new("/").join(path)),
-            text: self.text(&path.to_string_lossy()).unwrap_or_default(),
-        };
-        paths.into_iter().map(source).collect()
-    }
-
-    fn os_release(&self) -> Option<String> {
-        OS_RELEASE.iter().find_map(|path| self.text(path))
-    }
+fn is_looked_into(path: &Path) -> bool {
+    // Some distributions have it in a third place, which a link leads to.
+    let is_release = path
+        .file_name()
+        .and_then(OsStr::to_str)
+        .is_some_and(|name| name.contains("os-release") || name == "kairos-release");
+    is_release || is_extension(path) || convert::machine::reads(path)
 }
 
 fn is_extension(path: &Path) -> bool {
@@ -300,34 +209,38 @@ fn is_extension(path: &Path) -> bool {
     is_below && path.to_str().is_some_and(yip::is_extension_file)
 }
 
-fn is_interesting(path: &Path) -> bool {
-    if is_extension(path) {
-        return true;
-    }
-    let path = path.to_str().unwrap_or("");
-    OS_RELEASE.contains(&path) || path == KAIROS_RELEASE || LANDMARKS.contains(&path)
+/// Returns the stage extensions of an image, in lexical order per level.
+fn extensions(tree: &Tree) -> Result<Vec<SourceText>> {
+    let mut paths = Vec::new();
+    tree.walk(yip::DIRECTORY_IN_IMAGE, &mut |path, _| {
+        if is_extension(path) && tree.can_open(path) {
+            paths.push(path.to_owned());
+        }
+    });
+    let source = |path: PathBuf| {
+        Ok(SourceText {
+            file: yip::in_base(&Path::new("/").join(&path)),
+            text: tree.text(&path)?.unwrap_or_default(),
+        })
+    };
+    paths.into_iter().map(source).collect()
 }
 
-/// Drops leading slashes and dots; `..` goes up but never above the top.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            _ => {}
+/// Returns the text of `/etc/os-release`, or of what stands in for it.
+fn os_release(tree: &Tree) -> Result<Option<String>> {
+    for path in OS_RELEASE {
+        if let Some(text) = text(tree, path)? {
+            return Ok(Some(text));
         }
     }
-    out
+    Ok(None)
 }
 
-fn resolve(link: &Path, target: &Path) -> PathBuf {
-    if target.is_absolute() {
-        normal(target)
-    } else {
-        normal(&link.parent().unwrap_or(Path::new("")).join(target))
+/// Returns a text file's content, where it is one of those that are looked into.
+fn text(tree: &Tree, path: &str) -> Result<Option<String>> {
+    match tree.can_open(path) {
+        true => tree.text(path),
+        false => Ok(None),
     }
 }
 
@@ -382,29 +295,5 @@ fn one_line(text: &str) -> String {
         format!("{}...", clean.chars().take(97).collect::<String>())
     } else {
         clean
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_resolve_inside_the_image() {
-        assert_eq!(
-            resolve(
-                Path::new("etc/os-release"),
-                Path::new("../usr/lib/os-release")
-            ),
-            Path::new("usr/lib/os-release")
-        );
-        assert_eq!(
-            resolve(Path::new("a/b"), Path::new("../../../../x")),
-            Path::new("x")
-        );
-        assert_eq!(
-            resolve(Path::new("a/b"), Path::new("/c/d")),
-            Path::new("c/d")
-        );
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::{Context as _, Error, Result};
+use kfactory_layers::input::open_input_or_device;
 
 /// Where a command finds its secrets, each in a file with the secret's name (mode 0400).
 pub const DIR: &str = "/run/secrets";
@@ -183,7 +184,7 @@ impl Secret {
             }
             Source::File(path) => {
                 let named = || format!("opening {}", path.display());
-                let file = std::fs::File::open(path)
+                let file = open_input_or_device(path)
                     .context(named)
                     .map_err(|error| error.context(doing()))?;
                 let mut value = Vec::new();

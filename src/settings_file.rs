@@ -1,20 +1,21 @@
 //! Reads a file that a person wrote (a recipe, credentials, certificates) whole; one without end is refused, not waited for.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+
+use kfactory_layers::input::open_input_or_device;
 
 /// Far beyond what anybody writes.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Returns the content of the file at `path`, which may be a pipe.
+/// Returns the content of the file at `path`, which may be a stream that this process was given.
 ///
 /// # Errors
 ///
 /// The file cannot be read; [`io::ErrorKind::InvalidData`] where it holds more than 16 MiB.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
+    open_input_or_device(path)?
         .take(MOST_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST_BYTES {

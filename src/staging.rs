@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use kfactory_layers::input::open_regular;
 use kfactory_layers::root::Root;
 
 use crate::error::{Context as _, Error, Result};
@@ -199,22 +200,23 @@ fn sweep(holder: &Root, mark: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// Checks that nothing of another kind is lost when `file` is replaced by a `kind`, which has `magic` at an offset: the file is not
-/// there, is empty, or is of that kind.
+/// Checks that nothing of another kind is lost when `file` is replaced by a `kind`, which has one of `magics` at an offset: the file
+/// is not there, is empty, or is of that kind.
 ///
 /// # Errors
 ///
 /// It is something else, or cannot be read.
-pub fn check_replaceable(file: &Path, kind: &str, magic: (usize, &[u8])) -> Result<()> {
-    let (offset, magic) = magic;
-    let end = offset + magic.len();
+pub fn check_replaceable(file: &Path, kind: &str, magics: &[(usize, &[u8])]) -> Result<()> {
+    let end = |(offset, magic): &(usize, &[u8])| offset + magic.len();
+    let longest = magics.iter().map(end).max().unwrap_or(0);
     let mut head = Vec::new();
-    match File::open(file) {
+    match open_regular(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        opened => opened.and_then(|opened| opened.take(end as u64).read_to_end(&mut head)),
+        opened => opened.and_then(|opened| opened.take(longest as u64).read_to_end(&mut head)),
     }
     .context(|| format!("looking at {}", file.display()))?;
-    if head.is_empty() || head.get(offset..end) == Some(magic) {
+    let is_its = |magic: &(usize, &[u8])| head.get(magic.0..end(magic)) == Some(magic.1);
+    if head.is_empty() || magics.iter().any(is_its) {
         return Ok(());
     }
     Err(Error::user(format!(

@@ -1,8 +1,10 @@
 //! What an image says about a file and this system would not take: owners outside the ID map, device nodes, privileged attributes.
 //!
-//! Who may not set these keeps them here, and writes a layer's metadata from here. Stored as one JSON object in a line.
+//! Who may not set these keeps them here, and writes a layer's metadata from here. Stored as one JSON object in a line; the last
+//! line says how many there are, so that a copy that was cut short is known for one.
 
 use std::ffi::OsString;
+use std::io::{self, BufRead};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -45,7 +47,7 @@ pub struct LedgerEntry {
     pub xattrs: Xattrs,
 }
 
-/// A line that is no ledger entry.
+/// What is wrong with a ledger.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
@@ -72,6 +74,37 @@ pub enum LedgerError {
         /// The escaped text.
         text: String,
     },
+    /// A line of the file is none of a ledger.
+    #[error("line {number}")]
+    Line {
+        /// Its number, from 1.
+        number: u64,
+        /// What is wrong with it.
+        source: Box<LedgerError>,
+    },
+    /// The last line, which counts the entries, is missing.
+    #[error("it is cut short: after {entries} entries the line is missing that counts them")]
+    CutShort {
+        /// Whole entries that were read.
+        entries: u64,
+    },
+    /// The last line counts other entries than there are.
+    #[error("it has {found} entries, and its last line says {expected}")]
+    Count {
+        /// What the last line says.
+        expected: u64,
+        /// What was read before it.
+        found: u64,
+    },
+    /// Something follows the last line.
+    #[error("line {number} comes after the line that ends it")]
+    AfterEnd {
+        /// Its number, from 1.
+        number: u64,
+    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// The stored form. Text in it is escaped, since JSON has no way to write bytes that are not UTF-8.
@@ -85,6 +118,56 @@ struct Line {
     dev: Option<LedgerDevice>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     xattrs: Vec<(String, String)>,
+}
+
+/// The last line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    entries: u64,
+}
+
+/// Returns the last line of a ledger with this many entries, without the line feed.
+pub fn end_line(entries: u64) -> String {
+    // As `serde_json` would write it.
+    format!(r#"{{"entries":{entries}}}"#)
+}
+
+/// Reads a whole ledger: its entries, one a line, and the last line, which is [`end_line`].
+///
+/// # Errors
+///
+/// Every variant of [`LedgerError`]; [`LedgerError::CutShort`] for any beginning of a ledger that is not all of it.
+pub fn read(mut from: impl BufRead) -> Result<Vec<LedgerEntry>, LedgerError> {
+    let mut entries = Vec::new();
+    let mut text = String::new();
+    let mut end = None;
+    for number in 1.. {
+        text.clear();
+        if from.read_line(&mut text)? == 0 {
+            break;
+        }
+        if end.is_some() {
+            return Err(LedgerError::AfterEnd { number });
+        }
+        let Some(line) = text.strip_suffix('\n') else {
+            break;
+        };
+        end = serde_json::from_str(line).ok().map(|end: End| end.entries);
+        if end.is_none() {
+            let entry = LedgerEntry::from_line(line).map_err(|error| LedgerError::Line {
+                number,
+                source: Box::new(error),
+            })?;
+            entries.push(entry);
+        }
+    }
+    let found = entries.len() as u64;
+    match end {
+        None => Err(LedgerError::CutShort { entries: found }),
+        Some(expected) if expected != found => Err(LedgerError::Count { expected, found }),
+        Some(_) => Ok(entries),
+    }
 }
 
 impl LedgerEntry {
@@ -209,6 +292,40 @@ mod tests {
         assert!(!line.contains('\n'));
         assert!(line.contains("é"), "{line}");
         assert_eq!(LedgerEntry::from_line(&line).expect("our own line"), entry);
+    }
+
+    fn ledger(count: u32) -> String {
+        let line = |uid| format!("{{\"path\":\"a\",\"uid\":{uid},\"gid\":0,\"mode\":420}}\n");
+        (0..count).map(line).collect::<String>() + &end_line(count.into()) + "\n"
+    }
+
+    #[test]
+    fn a_ledger_is_whole_or_said_to_be_cut_short() {
+        for count in [0, 3] {
+            let whole = ledger(count);
+            let read_back = read(whole.as_bytes()).expect("whole");
+            assert_eq!(read_back.len(), count as usize);
+            for len in 0..whole.len() {
+                let error = read(&whole.as_bytes()[..len]).unwrap_err();
+                assert!(
+                    matches!(error, LedgerError::CutShort { .. }),
+                    "{len}: {error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_were_lost_or_added_are_told() {
+        let lost = ledger(3).replacen("{\"path\":\"a\",\"uid\":1,\"gid\":0,\"mode\":420}\n", "", 1);
+        let two = ledger(1) + &ledger(1);
+        for (text, words) in [
+            (lost, "it has 2 entries, and its last line says 3"),
+            (two, "line 3 comes after the line that ends it"),
+            ("x\n".to_owned() + &ledger(0), "line 1"),
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap_err().to_string(), words);
+        }
     }
 
     #[test]

@@ -13,9 +13,11 @@
 //! - [`source`]: where an image and its blobs can be read from.
 //! - [`layout`]: the OCI image layout directory.
 //! - [`archive`]: `oci-archive` and `docker-archive` files.
+//! - [`input`] and [`partial`]: files that others name, and files that are not whole yet.
 //! - [`root`]: a directory tree out of which no operation can leave.
 //! - [`tar`]: the deterministic archive writer and the strict reader.
 //! - [`apply`]: a changeset onto a root filesystem; [`ledger`]: what the caller may not apply.
+//! - [`whiteout`]: the names in a changeset that say what is gone.
 //! - [`diff`]: what changed in a tree, as a changeset.
 //!
 //! The crate opens no socket, starts no process, prints nothing and never looks for a home directory.
@@ -34,6 +36,7 @@ mod handle;
 mod hash_thread;
 pub mod image;
 mod index;
+pub mod input;
 pub mod layer;
 pub mod layout;
 pub mod ledger;
@@ -41,6 +44,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod metadata;
 pub mod overlay;
+pub mod partial;
 pub mod platform;
 mod resolve;
 pub mod root;
@@ -48,3 +52,4 @@ pub mod source;
 pub mod tar;
 pub mod time;
 mod verify;
+pub mod whiteout;

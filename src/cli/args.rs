@@ -11,6 +11,7 @@ use crate::provider::ProviderSource;
 use crate::registry::{Credentials, Registry, RegistryOptions, check_registry};
 use crate::request::{Layers, Network, Request, Stage};
 use crate::store::Store;
+use kfactory_layers::input::open_input_or_device;
 
 /// How progress is shown.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,7 +71,7 @@ impl ImageArgs {
     pub(super) fn registry(&self, locations: &[&str]) -> Result<Registry> {
         if let Some(file) = &self.authfile {
             // One that was asked for and is not there would otherwise mean no credentials at all.
-            std::fs::File::open(file)
+            open_input_or_device(file)
                 .context(|| format!("cannot read the credentials in `{}`", file.display()))?;
         }
         let insecure = self.insecure_registry.iter();

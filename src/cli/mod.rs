@@ -418,8 +418,9 @@ impl Command {
             | Command::Store {
                 command: StoreCommand::Gc { .. },
             } => true,
-            // Reading a root filesystem means reading files of other owners.
+            // Reading a root filesystem means reading files of other owners, and owners stand in the layer that is made of it.
             Command::Copy(args) => args.source.starts_with("dir:"),
+            Command::Inspect(args) => args.source.starts_with("dir:"),
             Command::Parity(args) => args.reads_directory(),
             Command::Validate(args) => args
                 .source

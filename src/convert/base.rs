@@ -12,6 +12,7 @@ use kfactory_layers::compress::{Compression, decoder};
 use kfactory_layers::diff::{CaptureOptions, Snapshot, capture_walk};
 use kfactory_layers::digest::Digest;
 use kfactory_layers::image::Image;
+use kfactory_layers::input::open_input;
 use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::layout::Layout;
 use kfactory_layers::manifest::{Descriptor, Document};
@@ -21,11 +22,10 @@ use kfactory_layers::source::ImageSource;
 use kfactory_layers::tar::ArchiveReader;
 
 use super::outputs::short;
-use super::{Engine, space};
+use super::{Engine, machine, space};
 use crate::distro::os_release::OsRelease;
 use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
-use crate::framework::elf;
 use crate::location::Location;
 use crate::plan::Facts;
 use crate::registry::Reference;
@@ -381,7 +381,7 @@ fn from_rootfs(dir: &Path, platform: &Platform, engine: Engine<'_>) -> Result<Ba
 fn from_tar(file: &Path, platform: &Platform, engine: Engine<'_>) -> Result<BaseImage> {
     let Engine { store, options, .. } = engine;
     let doing = || format!("reading {}", file.display());
-    let input = File::open(file).context(doing)?;
+    let input = open_input(file).context(doing)?;
     let mut input = decoder(input).context(doing)?;
     let blob = store.blob_writer().context(doing)?;
     let mut writer = LayerWriter::new(blob, Compression::default(), options.jobs).context(doing)?;
@@ -467,34 +467,8 @@ pub(super) fn facts_of_tree(tree: &Path, image: &Image, base: &str) -> Result<Fa
             break;
         }
     }
-    check_machine(&root, image, base)?;
+    machine::check(|path| root.open_file_opt(path), &image.platform(), base)?;
     facts_of(text.as_deref(), image, base)
-}
-
-/// Checks that the base's programs are for the architecture that the image claims.
-///
-/// Nothing says so of a bare root filesystem, and what it is wrongly taken for shows only when the first package is installed.
-fn check_machine(root: &Root, image: &Image, base: &str) -> Result<()> {
-    const SHELL: &str = "/bin/sh";
-    let mut head = Vec::new();
-    if let Some(shell) = root.open_file_opt(SHELL)? {
-        shell.take(elf::HEAD_LEN as u64).read_to_end(&mut head)?;
-    }
-    let claimed = image.platform();
-    let (found, right) = match elf::kind(&head) {
-        elf::Kind::Other => return Ok(()),
-        elf::Kind::Elf(arch) if arch.as_str() == claimed.architecture => return Ok(()),
-        elf::Kind::Elf(arch) => (arch.to_string(), Some(arch)),
-        elf::Kind::OtherElf(machine) => (format!("ELF machine {machine}"), None),
-    };
-    let error = Error::user(format!(
-        "{SHELL} is a program for {found}, not for {claimed}"
-    ))
-    .context(format!("cannot convert `{base}`"));
-    Err(match right {
-        Some(arch) => error.hint(format!("`--platform linux/{arch}` takes it for what it is")),
-        None => error.hint("Kairos images exist for amd64, arm64 and riscv64"),
-    })
 }
 
 /// Makes facts of the text of `/etc/os-release`; `None` means that the base has none.

@@ -17,10 +17,12 @@ mod framework;
 pub mod in_place;
 mod inputs;
 mod layers;
+pub mod machine;
 mod outputs;
 mod package_cache;
 mod preflight;
 mod programs;
+mod replaced;
 pub mod space;
 mod tree;
 

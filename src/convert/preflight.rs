@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::archive::DockerArchive;
+use kfactory_layers::input::kind_name;
 use kfactory_layers::layout::{self, Layout, LayoutError};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::Engine;
+use super::{Engine, replaced};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::registry::Registry;
@@ -68,17 +69,20 @@ fn local_destination(destination: &Location) -> Result<()> {
             existing_ancestor(dir)
         }
         Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
-            if file.is_dir() {
-                return Err(Error::user(format!("{} is a directory", file.display())));
-            }
             // The archive takes the place of what has its name, which must not be a device or a pipe.
-            if file.exists() && !file.is_file() {
+            if let Ok(found) = std::fs::metadata(file)
+                && !found.is_file()
+            {
                 return Err(Error::user(format!(
-                    "{} is no regular file",
-                    file.display()
+                    "{} is {}, not a file",
+                    file.display(),
+                    kind_name(found.file_type())
                 )));
             }
-            staging::check_replaceable(file, "archive", TAR_MAGIC)?;
+            staging::check_replaceable(file, "archive", &[TAR_MAGIC])?;
+            if std::fs::metadata(file).is_ok_and(|found| found.len() > 0) {
+                replaced::check(destination, file)?;
+            }
             match file.parent() {
                 Some(parent) if parent != Path::new("") => parent.to_owned(),
                 _ => PathBuf::from("."),
@@ -192,9 +196,12 @@ mod tests {
             text.contains("image.tar is there and is no archive"),
             "{text}"
         );
-        let mut tar = vec![0; 1024];
+        let mut tar = vec![0; 2048];
         tar[257..262].copy_from_slice(b"ustar");
         std::fs::write(&file, tar).unwrap();
+        let text = archive(&file).unwrap_err().render_text();
+        assert!(text.contains("is no archive of images"), "{text}");
+        std::fs::write(&file, "").unwrap();
         assert!(archive(&file).is_ok() && archive(&dir.path().join("new.tar")).is_ok());
     }
 }

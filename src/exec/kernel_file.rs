@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kfactory_layers::root::Root;
 
-use super::packages::apt::Apt;
+use super::packages::{Site, apt::Apt};
 use super::{CommandOptions, Environment, Target, files};
 use crate::error::{Context as _, Error, Result};
 use crate::kernel_file::{KernelFile, module_files};
@@ -22,7 +22,7 @@ pub(super) fn install(
 ) -> Result<()> {
     match KernelFile::open(Path::new(file))? {
         KernelFile::Package(path) => {
-            let apt = Apt::open(env, target, step)?;
+            let apt = Apt::open(Site { env, target, step })?;
             apt.refresh()?;
             apt.install_file(&path)
         }

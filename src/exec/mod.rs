@@ -96,6 +96,7 @@ fn run_action(
     action: &Action,
 ) -> Result<()> {
     let root = &target.root;
+    let site = packages::Site { env, target, step };
     match action {
         Action::Directory { path, mode } => files::directory(root, path, *mode),
         Action::File {
@@ -120,16 +121,17 @@ fn run_action(
         Action::Permissions { path, mode } => files::permissions(root, path, *mode, env.reporter),
         Action::Release { entries } => files::release(root, entries),
         Action::Packages { upgrade, install } => {
-            packages::install(env, target, step, *upgrade, install)
+            let upgrade = *upgrade;
+            packages::install(site, packages::Wanted { upgrade, install })
         }
         Action::Prerequisites {
             install,
             url,
             replace,
-        } => packages::prerequisites(env, target, step, install, url.as_deref(), *replace),
-        Action::ImportKeys => packages::import_keys(env, target, step),
+        } => packages::prerequisites(site, install, url.as_deref(), *replace),
+        Action::ImportKeys => packages::import_keys(site),
         Action::EnableRepository { id } => packages::enable_repository(env, root, id),
-        Action::RemovePackages { names } => packages::remove(env, target, step, names),
+        Action::RemovePackages { names } => packages::remove(site, names),
         Action::Move { from, to } => files::rename(root, from, to),
         Action::ListsChanged => {
             env.packages.sources_changed();

@@ -4,7 +4,7 @@
 
 use kfactory_layers::root::Root;
 
-use super::packages::apt::Apt;
+use super::packages::{Site, apt::Apt};
 use super::{CommandOptions, Environment, Target, kernel};
 use crate::error::{Kind, Result};
 
@@ -42,7 +42,7 @@ pub(super) fn install(env: &Environment<'_>, target: &Target<'_>, step: &str) ->
         return Ok(());
     }
     let package = format!("linux-modules-extra-{version}");
-    let apt = Apt::open(env, target, step)?;
+    let apt = Apt::open(Site { env, target, step })?;
     apt.refresh()?;
     let config = apt.config();
     // A package that is not there is no error to show.

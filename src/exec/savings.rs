@@ -2,7 +2,7 @@
 //!
 //! That counts what only they depend on, and nothing that is in the image anyway.
 
-use super::packages::apt::Apt;
+use super::packages::{Site, apt::Apt};
 use super::{Environment, Target};
 use crate::error::{Kind, Result};
 use crate::progress::bytes_text;
@@ -15,7 +15,7 @@ pub(super) fn report(
     step: &str,
     savings: &[Saving],
 ) -> Result<()> {
-    let apt = Apt::open(env, target, step)?;
+    let apt = Apt::open(Site { env, target, step })?;
     apt.refresh()?;
     for saving in savings {
         say(env, &apt, saving)?;

@@ -1,9 +1,9 @@
 //! Reads files out of a tar archive, plain or compressed with gzip or zstd. Writes nothing.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
+use kfactory_layers::input::open_regular;
 use tar_core::EntryType;
 use tar_core::parse::{Limits, ParseError, ParseEvent, Parser};
 
@@ -30,7 +30,7 @@ const MAX_PATH_LEN: u32 = 4096;
 
 /// Opens an archive, and its compression, which the first bytes tell.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     let mut magic = Vec::with_capacity(4);
     file.by_ref().take(4).read_to_end(&mut magic)?;
     file.rewind()?;

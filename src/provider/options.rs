@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use kfactory_layers::input::open_input;
 use serde::{Deserialize, Serialize};
 
 use super::distribution::{DISTRIBUTIONS, Distribution};
@@ -195,7 +196,7 @@ fn read_config(provider: &Provider) -> Result<Option<Vec<u8>>> {
         return Ok(None);
     };
     let mut content = Vec::new();
-    std::fs::File::open(path)
+    open_input(path)
         .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut content))
         .context(|| format!("reading {}", path.display()))?;
     if content.len() as u64 > MAX_CONFIG_BYTES {

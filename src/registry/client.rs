@@ -98,6 +98,7 @@ impl Registry {
             ca_files: options.ca_files,
             user_agent: options.user_agent.unwrap_or_else(agent),
             offline: options.offline,
+            silence: retry.silence,
         })?;
         let tokens = TokenCache::default();
         let inner = Inner {

@@ -40,7 +40,7 @@ impl Registry {
     ///
     /// - [`RegistryError::DigestMismatch`], [`RegistryError::SizeMismatch`]: the registry sent other bytes; `dest` is
     ///   left empty, as nothing in it can be trusted.
-    /// - [`RegistryError::File`]: `dest` could not be written.
+    /// - [`RegistryError::Write`]: `dest` could not be written.
     /// - as [`fetch_manifest`](Self::fetch_manifest) otherwise; `dest` keeps what came, for the next call.
     ///
     /// Spec: distribution-spec, "Pulling blobs".
@@ -312,7 +312,7 @@ impl Download<'_> {
     }
 
     fn disk(&self, source: std::io::Error) -> RegistryError {
-        RegistryError::File {
+        RegistryError::Write {
             path: self.dest.to_owned(),
             source,
         }

@@ -12,6 +12,7 @@ use reqwest::{Method, StatusCode, Url};
 use super::config::ConfigError;
 use super::reference::ReferenceError;
 use super::transport::{authority, is_loopback};
+use super::wait::LEAST_RATE;
 use kfactory_layers::digest::Digest;
 
 /// The most of a registry's own words to repeat, in characters.
@@ -49,6 +50,14 @@ pub enum RegistryError {
     /// A local file could not be read or written.
     #[error("using `{}`", path.display())]
     File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The file that a blob is fetched into could not be written.
+    #[error("writing `{}`", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// The system's answer.
@@ -99,6 +108,19 @@ pub enum RegistryError {
         request: RequestLine,
         /// How long nothing moved.
         after: Duration,
+    },
+    /// So little came for so long that it would never end.
+    #[error(
+        "{request}: no progress, {bytes} bytes came in {} seconds; fewer than {LEAST_RATE} a second count as none",
+        waited.as_secs()
+    )]
+    TooSlow {
+        /// The request under way.
+        request: RequestLine,
+        /// What came.
+        bytes: u64,
+        /// In which time.
+        waited: Duration,
     },
     /// The registry has no such repository, tag, manifest or blob.
     #[error("{0}")]
@@ -352,7 +374,10 @@ impl RegistryError {
     /// Whether the same request may well succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Interrupted { .. } | Self::Timeout { .. } | Self::RateLimited { .. } => true,
+            Self::Interrupted { .. }
+            | Self::Timeout { .. }
+            | Self::TooSlow { .. }
+            | Self::RateLimited { .. } => true,
             Self::Refused(refusal) => matches!(refusal.status, 408 | 500 | 502 | 503 | 504),
             // Too few bytes may be a transfer that ended early; too many never are.
             Self::SizeMismatch {
@@ -398,6 +423,9 @@ impl RegistryError {
                     "`HTTPS_PROXY` and `NO_PROXY` name a proxy; `registries.conf` names mirrors"
                         .to_owned(),
                 ]
+            }
+            Self::TooSlow { .. } => {
+                vec!["`registries.conf` names mirrors that may be faster".to_owned()]
             }
             _ => Vec::new(),
         }

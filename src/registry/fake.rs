@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kfactory_layers::digest::Digest;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -49,6 +50,8 @@ pub(super) struct Answer {
     body: Vec<u8>,
     /// Sends this many bytes of the body, then breaks the connection.
     cut: Option<usize>,
+    /// Sends the body byte for byte, with this pause after each.
+    trickle: Option<Duration>,
 }
 
 pub(super) fn answer(status: u16) -> Answer {
@@ -67,6 +70,13 @@ impl Answer {
     pub(super) fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self {
             body: body.into(),
+            ..self
+        }
+    }
+
+    pub(super) fn trickle(self, pause: Duration) -> Self {
+        Self {
+            trickle: Some(pause),
             ..self
         }
     }
@@ -263,8 +273,19 @@ async fn write(stream: &mut BufReader<TcpStream>, seen: &Seen, answer: Answer) -
         &answer.body
     };
     let body = &body[..answer.cut.unwrap_or(body.len()).min(body.len())];
-    let sent =
-        stream.write_all(head.as_bytes()).await.is_ok() && stream.write_all(body).await.is_ok();
+    let mut sent = stream.write_all(head.as_bytes()).await.is_ok();
+    match answer.trickle {
+        None => sent = sent && stream.write_all(body).await.is_ok(),
+        Some(pause) => {
+            for byte in body.chunks(1) {
+                sent = sent && stream.write_all(byte).await.is_ok() && stream.flush().await.is_ok();
+                if !sent {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
     let _ = stream.flush().await;
     sent && answer.cut.is_none()
 }

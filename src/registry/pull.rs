@@ -121,7 +121,9 @@ impl Endpoints {
         // A fault on our side is the same everywhere.
         let ours = matches!(
             error,
-            RegistryError::File { .. } | RegistryError::Offline { .. }
+            RegistryError::File { .. }
+                | RegistryError::Write { .. }
+                | RegistryError::Offline { .. }
         );
         match self.left.pop_front() {
             Some(next) if !ours => {

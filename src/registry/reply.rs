@@ -1,6 +1,6 @@
 //! An answer whose head has arrived: checked access to its headers, bounded access to its body.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, HeaderName};
@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{Refusal, RegistryError, RequestLine};
 use super::retry::retry_after;
-use super::wait::IDLE_PATIENCE;
+use super::wait::{Pace, Patience};
 
 /// The most of an error's body to read, in bytes.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -19,6 +19,8 @@ pub(super) struct Reply {
     request: RequestLine,
     url: Url,
     response: reqwest::Response,
+    patience: Patience,
+    pace: Pace,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -27,12 +29,15 @@ impl Reply {
         request: RequestLine,
         url: Url,
         response: reqwest::Response,
+        patience: Patience,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             request,
             url,
             response,
+            patience,
+            pace: Pace::default(),
             _permit: permit,
         }
     }
@@ -74,15 +79,25 @@ impl Reply {
 
     /// Returns the next piece of the body, `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
-        match tokio::time::timeout(IDLE_PATIENCE, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+        let (asked, patience) = (Instant::now(), self.patience);
+        match tokio::time::timeout(patience.0, self.response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                let in_time = self.pace.came(chunk.len(), asked.elapsed(), patience);
+                in_time.map_err(|slow| RegistryError::TooSlow {
+                    request: self.request.clone(),
+                    bytes: slow.bytes,
+                    waited: slow.waited,
+                })?;
+                Ok(Some(chunk))
+            }
+            Ok(Ok(None)) => Ok(None),
             Ok(Err(error)) => Err(RegistryError::Interrupted {
                 request: self.request.clone(),
                 source: Box::new(error.without_url()),
             }),
             Err(_) => Err(RegistryError::Timeout {
                 request: self.request.clone(),
-                after: IDLE_PATIENCE,
+                after: patience.0,
             }),
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::error::RegistryError;
+use super::wait::Patience;
 
 /// How often, and with which pauses, a request is repeated.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +20,11 @@ pub(super) struct RetryPolicy {
     pub(super) cap: Duration,
     /// The longest pause a registry may ask for; a longer one is reported instead of waited for.
     pub(super) patience: Duration,
+    /// How long an answer may say next to nothing.
+    pub(super) silence: Patience,
 }
 
-/// How often a registry that says nothing at all is asked.
+/// How often a registry that says nothing at all, or next to nothing, is asked.
 const TRIES_IN_SILENCE: u32 = 2;
 
 impl Default for RetryPolicy {
@@ -33,6 +36,7 @@ impl Default for RetryPolicy {
             cap: Duration::from_secs(8),
             // Registries that limit by the hour say so here; nobody wants to watch that.
             patience: Duration::from_secs(60),
+            silence: Patience::default(),
         }
     }
 }
@@ -42,7 +46,9 @@ impl RetryPolicy {
     pub(super) fn pause(&self, failed: u32, error: &RegistryError) -> Option<Duration> {
         let tries = match error {
             // Each one is a minute in which nobody learns anything.
-            RegistryError::Timeout { .. } => self.tries.min(TRIES_IN_SILENCE),
+            RegistryError::Timeout { .. } | RegistryError::TooSlow { .. } => {
+                self.tries.min(TRIES_IN_SILENCE)
+            }
             _ => self.tries,
         };
         if failed >= tries || !error.is_transient() {

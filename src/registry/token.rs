@@ -156,8 +156,16 @@ impl TokenRequest<'_> {
             "http" => same_host || transport.may_descend(&authority(registry), &authority(&url)),
             _ => false,
         };
-        let problem = || format!("it names the token server {realm:?}, which is not encrypted");
-        if safe { Ok(url) } else { Err(problem()) }
+        if safe {
+            return Ok(url);
+        }
+        let named = format!("it names the token server {realm:?}");
+        Err(match url.scheme() {
+            "http" => format!("{named}, which is not encrypted"),
+            scheme => {
+                format!("{named}, and `{scheme}:` names no server: only `https:` and `http:` do")
+            }
+        })
     }
 
     async fn send(&self, transport: &Transport) -> Result<Token, RegistryError> {
@@ -279,6 +287,10 @@ mod tests {
             let registry = Url::parse(registry).expect("valid");
             let found = TokenRequest::check_realm(&transport, realm, &registry);
             assert_eq!(found.is_ok(), expected, "{registry} {realm}: {found:?}");
+            if let Err(problem) = found {
+                let is_plain = realm.starts_with("http://");
+                assert_eq!(problem.contains("not encrypted"), is_plain, "{problem}");
+            }
         }
     }
 }

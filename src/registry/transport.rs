@@ -17,7 +17,7 @@ use super::error::{RegistryError, RequestLine};
 use super::failure::{answers_without_tls, classify};
 use super::reference::{DOCKER_HUB, split_port};
 use super::reply::Reply;
-use super::wait::{Progress, wait};
+use super::wait::{Patience, Progress, wait};
 
 /// Connections to one host at a time; further requests wait. Registries throttle clients that open many.
 pub const MAX_CONNECTIONS_PER_HOST: usize = 8;
@@ -63,6 +63,7 @@ pub(super) struct TransportOptions {
     pub(super) ca_files: Vec<PathBuf>,
     pub(super) user_agent: String,
     pub(super) offline: bool,
+    pub(super) silence: Patience,
 }
 
 /// Speaks HTTP to hosts.
@@ -271,10 +272,13 @@ impl Transport {
         if fits {
             return Ok(target);
         }
-        let problem = format!(
-            "it leads to unencrypted {:?}",
-            RequestLine::new(&call.method, &target).to_string()
-        );
+        let place = RequestLine::new(&call.method, &target).to_string();
+        let problem = match target.scheme() {
+            "http" => format!("{from} leads to unencrypted {place:?}"),
+            scheme => format!(
+                "{from} leads to {place:?}, and where `{scheme}:` leads nothing is fetched: only `https:` and `http:`"
+            ),
+        };
         Err(RegistryError::Protocol {
             request: call.line(),
             problem,
@@ -327,7 +331,14 @@ impl Transport {
             host.after_contact(error)
         })?;
         host.reached.store(true, Ordering::Relaxed);
-        Ok(Reply::new(line, call.url.clone(), response, permit))
+        let patience = self.options.silence;
+        Ok(Reply::new(
+            line,
+            call.url.clone(),
+            response,
+            patience,
+            permit,
+        ))
     }
 
     fn host(&self, name: &str) -> Arc<Host> {

@@ -3,13 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use kfactory_layers::digest::{Digest, Hasher};
 use kfactory_layers::image::Image;
 use kfactory_layers::metadata::{Entry, EntryKind, Xattrs};
 use kfactory_layers::tar::ArchiveReader;
+use kfactory_layers::whiteout::{Special, special};
 
 use super::{Content, FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
 use crate::changeset::Changeset;
@@ -18,10 +18,6 @@ use crate::store::Store;
 
 /// The largest distribution images hold some 400 000 names.
 const MAX_ENTRIES: u64 = 4_000_000;
-/// How the name of a whiteout begins.
-const WHITEOUT: &[u8] = b".wh.";
-/// The name that hides everything that lower layers have in its directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What is to be known of the files' contents.
 #[derive(Debug, Clone, Copy)]
@@ -102,26 +98,28 @@ impl Reading {
             set_metadata(&mut self.top, &entry, layer);
             return Ok(());
         };
-        if name.as_bytes() == OPAQUE {
-            drop_lower(self.dir(&parents, layer), layer);
-            return Ok(());
-        }
-        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
-            // A whiteout hides only what lower layers put there, wherever in the archive it stands.
-            let names = self.dir(&parents, layer);
-            let hidden = OsStr::from_bytes(hidden);
-            match names.get_mut(hidden) {
-                Some(node) if node.layer < layer => _ = names.remove(hidden),
-                Some(Node {
-                    kind: Kind::Directory(below),
-                    ..
-                }) => drop_lower(below, layer),
-                _ => {}
+        let path: PathBuf = parents.iter().collect::<PathBuf>().join(&name);
+        let invalid = || Error::user(format!("{:?} is not a valid whiteout", entry.path));
+        match special(&path).ok_or_else(invalid)? {
+            Special::None => {}
+            Special::Whiteout(hidden) => {
+                if let Some(names) = self.dir_opt(&parents)
+                    && names.get_mut(hidden).is_some_and(|node| hide(node, layer))
+                {
+                    names.remove(hidden);
+                }
+                return Ok(());
             }
-            return Ok(());
+            Special::Opaque => {
+                if let Some(names) = self.dir_opt(&parents) {
+                    hide_content(names, layer);
+                }
+                return Ok(());
+            }
+            Special::Ignored => return Ok(()),
         }
         let kind = self.kind(&parents, &name, &entry, archive)?;
-        let names = self.dir(&parents, layer);
+        let names = self.dir(&parents, layer)?;
         let slot = names.entry(name).or_insert_with(|| Node::directory(layer));
         match (kind, &slot.kind) {
             // A directory keeps what it holds.
@@ -217,16 +215,31 @@ impl Reading {
     }
 
     /// Returns the names in the directory `parents`, made where it is missing; links on the way are followed in the tree.
-    fn dir(&mut self, parents: &[OsString], layer: usize) -> &mut Names {
+    fn dir(&mut self, parents: &[OsString], layer: usize) -> Result<&mut Names> {
         let resolved = self.resolve(parents);
         let mut node = &mut self.top;
         for name in &resolved {
-            let names = names_of(node, layer);
-            node = names
+            node = names_of(node, parents)?
                 .entry(name.clone())
                 .or_insert_with(|| Node::directory(layer));
         }
-        names_of(node, layer)
+        names_of(node, parents)
+    }
+
+    /// Returns the names in the directory `parents` if there is one.
+    fn dir_opt(&mut self, parents: &[OsString]) -> Option<&mut Names> {
+        let resolved = self.resolve(parents);
+        let mut node = &mut self.top;
+        for name in &resolved {
+            let Kind::Directory(names) = &mut node.kind else {
+                return None;
+            };
+            node = names.get_mut(name)?;
+        }
+        match &mut node.kind {
+            Kind::Directory(names) => Some(names),
+            _ => None,
+        }
     }
 
     /// Follows the links among `parents`, as applying the layer would: an entry `lib/x` lands in `usr/lib` where `lib` is a link.
@@ -264,24 +277,31 @@ impl Reading {
     }
 }
 
-/// Returns the names of a directory; anything else becomes one.
-fn names_of(node: &mut Node, layer: usize) -> &mut Names {
-    if !node.is_dir() {
-        *node = Node::directory(layer);
-    }
+/// Returns the names of a directory, which is `parents` or on the way there.
+fn names_of<'a>(node: &'a mut Node, parents: &[OsString]) -> Result<&'a mut Names> {
     match &mut node.kind {
-        Kind::Directory(names) => names,
-        _ => unreachable!("it was made one"),
+        Kind::Directory(names) => Ok(names),
+        _ => Err(Error::user(format!(
+            "{:?} goes through something that is no directory",
+            parents.iter().collect::<PathBuf>()
+        ))),
     }
 }
 
-/// Removes what lower layers put into a directory, and below directories of this layer.
-fn drop_lower(names: &mut Names, layer: usize) {
-    names.retain(|_, node| node.layer >= layer);
-    for node in names.values_mut() {
-        if let Kind::Directory(below) = &mut node.kind {
-            drop_lower(below, layer);
+/// Removes what lower layers put into a directory.
+fn hide_content(names: &mut Names, layer: usize) {
+    names.retain(|_, node| !hide(node, layer));
+}
+
+/// Removes what lower layers put below `node`, and returns whether nothing of `layer` is left there.
+fn hide(node: &mut Node, layer: usize) -> bool {
+    let ours = node.layer >= layer;
+    match &mut node.kind {
+        Kind::Directory(below) => {
+            hide_content(below, layer);
+            !ours && below.is_empty()
         }
+        _ => !ours,
     }
 }
 
@@ -316,4 +336,126 @@ fn parts(path: &Path) -> Vec<OsString> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
+    use kfactory_layers::tar::ArchiveWriter;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Returns a layer of these names: one that ends in `/` is a directory, any other an empty file or a whiteout.
+    fn layer(names: &[String]) -> Vec<u8> {
+        let mut archive = ArchiveWriter::new(Vec::new());
+        for name in names {
+            let kind = match name.ends_with('/') {
+                true => EntryKind::Directory,
+                false => EntryKind::File { size: 0 },
+            };
+            let entry = Entry::new(name.trim_end_matches('/'), kind);
+            archive.append(&entry, io::empty()).unwrap();
+        }
+        archive.finish().unwrap()
+    }
+
+    /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
+    fn read(layers: &[Vec<u8>]) -> Option<Vec<String>> {
+        let mut reading = Reading {
+            top: Node::directory(0),
+            kept: tempfile::tempfile().unwrap(),
+            kept_bytes: 0,
+            next_id: 0,
+            entries: 0,
+            wanted: Wanted {
+                kept: |_| false,
+                digests: false,
+            },
+        };
+        for (index, bytes) in layers.iter().enumerate() {
+            let archive = ArchiveReader::new(bytes.as_slice());
+            reading.layer(index, archive).ok()?;
+        }
+        let tree = Tree {
+            top: reading.top,
+            source: Source::Kept(reading.kept),
+        };
+        let mut paths = Vec::new();
+        tree.walk("", &mut |path, node| {
+            let slash = if node.is_dir() { "/" } else { "" };
+            paths.push(format!("{}{slash}", path.display()));
+        });
+        paths.retain(|path| path != "/");
+        paths.sort();
+        Some(paths)
+    }
+
+    /// As [`read`], of what applying the layers to a directory makes.
+    fn applied(layers: &[Vec<u8>]) -> Option<Vec<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let root = kfactory_layers::root::Root::open(dir.path()).unwrap();
+        let options = ApplyOptions {
+            ownership: Ownership::AsFarAsAllowed,
+            ..ApplyOptions::default()
+        };
+        for bytes in layers {
+            apply(&root, bytes.as_slice(), &options).ok()?;
+        }
+        let entries = walkdir::WalkDir::new(dir.path()).min_depth(1);
+        let path = |entry: walkdir::Result<walkdir::DirEntry>| {
+            let entry = entry.unwrap();
+            let path = entry.path().strip_prefix(dir.path()).unwrap();
+            let slash = if entry.file_type().is_dir() { "/" } else { "" };
+            format!("{}{slash}", path.display())
+        };
+        let mut paths: Vec<String> = entries.into_iter().map(path).collect();
+        paths.sort();
+        Some(paths)
+    }
+
+    #[test]
+    fn a_whiteout_leaves_what_its_own_layer_brings_wherever_it_stands() {
+        let lower = ["etc/old", "etc/conf/old"];
+        for upper in [
+            ["etc/conf/os-release", "etc/.wh.conf"],
+            ["etc/.wh.conf", "etc/conf/os-release"],
+            ["etc/conf/os-release", "etc/conf/.wh..wh..opq"],
+        ] {
+            let layers = [lower, upper].map(|names| layer(&names.map(str::to_owned)));
+            let wanted = ["etc/", "etc/conf/", "etc/conf/os-release", "etc/old"];
+            assert_eq!(read(&layers).unwrap(), wanted, "{upper:?}");
+        }
+    }
+
+    #[test]
+    fn a_whiteout_where_nothing_is_makes_nothing() {
+        let layers = [
+            &["file"][..],
+            &["none/.wh.x", "file/.wh.x", "no/.wh..wh..opq"],
+        ]
+        .map(|names| {
+            layer(
+                &names
+                    .iter()
+                    .map(|&name| name.to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        });
+        assert_eq!(read(&layers).unwrap(), ["file"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn a_tree_read_from_layers_is_the_one_that_applying_them_makes(
+            layers in prop::collection::vec(
+                prop::collection::vec("(a/|b/){0,2}(a|b|a/|b/|\\.wh\\.a|\\.wh\\.b|\\.wh\\.\\.wh\\.opq|\\.wh\\.)", 1..6),
+                1..4,
+            )
+        ) {
+            let layers: Vec<Vec<u8>> = layers.iter().map(|names| layer(names)).collect();
+            prop_assert_eq!(read(&layers), applied(&layers));
+        }
+    }
 }

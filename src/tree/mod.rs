@@ -283,6 +283,13 @@ impl Tree {
         }))
     }
 
+    /// Returns whether `path` leads to a file whose content is at hand: it was wanted when the tree was made.
+    pub fn can_open(&self, path: impl AsRef<Path>) -> bool {
+        let found = self.find(path);
+        let file = found.and_then(|found| found.node.file());
+        file.is_some_and(|file| !matches!(file.content, Content::Dropped))
+    }
+
     /// Reads the file at `path`, links followed; `None` where there is no file. At most 64 MiB.
     ///
     /// # Errors

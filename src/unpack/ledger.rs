@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use kfactory_layers::ledger::LedgerEntry;
+use kfactory_layers::ledger::{LedgerEntry, end_line};
 use kfactory_layers::metadata::{FileKind, Xattrs};
+use kfactory_layers::partial;
 use kfactory_layers::root::Root;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::error::{Context as _, Error, Result};
 use crate::staging;
 
-/// How every ledger begins.
-const HEAD: (usize, &[u8]) = (0, br#"{"path":"#);
+/// How a ledger begins: with an entry, or, where there is none, with its end.
+const HEADS: &[(usize, &[u8])] = &[(0, br#"{"path":"#), (0, br#"{"entries":"#)];
 
 /// The ledger being written; it goes away when this is dropped before [`finish`](Self::finish).
 pub(super) struct LedgerFile {
@@ -23,6 +25,7 @@ pub(super) struct LedgerFile {
     path: PathBuf,
     /// The file until it is whole; `None` for a pipe or a terminal, which nothing can replace.
     temp: Option<TempPath>,
+    entries: u64,
 }
 
 impl LedgerFile {
@@ -47,27 +50,21 @@ impl LedgerFile {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if path.exists() && !path.is_file() {
             return Ok(Self {
-                out: BufWriter::new(File::options().write(true).open(&path).context(doing)?),
+                out: BufWriter::new(open_stream(&path).context(doing)?),
                 path,
                 temp: None,
+                entries: 0,
             });
         }
-        staging::check_replaceable(&path, "ledger", HEAD)?;
-        let dir = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let (file, temp) = tempfile::Builder::new()
-            .prefix(".kfactory-ledger.")
-            // What the umask leaves of it, as for any new file.
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(dir)
+        staging::check_replaceable(&path, "ledger", HEADS)?;
+        let (file, temp) = partial::create_beside(&path, 0o666)
             .context(doing)?
             .into_parts();
         Ok(Self {
             out: BufWriter::new(file),
             path,
             temp: Some(temp),
+            entries: 0,
         })
     }
 
@@ -108,12 +105,14 @@ impl LedgerFile {
         let line = entry
             .to_line()
             .map_err(|error| Error::from_source(&error))?;
+        self.entries += 1;
         writeln!(self.out, "{line}").context(|| format!("writing {}", self.path.display()))
     }
 
-    /// Gives the file its name.
+    /// Writes the last line and gives the file its name.
     pub(super) fn finish(mut self) -> Result<Written> {
         let doing = || format!("writing {}", self.path.display());
+        writeln!(self.out, "{}", end_line(self.entries)).context(doing)?;
         self.out.flush().context(doing)?;
         let mut written = Written(None);
         if let Some(temp) = self.temp {
@@ -123,6 +122,22 @@ impl LedgerFile {
         }
         Ok(written)
     }
+}
+
+/// Opens what is no file for writing; a FIFO that nobody reads would keep a plain `open` waiting.
+fn open_stream(path: &Path) -> std::io::Result<File> {
+    let opened = rustix::fs::open(
+        path,
+        OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY,
+        Mode::empty(),
+    );
+    let file = File::from(opened.map_err(|errno| match errno {
+        Errno::NXIO => std::io::Error::other("it is a FIFO that nobody reads, or no device"),
+        errno => errno.into(),
+    })?);
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// Returns the path that `path`, whose last name may not exist, stands for.

@@ -85,9 +85,10 @@ fn apply_all(image: &Image, root: &Root, store: &Store) -> Result<(Unpacked, Vec
     for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
         let doing = || {
             format!(
-                "unpacking layer {} of {total} ({})",
+                "unpacking layer {} of {total} ({}) into {}",
                 index + 1,
-                layer.digest
+                layer.digest,
+                root.path().display()
             )
         };
         let mut changeset = Changeset::open(store, layer, *diff_id, None)

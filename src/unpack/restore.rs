@@ -4,12 +4,13 @@
 //! them. The times of what is replaced, and of the directories it is in, stay.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::fs;
+use std::io::BufReader;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kfactory_layers::ledger::{LedgerDevice, LedgerEntry};
+use kfactory_layers::input::open_input;
+use kfactory_layers::ledger::{self, LedgerDevice, LedgerEntry, LedgerError};
 use kfactory_layers::metadata::{FileKind, Metadata};
 use kfactory_layers::root::Root;
 
@@ -66,26 +67,18 @@ pub fn restore(dir: &Path, ledger: &Path) -> Result<Restored> {
     Ok(restoring.done)
 }
 
-fn read(ledger: &Path) -> Result<Vec<LedgerEntry>> {
-    let doing = || format!("cannot read the ledger {}", ledger.display());
-    let mut entries = Vec::new();
-    let file = File::open(ledger).context(doing)?;
-    if !file.metadata().context(doing)?.is_file() {
-        return Err(Error::user("it is no regular file")
-            .context(doing())
-            .hint("`kfactory unpack --ledger FILE` writes ledgers"));
-    }
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.context(doing)?;
-        let entry = LedgerEntry::from_line(&line).map_err(|error| {
-            Error::from_source(&error)
-                .context(format!("line {}", index + 1))
-                .context(doing())
-                .hint("`kfactory unpack --ledger FILE` writes ledgers")
-        })?;
-        entries.push(entry);
-    }
-    Ok(entries)
+fn read(path: &Path) -> Result<Vec<LedgerEntry>> {
+    let doing = || format!("cannot read the ledger {}", path.display());
+    let file = open_input(path).context(doing)?;
+    ledger::read(BufReader::new(file)).map_err(|error| {
+        let hint = match error {
+            LedgerError::CutShort { .. } | LedgerError::Count { .. } => {
+                "copy it again, whole; `kfactory unpack --ledger FILE` writes a new one with a new tree"
+            }
+            _ => "`kfactory unpack --ledger FILE` writes ledgers",
+        };
+        Error::from_source(&error).context(doing()).hint(hint)
+    })
 }
 
 /// Checks that the tree holds what `entry` is about.

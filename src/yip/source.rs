@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kfactory_layers::input::open_regular;
 use kfactory_layers::metadata::FileKind;
 use kfactory_layers::root::Root;
 
@@ -62,13 +63,8 @@ fn read_file(path: &Path) -> Result<SourceText> {
     use std::io::Read as _;
     let doing = || format!("cannot read the stage extension `{}`", path.display());
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| {
-            if !file.metadata()?.is_file() {
-                return Err(std::io::Error::other("it is no regular file"));
-            }
-            file.take(MAX_BYTES + 1).read_to_end(&mut bytes)
-        })
+    open_regular(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .context(doing)?;
     text(path.display().to_string(), bytes)
 }

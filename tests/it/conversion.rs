@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use kfactory_layers::ledger::LedgerEntry;
+use kfactory_layers::ledger::{self, LedgerEntry};
 
 use crate::support::conversion::{Conversion, IMAGE, conversion};
 use crate::support::user::is_root;
@@ -144,13 +144,14 @@ fn a_plain_users_unpack_writes_a_ledger_of_what_it_may_not_do() {
         ledger.to_str().expect("UTF-8"),
     ];
     Kfactory::new(arguments).store(&made.store).succeed();
-    let lines = std::fs::read_to_string(&ledger).expect("written");
+    let lines = std::fs::read(&ledger).expect("written");
+    let lines = ledger::read(lines.as_slice()).expect("one entry a line, and the end");
+    let count = lines.len();
     let entries: BTreeMap<PathBuf, LedgerEntry> = lines
-        .lines()
-        .map(|line| LedgerEntry::from_line(line).expect("one entry a line"))
+        .into_iter()
         .map(|entry| (entry.path.clone(), entry))
         .collect();
-    assert_eq!(entries.len(), lines.lines().count(), "one line a path");
+    assert_eq!(entries.len(), count, "one line a path");
     assert!(tree.join("etc/kairos-release").is_file());
     if is_root() {
         owners_are_the_images(&entries, made);

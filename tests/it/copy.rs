@@ -78,6 +78,40 @@ fn a_copy_between_any_two_places_keeps_the_changesets() {
 }
 
 #[test]
+fn an_archive_that_holds_other_images_is_not_replaced() {
+    let dir = world().user_dir("copies-replaced");
+    let base = small_tar("replaced", &[("etc/motd", 0o644, "hello\n")]);
+    let copy = |to: &str| {
+        Kfactory::new(["copy", &format!("tar:{}", base.display()), to]).store(&dir.join("store"))
+    };
+    for (kind, one, other) in [
+        ("oci-archive", "v1", "v2"),
+        ("docker-archive", "me/os:v1", "me/os:v2"),
+    ] {
+        let file = dir.join(format!("{kind}.tar"));
+        let to = |name: &str| format!("{kind}:{}{name}", file.display());
+        // What has no name is the older one of itself, under whatever name.
+        for name in ["", "", one, one] {
+            let name = if name.is_empty() {
+                String::new()
+            } else {
+                format!(":{name}")
+            };
+            copy(&to(&name)).succeed();
+        }
+        let before = fs::read(&file).expect("written");
+        for name in [format!(":{other}"), String::new()] {
+            copy(&to(&name)).fail(1).tells(&[
+                &format!("{kind}.tar is replaced as a whole, and `"),
+                &format!("{one}` in it would be lost"),
+                "hint: name another file",
+            ]);
+        }
+        assert_eq!(fs::read(&file).expect("there"), before);
+    }
+}
+
+#[test]
 fn a_layer_that_is_not_the_one_its_config_promises_is_not_copied() {
     let dir = world().user_dir("copies-false");
     let base = small_tar("false", &[("etc/motd", 0o644, "hello\n")]);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::base::small_tar;
 use crate::support::small::Small;
-use crate::support::{Kfactory, world};
+use crate::support::{Kfactory, need, world};
 
 #[test]
 fn a_copy_prints_the_digest_by_which_the_image_is_found_again() {
@@ -30,6 +30,35 @@ fn a_copy_prints_the_digest_by_which_the_image_is_found_again() {
         let says_which = ran.stdout.contains("in the archive");
         assert_eq!(says_which, kind == "docker-archive", "{}", ran.stdout);
     }
+}
+
+#[test]
+fn inspecting_a_root_filesystem_names_the_digest_that_a_copy_of_it_has() {
+    if !need(&["newuidmap"]) {
+        return;
+    }
+    let dir = world().user_dir("digest-of-tree");
+    let store = dir.join("store");
+    // The user's own files: root's, to whoever makes a layer of them.
+    let base = format!("dir:{}", dir.join("tree").display());
+    Kfactory::new([
+        "unpack",
+        &format!(
+            "tar:{}",
+            small_tar("of-tree", &[("etc/motd", 0o644, "hi")]).display()
+        ),
+    ])
+    .args([dir.join("tree")])
+    .store(&store)
+    .succeed();
+    let copied = Kfactory::new(["copy", &base, &format!("oci:{}", dir.join("out").display())])
+        .store(&store)
+        .succeed();
+    let shown = Kfactory::new(["inspect", "--json", &base])
+        .store(&store)
+        .succeed();
+    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    assert_eq!(copied.digest(), shown["digest"]);
 }
 
 #[test]

@@ -61,14 +61,11 @@ fn umoci_unpacks_the_same_tree_as_we_do() {
     let theirs = Tree::new(bundle.join("rootfs")).listing();
     let mut ours = made.tree().listing();
     // Root of a container may not make device nodes: there the ledger has them.
-    let ledger =
-        std::fs::read_to_string(made.tree().dir.with_extension("ledger")).expect("written");
-    for line in ledger.lines() {
-        let entry: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let path = std::path::PathBuf::from(entry["path"].as_str().expect("text"));
-        assert!(!entry["dev"].is_null(), "root could not apply {line}");
-        if let Some(line) = theirs.get(&path) {
-            ours.insert(path, line.clone());
+    let ledger = std::fs::read(made.tree().dir.with_extension("ledger")).expect("written");
+    for entry in kfactory_layers::ledger::read(ledger.as_slice()).expect("a whole ledger") {
+        assert!(entry.dev.is_some(), "root could not apply {entry:?}");
+        if let Some(line) = theirs.get(&entry.path) {
+            ours.insert(entry.path, line.clone());
         }
     }
     let found = differences(&ours, &theirs, 30);

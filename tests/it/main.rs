@@ -5,6 +5,7 @@
 // Only the tests' own output can say what was skipped and why.
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
+mod apt;
 mod boot;
 mod choices;
 mod cli;

@@ -22,7 +22,7 @@ fn blobs(dir: &Path) -> Vec<PathBuf> {
 
 fn partial_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = blobs(dir);
-    files.retain(|path| path.to_string_lossy().contains(".partial-"));
+    files.retain(|path| path.to_string_lossy().contains(".kfactory-partial-"));
     files
 }
 

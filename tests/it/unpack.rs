@@ -90,7 +90,9 @@ fn a_stopped_unpack_leaves_nothing_and_a_killed_one_nothing_in_the_way() {
     let tree = dir.join("tree");
     let source = format!("tar:{}", tar.display());
     let unpack = |source: &str| {
-        Kfactory::new(["unpack", source, tree.to_str().expect("UTF-8")]).store(&store)
+        Kfactory::new(["unpack", source, tree.to_str().expect("UTF-8")])
+            .args([Path::new("--ledger"), &dir.join("ledger")])
+            .store(&store)
     };
     for (signal, code) in [("TERM", Some(130)), ("KILL", None)] {
         let running = unpack(&source).start();
@@ -116,7 +118,7 @@ fn a_stopped_unpack_leaves_nothing_and_a_killed_one_nothing_in_the_way() {
     // The stage dies with its parent, but not at the same moment.
     std::thread::sleep(Duration::from_millis(500));
     unpack(&good()).succeed();
-    assert_eq!(names(&dir), ["tree"]);
+    assert_eq!(names(&dir), ["ledger", "tree"]);
 }
 
 #[test]
@@ -286,7 +288,10 @@ fn a_plain_users_tree_restored_is_the_tree_that_root_unpacks() {
         return skipped("root of this machine may not make device nodes");
     }
     assert!(!ran.says("keep another owner"), "{}", ran.stderr());
-    assert_eq!(fs::read_to_string(&ledger).expect("written"), "");
+    assert_eq!(
+        fs::read_to_string(&ledger).expect("written"),
+        "{\"entries\":0}\n"
+    );
     // The archive's own tree judges what root made.
     let made = world().own_dir("bases/everything").join("rootfs");
     let expected = Tree::new(made.clone()).listing();
@@ -345,16 +350,27 @@ fn a_ledger_that_is_not_the_trees_is_refused_before_anything_is_changed() {
     let entry = |path: &str, more: &str| {
         format!("{{\"path\":\"{path}\",\"uid\":7,\"gid\":7,\"mode\":420{more}}}\n")
     };
+    let end = "{\"entries\":2}\n";
     for (name, text, words) in [
         (
             "other",
-            entry("etc/motd", "") + &entry("etc/other", ""),
+            entry("etc/motd", "") + &entry("etc/other", "") + end,
             &["\"etc/other\"", "does not hold", "hint: "][..],
         ),
         (
             "device",
-            entry("etc", "") + &entry("etc/motd", ",\"dev\":{\"char\":[1,3]}"),
+            entry("etc", "") + &entry("etc/motd", ",\"dev\":{\"char\":[1,3]}") + end,
             &["\"etc/motd\"", "not the empty file"],
+        ),
+        (
+            "half",
+            entry("etc", "") + &entry("etc/motd", ""),
+            &["half", "cut short: after 2 entries", "hint: copy it again"],
+        ),
+        (
+            "short",
+            entry("etc", "") + end,
+            &["short", "1 entries, and its last line says 2"],
         ),
         (
             "broken",

@@ -19,9 +19,9 @@ use crate::ledger::LedgerEntry;
 use crate::metadata::{Device, Entry, EntryKind};
 use crate::root::Root;
 use crate::tar::{ArchiveReader, ReadError};
+use crate::whiteout::{Special, special};
 
 use dirs::{Parent, TouchedDir};
-use whiteout::Special;
 
 /// What to do about metadata that this process may not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -264,7 +264,7 @@ impl<'a> Applying<'a> {
     ) -> Result<(), ApplyError> {
         self.count(entry)?;
         let path = contained(&entry.path, &entry.path)?;
-        match whiteout::special(&path).ok_or_else(|| ApplyError::InvalidWhiteout {
+        match special(&path).ok_or_else(|| ApplyError::InvalidWhiteout {
             path: entry.path.clone(),
         })? {
             Special::None => self.object(&path, entry, archive),

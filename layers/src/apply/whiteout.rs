@@ -13,46 +13,9 @@ use rustix::io::Errno;
 
 use super::{ApplyError, Applying, DirId, Parent, Place};
 use crate::handle;
-use crate::overlay::{WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
-
-/// Directories that the AUFS driver of early Docker left in layers.
-const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk"];
 
 /// Levels of directories below a whiteout that are looked through, where some of them may belong to the layer itself.
 const MAX_DEPTH: usize = 1024;
-
-/// What the name of an entry makes of it.
-pub(super) enum Special<'a> {
-    /// An ordinary entry.
-    None,
-    /// Hides this name in the same directory.
-    Whiteout(&'a OsStr),
-    /// Hides everything in the same directory.
-    Opaque,
-    /// Bookkeeping of another tool.
-    Ignored,
-}
-
-/// Reads the name of an entry; `None` when it has the form of a whiteout but cannot be one.
-pub(super) fn special(path: &Path) -> Option<Special<'_>> {
-    let mut parts = path.iter().rev();
-    let last = parts.next().unwrap_or_default();
-    for part in path.iter() {
-        if AUFS.contains(&part.as_bytes()) {
-            return Some(Special::Ignored);
-        }
-    }
-    if parts.any(|part| part.as_bytes().starts_with(WHITEOUT_PREFIX)) {
-        return None;
-    }
-    match last.as_bytes().strip_prefix(WHITEOUT_PREFIX) {
-        None => Some(Special::None),
-        Some(_) if last.as_bytes() == WHITEOUT_OPAQUE => Some(Special::Opaque),
-        Some(b"" | b"." | b"..") => None,
-        Some(hidden) if hidden.starts_with(WHITEOUT_PREFIX) => None,
-        Some(hidden) => Some(Special::Whiteout(OsStr::from_bytes(hidden))),
-    }
-}
 
 impl Applying<'_> {
     /// Hides `hidden` in the directory of `path`.

@@ -89,6 +89,18 @@ impl DockerArchive {
             .collect()
     }
 
+    /// Returns every name of every image, and `None` for each image without one.
+    pub fn names(&self) -> Vec<Option<String>> {
+        let mut names = Vec::new();
+        for item in &self.items {
+            match item.tags() {
+                [] => names.push(None),
+                tags => names.extend(tags.iter().cloned().map(Some)),
+            }
+        }
+        names
+    }
+
     /// Finds an image by tag, by config digest, or (with `None`) as the only one there is.
     ///
     /// `debian:12` and `docker.io/library/debian:12` are the same tag. The format has no platforms: compare
@@ -258,8 +270,7 @@ fn write_layer(
     let blob = blobs.open_blob(layer).map_err(damaged)?;
     let mut tar = HashingReader::new(decoder(blob).map_err(damaged)?);
     let name = layer_name(diff_id);
-    out.member_of_unknown_size(&name, tar.by_ref())
-        .map_err(damaged)?;
+    out.unpacked_blob(&name, layer.digest, tar.by_ref())?;
     let (_, found, _) = tar.finish();
     if found == *diff_id {
         return Ok(());

@@ -57,6 +57,14 @@ impl OciArchive {
         &self.index
     }
 
+    /// Returns the name of every entry of the index, in its order.
+    pub fn names(&self) -> Vec<Option<String>> {
+        let entries = self.index.manifests.iter();
+        entries
+            .map(|entry| entry.annotations.get(REF_NAME).cloned())
+            .collect()
+    }
+
     /// Finds an image by tag, by digest, or (with `None`) as the only one there is, for `platform`; the rules are those
     /// of [`Layout::resolve`](crate::layout::Layout::resolve).
     ///
@@ -121,8 +129,7 @@ impl OciArchive {
             let digest = layer.digest;
             let damaged = |source| ArchiveError::Blob { digest, source };
             let content = blobs.open_blob(layer).map_err(damaged)?;
-            out.member(&blob_name(&digest), layer.size, content)
-                .map_err(damaged)?;
+            out.blob(&blob_name(&digest), layer.size, digest, content)?;
         }
         out.finish()
     }

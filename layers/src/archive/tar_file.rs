@@ -12,6 +12,7 @@ use tar_core::{EntryType, HEADER_SIZE};
 
 use super::ArchiveError;
 use crate::compress::{Format, PROBE_LEN, decoder};
+use crate::input::open_input;
 use crate::manifest::MAX_DOCUMENT_SIZE;
 
 /// Most members of an archive. A layout has some three per image and one per layer; this is room for thousands of images.
@@ -48,7 +49,7 @@ impl TarFile {
     /// Opens and indexes the archive at `path`; a compressed one, or a pipe, is first copied into an unnamed file in
     /// `scratch`.
     pub(super) fn open(path: &Path, scratch: &Path) -> Result<Self, ArchiveError> {
-        let file = File::open(path).map_err(ArchiveError::io("opening", path))?;
+        let file = open_input(path).map_err(ArchiveError::io("opening", path))?;
         let file = plain_file(file, path, scratch)?;
         let members = index(&file).map_err(|source| ArchiveError::NotTar {
             path: path.to_owned(),

@@ -1,14 +1,15 @@
 //! Writing an archive file: plain members without any trace of who wrote it when, and a rename at the end.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tar_core::{EntryBuilder, EntryType, HEADER_SIZE};
 use tempfile::NamedTempFile;
 
 use super::ArchiveError;
+use crate::digest::Digest;
+use crate::partial;
 
 const COPY_BUFFER: usize = 256 * 1024;
 
@@ -20,10 +21,7 @@ pub(super) struct TarOut {
 
 impl TarOut {
     pub(super) fn create(path: &Path) -> Result<Self, ArchiveError> {
-        let file = tempfile::Builder::new()
-            .prefix(".partial-")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(directory_of(path))
+        let file = partial::create_beside(path, 0o644)
             .map_err(ArchiveError::io("creating a file beside", path))?;
         Ok(Self {
             file,
@@ -37,28 +35,48 @@ impl TarOut {
     }
 
     pub(super) fn document(&mut self, name: &str, bytes: &[u8]) -> Result<(), ArchiveError> {
-        self.member(name, bytes.len() as u64, bytes)
-            .map_err(ArchiveError::io("writing", &self.path))
+        let written = self.member(name, bytes.len() as u64, bytes);
+        written.map_err(|error| self.explained(error, Digest::of(bytes)))
     }
 
-    /// Writes a member whose size is known.
-    pub(super) fn member(&mut self, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+    /// Writes the blob `digest` as a member whose size is known.
+    pub(super) fn blob(
+        &mut self,
+        name: &str,
+        size: u64,
+        digest: Digest,
+        content: impl Read,
+    ) -> Result<(), ArchiveError> {
+        let written = self.member(name, size, content);
+        written.map_err(|error| self.explained(error, digest))
+    }
+
+    /// Writes what the blob `digest` unpacks to, whose size shows only at its end: the header is written again then.
+    pub(super) fn unpacked_blob(
+        &mut self,
+        name: &str,
+        digest: Digest,
+        content: impl Read,
+    ) -> Result<(), ArchiveError> {
+        let written = self.member_of_unknown_size(name, content);
+        written.map_err(|error| self.explained(error, digest))
+    }
+
+    fn member(&mut self, name: &str, size: u64, content: impl Read) -> Result<(), CopyError> {
         self.file
             .write_all(&header(name, EntryType::Regular, size)?)?;
         let copied = copy(content, self.file.as_file_mut())?;
         if copied != size {
             let message = format!("{copied} bytes where {size} were promised");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            return Err(CopyError::Reading(io::Error::new(
+                io::ErrorKind::InvalidData,
+                message,
+            )));
         }
-        self.pad(size)
+        Ok(self.pad(size)?)
     }
 
-    /// Writes a member whose size shows only at its end: the header is written again then.
-    pub(super) fn member_of_unknown_size(
-        &mut self,
-        name: &str,
-        content: impl Read,
-    ) -> io::Result<()> {
+    fn member_of_unknown_size(&mut self, name: &str, content: impl Read) -> Result<(), CopyError> {
         let start = self.file.stream_position()?;
         self.file.write_all(&[0; HEADER_SIZE])?;
         let size = copy(content, self.file.as_file_mut())?;
@@ -69,6 +87,14 @@ impl TarOut {
             .write_all(&header(name, EntryType::Regular, size)?)?;
         self.file.seek(SeekFrom::Start(end))?;
         Ok(())
+    }
+
+    /// Says which end failed: the blob that was read, or the archive.
+    fn explained(&self, error: CopyError, digest: Digest) -> ArchiveError {
+        match error {
+            CopyError::Reading(source) => ArchiveError::Blob { digest, source },
+            CopyError::Writing(source) => ArchiveError::io("writing", &self.path)(source),
+        }
     }
 
     /// Ends the archive and gives it its name.
@@ -95,14 +121,19 @@ impl TarOut {
     }
 }
 
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+/// Which end of a copy failed.
+enum CopyError {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+impl From<io::Error> for CopyError {
+    fn from(error: io::Error) -> Self {
+        Self::Writing(error)
     }
 }
 
-fn copy(mut from: impl Read, to: &mut File) -> io::Result<u64> {
+fn copy(mut from: impl Read, to: &mut File) -> Result<u64, CopyError> {
     let mut buffer = vec![0; COPY_BUFFER];
     let mut copied = 0;
     loop {
@@ -110,7 +141,7 @@ fn copy(mut from: impl Read, to: &mut File) -> io::Result<u64> {
             Ok(0) => return Ok(copied),
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(CopyError::Reading(error)),
         };
         to.write_all(&buffer[..len])?;
         copied += len as u64;

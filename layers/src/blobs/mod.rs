@@ -1,31 +1,25 @@
 //! Blobs on disk, named by digest.
 //!
 //! ```text
-//! DIR/blobs/sha256/<64 hex digits>      a whole blob, never changed again
-//! DIR/blobs/sha256/.partial-XXXXXX      being written; locked by its writer, removed when that goes away
+//! DIR/blobs/sha256/<64 hex digits>                a whole blob, never changed again
+//! DIR/blobs/sha256/.kfactory-partial-XXXXXX       being written, see [`crate::partial`]
 //! ```
 //!
 //! A blob gets its name by a rename after its bytes were checked and synced, so a name always means whole content, even
-//! after a crash. A writer holds a lock on its partial file; [`BlobStore::remove_abandoned`] removes those that nobody holds,
-//! at once: a writer that finds its new file removed before it was locked makes another. Knows nothing of manifests: what
-//! may be removed is the owner's decision.
+//! after a crash; [`BlobStore::remove_abandoned`] removes what killed writers left. Knows nothing of manifests: what may be
+//! removed is the owner's decision.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
 use crate::digest::{Digest, HashingWriter, VerifyError, VerifyingReader};
+use crate::input::open_regular;
 use crate::manifest::Descriptor;
+use crate::partial;
 use crate::source::{BlobSource, not_found, verified};
-
-const PARTIAL_PREFIX: &str = ".partial-";
-
-/// Where the file system knows no locks, a partial file that was written to within this time counts as one in use.
-const PARTIAL_GRACE: Duration = Duration::from_secs(60);
 
 /// Bytes collected before the file is written: compressed output comes in pieces of any size.
 const WRITE_BUFFER: usize = 256 * 1024;
@@ -271,15 +265,10 @@ impl BlobStore {
     ///
     /// [`BlobError::Io`] when the directory cannot be read. A file that cannot be judged or removed is left.
     pub fn remove_abandoned(&self) -> Result<usize, BlobError> {
-        self.remove_abandoned_at(SystemTime::now())
-    }
-
-    fn remove_abandoned_at(&self, now: SystemTime) -> Result<usize, BlobError> {
-        let names = self.file_names()?;
-        let partial = names.iter().filter(|name| name.starts_with(PARTIAL_PREFIX));
-        Ok(partial
-            .filter(|name| remove_if_abandoned(&self.dir.join(name), now))
-            .count())
+        match partial::remove_abandoned(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            result => result.map_err(BlobError::io("reading directory", &self.dir)),
+        }
     }
 
     fn file_names(&self) -> Result<Vec<String>, BlobError> {
@@ -296,19 +285,7 @@ impl BlobStore {
     }
 
     fn partial(&self) -> Result<NamedTempFile, BlobError> {
-        let make = || loop {
-            let file = tempfile::Builder::new()
-                .prefix(PARTIAL_PREFIX)
-                .permissions(Permissions::from_mode(0o644))
-                .tempfile_in(&self.dir)?;
-            // Where the file system knows no locks, only its age protects the file.
-            let _ = file.as_file().lock();
-            if file.as_file().metadata()?.nlink() > 0 {
-                return Ok(file);
-            }
-            // Taken for abandoned before it was locked: another one.
-        };
-        make().map_err(BlobError::io("creating a file in", &self.dir))
+        partial::create_in(&self.dir, 0o644).map_err(BlobError::io("creating a file in", &self.dir))
     }
 
     /// Gives a whole and checked partial file its name, durably.
@@ -405,22 +382,6 @@ impl Write for BlobWriter {
     }
 }
 
-/// Opens a regular file. A FIFO put in a blob's place would block `open` for ever, hence `O_NONBLOCK`.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(nonblock).unwrap_or_default())
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "not a regular file",
-    ))
-}
-
 fn check_file(mut file: &File, digest: &Digest, size: u64) -> io::Result<()> {
     file.rewind()?;
     VerifyingReader::new(file, *digest, size).finish()?;
@@ -437,26 +398,6 @@ fn copy_content(mut from: &File, to: &mut File) -> io::Result<()> {
 
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
-}
-
-/// Removes a partial file that no writer holds; the lock is kept until it is gone.
-fn remove_if_abandoned(path: &Path, now: SystemTime) -> bool {
-    let Ok(file) = open_regular(path) else {
-        return false;
-    };
-    let is_old = || {
-        let modified = file.metadata().and_then(|metadata| metadata.modified());
-        modified.is_ok_and(|time| {
-            now.duration_since(time)
-                .is_ok_and(|age| age > PARTIAL_GRACE)
-        })
-    };
-    let is_abandoned = match file.try_lock() {
-        Ok(()) => true,
-        Err(TryLockError::WouldBlock) => false,
-        Err(TryLockError::Error(_)) => is_old(),
-    };
-    is_abandoned && fs::remove_file(path).is_ok()
 }
 
 #[cfg(test)]

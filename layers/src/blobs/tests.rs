@@ -1,6 +1,7 @@
 //! Blobs stored, taken over, damaged and abandoned.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use rustix::fs::CWD;
 
@@ -127,7 +128,7 @@ fn what_is_not_a_regular_file_is_not_opened_for_ever() {
 fn only_partial_files_of_dead_writers_are_removed_and_those_at_once() {
     let (_dir, store) = store();
     let live = store.writer().unwrap();
-    fs::write(store.dir.join(".partial-dead"), b"half").unwrap();
+    fs::write(store.dir.join(".kfactory-partial-dead"), b"half").unwrap();
     assert_eq!(store.remove_abandoned().unwrap(), 1);
     assert_eq!(files(&store), 1);
     live.commit().unwrap();

@@ -21,8 +21,10 @@ use serde_json::{Value, json};
 use crate::blobs::{Blob, BlobError, BlobStore, sync_dir};
 use crate::digest::Digest;
 use crate::image::Image;
+use crate::input::open_regular;
 use crate::manifest::{Descriptor, Document, Index, MAX_DOCUMENT_SIZE, ManifestError, to_json};
 use crate::media_type;
+use crate::partial;
 use crate::platform::Platform;
 pub use crate::resolve::ResolveError;
 use crate::resolve::{REF_NAME, resolve};
@@ -474,7 +476,7 @@ pub fn check_name(name: &str) -> Result<&str, LayoutError> {
 /// Reads a small file that others may have written, up to the limit for documents.
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
+    open_regular(path)?
         .take(MAX_DOCUMENT_SIZE + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_DOCUMENT_SIZE {
@@ -486,13 +488,9 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Replaces a file's content at once: readers see the old or the new one, also after a crash.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
-    use std::os::unix::fs::PermissionsExt;
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = || {
-        let mut file = tempfile::Builder::new()
-            .prefix(".partial-")
-            .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(dir)?;
+        let mut file = partial::create_beside(path, 0o644)?;
         file.write_all(bytes)?;
         file.as_file().sync_data()?;
         file.persist(path).map_err(|error| error.error)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 
 use super::workspace::{self, bind, local};
+use super::{Lines, Site, Wanted};
 use crate::distro::apt::{self, Operation, PackageUri, Workspace};
 use crate::distro::manager::{Setup, WORKSPACE};
 use crate::error::{Context as _, Error, Result};
@@ -37,7 +38,7 @@ pub(in crate::exec) struct Apt<'a> {
     _lock: File,
 }
 
-/// Refreshes the lists, upgrades if `upgrade` is set, and installs `packages`.
+/// Refreshes the lists, and upgrades and installs what is wanted.
 ///
 /// ```text
 /// in order      list | upgrade          | install ...
@@ -45,18 +46,13 @@ pub(in crate::exec) struct Apt<'a> {
 /// second root        | list later ones  |
 /// background         | decompress what is there ...
 /// ```
-pub(super) fn install(
-    env: &Environment<'_>,
-    target: &Target<'_>,
-    step: &str,
-    upgrade: bool,
-    packages: &[String],
-) -> Result<()> {
-    if packages.is_empty() && !upgrade {
+pub(super) fn install(site: Site<'_>, wanted: Wanted<'_>) -> Result<()> {
+    let (Site { env, target, .. }, upgrade) = (site, wanted.upgrade);
+    if wanted.install.is_empty() && !upgrade {
         return Ok(());
     }
-    let apt = Apt::open(env, target, step)?;
-    let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let apt = Apt::open(site)?;
+    let names: Vec<&str> = wanted.install.iter().map(String::as_str).collect();
     apt.refresh()?;
     apt.unpacked().next();
     let listing = apt.list(target, &names)?;
@@ -91,28 +87,21 @@ pub(super) fn install(
     })
 }
 
-/// Runs command lines of a stage extension, each a text for the shell that begins with `apt-get`.
+/// Runs command lines of a stage extension that begin with `apt-get`.
 ///
-/// `install` are the words of the line that installs: where all of them are names, their archives are fetched as for other
-/// steps. Without `refresh` the lists are those of this run.
-pub(super) fn extension(
-    env: &Environment<'_>,
-    target: &Target<'_>,
-    step: &str,
-    refresh: bool,
-    lines: &[String],
-    install: &[String],
-) -> Result<()> {
-    let apt = Apt::open(env, target, step)?;
-    if refresh {
+/// Where all words of the line that installs are names, their archives are fetched as for other steps.
+pub(super) fn extension(site: Site<'_>, wanted: Lines<'_>) -> Result<()> {
+    let (env, target) = (site.env, site.target);
+    let apt = Apt::open(site)?;
+    if wanted.refresh {
         // One of the lines does it; sources may have changed since the last time.
         env.packages.sources_changed();
     } else {
         apt.refresh()?;
     }
-    let names: Vec<&str> = install.iter().map(String::as_str).collect();
+    let names: Vec<&str> = wanted.install.iter().map(String::as_str).collect();
     apt.unpacked().next();
-    for line in lines {
+    for line in wanted.texts {
         if !names.is_empty()
             && line.contains(" install ")
             && let Ok(listing) = apt.list(target, &names)
@@ -127,18 +116,15 @@ pub(super) fn extension(
         apt.unpacked().dpkg_ended();
         result?;
     }
-    if refresh {
+    if wanted.refresh {
         env.packages.set_refreshed();
     }
     Ok(())
 }
 
 impl<'a> Apt<'a> {
-    pub(in crate::exec) fn open(
-        env: &'a Environment<'_>,
-        target: &'a Target<'_>,
-        step: &'a str,
-    ) -> Result<Self> {
+    pub(in crate::exec) fn open(site: Site<'a>) -> Result<Self> {
+        let Site { env, target, step } = site;
         let cache = env.package_cache.clone();
         let wanted = [cache.join("archives"), env.base_cache.join("lists/partial")];
         let lock = workspace::open_cache(env, &cache, &wanted)?;

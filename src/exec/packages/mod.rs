@@ -19,25 +19,58 @@ use native::Native;
 pub(super) use repositories::enable as enable_repository;
 pub use session::Session;
 
-/// Refreshes the lists, upgrades if `upgrade` is set, and installs `packages`.
-pub(super) fn install(
-    env: &Environment<'_>,
-    target: &Target<'_>,
-    step: &str,
-    upgrade: bool,
-    packages: &[String],
-) -> Result<()> {
-    if env.facts.distro.family == Family::Debian {
-        return apt::install(env, target, step, upgrade, packages);
+/// Where packages are changed, and for whom.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) env: &'a Environment<'a>,
+    pub(super) target: &'a Target<'a>,
+    /// The step that asks for it.
+    pub(super) step: &'a str,
+}
+
+/// Packages that a step asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Whether everything that is installed is upgraded first.
+    pub(super) upgrade: bool,
+    pub(super) install: &'a [String],
+}
+
+/// Command lines of a stage extension that call the package manager.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lines<'a> {
+    /// Texts for the shell, in order.
+    pub(super) texts: &'a [String],
+    /// Whether one of them refreshes the lists; without it they are those of this run.
+    pub(super) refresh: bool,
+    /// The words of the line that installs.
+    pub(super) install: &'a [String],
+}
+
+impl<'a> Site<'a> {
+    fn has_apt(self) -> bool {
+        self.env.facts.distro.family == Family::Debian
     }
-    if packages.is_empty() && !upgrade {
+
+    /// Prepares the manager that the base has; it is none of apt's family.
+    fn native(self) -> Result<Native<'a>> {
+        Native::open(self, find(self.env, &self.target.root)?)
+    }
+}
+
+/// Refreshes the lists, and upgrades and installs what is wanted.
+pub(super) fn install(site: Site<'_>, wanted: Wanted<'_>) -> Result<()> {
+    if site.has_apt() {
+        return apt::install(site, wanted);
+    }
+    if wanted.install.is_empty() && !wanted.upgrade {
         return Ok(());
     }
-    let native = Native::open(env, target, step, find(env, &target.root)?)?;
-    let names = words(packages);
+    let native = site.native()?;
+    let names = words(wanted.install);
     native.refresh()?;
     native.fetch(&names)?;
-    if upgrade {
+    if wanted.upgrade {
         native.run(Operation::Upgrade)?;
     }
     if !names.is_empty() {
@@ -47,18 +80,19 @@ pub(super) fn install(
 }
 
 /// Installs what brings the repositories that other packages come from.
+///
+/// `url` is where the one package is taken from when no repository has it; with `replace` packages of the base that conflict may go.
 pub(super) fn prerequisites(
-    env: &Environment<'_>,
-    target: &Target<'_>,
-    step: &str,
+    site: Site<'_>,
     install: &[String],
     url: Option<&str>,
     replace: bool,
 ) -> Result<()> {
-    if env.facts.distro.family == Family::Debian {
-        return apt::install(env, target, step, false, install);
+    if site.has_apt() {
+        let upgrade = false;
+        return apt::install(site, Wanted { upgrade, install });
     }
-    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+    let native = site.native()?;
     let names = words(install);
     native.refresh()?;
     let wanted = Operation::Install {
@@ -67,7 +101,7 @@ pub(super) fn prerequisites(
     };
     match (native.run(wanted), url) {
         (Err(error), Some(url)) if error.kind() == Kind::Step => {
-            env.reporter.note(&format!(
+            site.env.reporter.note(&format!(
                 "no repository has {}: it is taken from {url}",
                 install.join(" ")
             ));
@@ -75,52 +109,40 @@ pub(super) fn prerequisites(
         }
         (outcome, _) => drop(outcome?),
     }
-    env.packages.sources_changed();
+    site.env.packages.sources_changed();
     native.settle()
 }
 
 /// Refreshes the repositories and trusts the keys that they state.
-pub(super) fn import_keys(env: &Environment<'_>, target: &Target<'_>, step: &str) -> Result<()> {
-    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+pub(super) fn import_keys(site: Site<'_>) -> Result<()> {
+    let native = site.native()?;
     native.run(Operation::Refresh { import_keys: true })?;
-    env.packages.set_refreshed();
+    site.env.packages.set_refreshed();
     native.settle()
 }
 
-/// Runs command lines of a stage extension that call the package manager; `install` are the words of the one that installs.
-pub(super) fn extension(
-    env: &Environment<'_>,
-    target: &Target<'_>,
-    step: &str,
-    refresh: bool,
-    lines: &[String],
-    install: &[String],
-) -> Result<()> {
-    if env.facts.distro.family == Family::Debian {
-        return apt::extension(env, target, step, refresh, lines, install);
+/// Runs what a stage extension has the package manager do.
+pub(super) fn extension(site: Site<'_>, wanted: Lines<'_>) -> Result<()> {
+    if site.has_apt() {
+        return apt::extension(site, wanted);
     }
-    let native = Native::open(env, target, step, find(env, &target.root)?)?;
-    if !refresh {
+    let native = site.native()?;
+    if !wanted.refresh {
         native.refresh()?;
     }
-    for line in lines {
+    for line in wanted.texts {
         native.shell(line)?;
     }
-    if refresh {
+    if wanted.refresh {
         // One of the lines did it.
-        env.packages.set_refreshed();
+        site.env.packages.set_refreshed();
     }
     native.settle()
 }
 
 /// Removes those of `names` that are installed.
-pub(super) fn remove(
-    env: &Environment<'_>,
-    target: &Target<'_>,
-    step: &str,
-    names: &[String],
-) -> Result<()> {
-    let native = Native::open(env, target, step, find(env, &target.root)?)?;
+pub(super) fn remove(site: Site<'_>, names: &[String]) -> Result<()> {
+    let native = site.native()?;
     let installed = native.run(Operation::List)?;
     let present: Vec<&str> = names
         .iter()

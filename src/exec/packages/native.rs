@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kfactory_sandbox::spec::Mount;
 
+use super::Site;
 use super::workspace::{self, bind};
 use crate::distro::Policy;
 use crate::distro::manager::{Manager, Operation, Setup, WORKSPACE};
@@ -33,12 +34,8 @@ pub(super) struct Native<'a> {
 
 impl<'a> Native<'a> {
     /// Prepares workspace and caches, and waits for other runs that use the same ones.
-    pub(super) fn open(
-        env: &'a Environment<'_>,
-        target: &'a Target<'_>,
-        step: &'a str,
-        manager: &'static Manager,
-    ) -> Result<Self> {
+    pub(super) fn open(site: Site<'a>, manager: &'static Manager) -> Result<Self> {
+        let Site { env, target, step } = site;
         // The manager keeps archives and metadata in one place, to which it writes by itself.
         let cache = env.base_cache.clone();
         let wanted: Vec<PathBuf> = manager

@@ -8,13 +8,12 @@ use kfactory_layers::root::Root;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
-use crate::yip::Entity;
 
 /// The numbers that people's accounts get.
 ///
 /// Spec: yip, "ensure_entities".
 const HUMAN_IDS: std::ops::RangeInclusive<u32> = 1000..=60_000;
-const DEFAULT_INFO: &str = "Created by entities";
+pub(super) const DEFAULT_INFO: &str = "Created by entities";
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
 /// A database.
@@ -75,8 +74,17 @@ impl Table {
         }
     }
 
+    /// Returns the database without its lines.
+    pub(super) fn emptied(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            lines: Vec::new(),
+            ..*self
+        }
+    }
+
     /// Removes lines for which `is_it` holds; returns whether there were any.
-    fn remove(&mut self, is_it: impl Fn(&str) -> bool) -> bool {
+    pub(super) fn remove(&mut self, is_it: impl Fn(&str) -> bool) -> bool {
         let before = self.lines.len();
         self.lines.retain(|line| !is_it(line));
         before != self.lines.len()
@@ -156,7 +164,7 @@ pub(super) fn add_member(fields: &mut Vec<String>, member: &str) {
 }
 
 /// Joins two lists of members, each name once, in the order they come.
-fn merged(one: &str, other: &str) -> String {
+pub(super) fn merged(one: &str, other: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in one.split(',').chain(other.split(',')).map(str::trim) {
         if !name.is_empty() && !names.contains(&name) {
@@ -198,268 +206,11 @@ impl Moment {
     }
 }
 
-/// Adds or replaces the line of an entity.
-pub(super) fn ensure(
-    root: &Root,
-    path: Option<&str>,
-    entity: &Entity,
-    moment: Moment,
-) -> Result<()> {
-    let path = path.unwrap_or(entity.usual_path());
-    let mut table = Table::open(root, path)?;
-    let fields = match entity {
-        Entity::Group {
-            name,
-            password,
-            gid,
-            users,
-        } => group_line(&table, name, password, *gid, users)?,
-        _ => plain_line(root, &table, entity, moment)?,
-    };
-    table.set(&fields);
-    table.save(root)
-}
-
-fn group_line(
-    table: &Table,
-    name: &str,
-    password: &str,
-    gid: Option<i64>,
-    users: &str,
-) -> Result<Vec<String>> {
-    let known = table.fields(name).unwrap_or_default();
-    let field = |index: usize| known.get(index).map_or("", String::as_str);
-    let number = match gid {
-        Some(gid) if gid < 0 => table.free_id()?.to_string(),
-        Some(gid) => gid.to_string(),
-        None => field(2).to_owned(),
-    };
-    let password = if password.is_empty() {
-        field(1)
-    } else {
-        password
-    };
-    Ok(vec![
-        name.to_owned(),
-        password.to_owned(),
-        number,
-        merged(field(3), users),
-    ])
-}
-
-/// Returns the line that an entity is by itself, with what an existing line has and it leaves out.
-fn plain_line(root: &Root, table: &Table, entity: &Entity, moment: Moment) -> Result<Vec<String>> {
-    let known = table.fields(entity.name()).unwrap_or_default();
-    let kept = |index: usize, text: &str| match text.is_empty() {
-        true => known.get(index).cloned().unwrap_or_default(),
-        false => text.to_owned(),
-    };
-    let text = str::to_owned;
-    Ok(match entity {
-        Entity::User {
-            name,
-            password,
-            uid,
-            gid,
-            group,
-            info,
-            home,
-            shell,
-        } => {
-            let uid = if *uid < 0 {
-                table.free_id()?.to_string()
-            } else {
-                uid.to_string()
-            };
-            let gid = match group.as_str() {
-                "" => gid.to_string(),
-                group => group_id(root, group)?
-                    .ok_or_else(|| Error::user(format!("the image has no group `{group}`")))?
-                    .to_string(),
-            };
-            let info = if info.is_empty() { DEFAULT_INFO } else { info };
-            vec![
-                text(name),
-                text(password),
-                uid,
-                gid,
-                text(info),
-                text(home),
-                text(shell),
-            ]
-        }
-        Entity::Shadow {
-            name,
-            password,
-            rest,
-        } => {
-            let mut fields = vec![text(name), moment.hashed(name, password)?];
-            for (index, value) in rest.iter().enumerate() {
-                let value = if index == 0 && value == "now" {
-                    moment.day()
-                } else {
-                    value.clone()
-                };
-                fields.push(kept(index + 2, &value));
-            }
-            fields
-        }
-        Entity::Group {
-            name,
-            password,
-            gid,
-            users,
-        } => {
-            let gid = gid.map(|gid| gid.to_string()).unwrap_or_default();
-            vec![text(name), text(password), gid, text(users)]
-        }
-        Entity::Gshadow {
-            name,
-            password,
-            administrators,
-            members,
-        } => {
-            vec![
-                text(name),
-                text(password),
-                text(administrators),
-                text(members),
-            ]
-        }
-    })
-}
-
-/// Removes an entity's line: a group by its name, others only where the whole line is the same.
-pub(super) fn delete(
-    root: &Root,
-    path: Option<&str>,
-    entity: &Entity,
-    moment: Moment,
-) -> Result<()> {
-    let path = path.unwrap_or(entity.usual_path());
-    let mut table = Table::open(root, path)?;
-    let removed = match entity {
-        Entity::Group { name, .. } => {
-            let start = format!("{name}:");
-            table.remove(|line| line.starts_with(&start))
-        }
-        _ => {
-            let line = plain_line(
-                root,
-                &Table {
-                    lines: Vec::new(),
-                    path: path.to_owned(),
-                    ..table
-                },
-                entity,
-                moment,
-            )?
-            .join(":");
-            table = Table::open(root, path)?;
-            table.remove(|known| known == line)
-        }
-    };
-    if removed { table.save(root) } else { Ok(()) }
-}
-
 /// Returns the comment field of an account that says nothing of itself.
 pub(super) fn info(gecos: &str) -> &str {
     if gecos.is_empty() {
         DEFAULT_INFO
     } else {
         gecos
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOMENT: Moment = Moment {
-        created: 20_000 * 86_400,
-    };
-
-    fn root(path: &str, text: &str) -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        let place = dir.path().join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-        std::fs::write(place, text).unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        (dir, root)
-    }
-
-    fn entity(text: &str) -> Entity {
-        Entity::parse(text).unwrap()
-    }
-
-    fn read(root: &Root, path: &str) -> String {
-        root.read_to_string_opt(path).unwrap().unwrap()
-    }
-
-    #[test]
-    fn row_49_and_50_a_group_is_added_and_taken_away_and_an_absent_one_takes_nothing() {
-        let (_dir, root) = root("/etc/group", "nm-openconnect:x:979:\n");
-        let group =
-            entity("kind: group\ngroup_name: foo\npassword: xx\ngid: 1\nusers: one,two,tree\n");
-        ensure(&root, None, &group, MOMENT).unwrap();
-        assert_eq!(
-            read(&root, "/etc/group"),
-            "nm-openconnect:x:979:\nfoo:xx:1:one,two,tree\n"
-        );
-        for _ in 0..2 {
-            delete(&root, None, &group, MOMENT).unwrap();
-            assert_eq!(read(&root, "/etc/group"), "nm-openconnect:x:979:\n");
-        }
-    }
-
-    #[test]
-    fn members_are_merged_and_what_is_left_out_stays() {
-        let (_dir, root) = root("/etc/group", "wheel:x:10:a,b\n");
-        let group = entity("kind: group\ngroup_name: wheel\nusers: b,c\n");
-        ensure(&root, None, &group, MOMENT).unwrap();
-        assert_eq!(read(&root, "/etc/group"), "wheel:x:10:a,b,c\n");
-    }
-
-    #[test]
-    fn a_number_below_zero_is_the_lowest_free_one() {
-        let (_dir, root) = root(
-            "/etc/passwd",
-            "a:x:1000:1000::/:/bin/sh\nb:x:1002:1002::/:/bin/sh\n",
-        );
-        let user = entity(
-            "kind: user\nusername: c\npassword: x\nuid: -1\ngid: 5\nhomedir: /c\nshell: /bin/sh\n",
-        );
-        ensure(&root, None, &user, MOMENT).unwrap();
-        assert!(
-            read(&root, "/etc/passwd").ends_with("c:x:1001:5:Created by entities:/c:/bin/sh\n")
-        );
-    }
-
-    #[test]
-    fn shadow_lines_keep_what_is_left_out_and_go_only_when_they_are_the_same() {
-        let (_dir, root) = root("/etc/shadow", "foo:old:1:2:3:4:::\n");
-        let shadow = entity("kind: shadow\nusername: foo\npassword: $new\nlast_changed: now\n");
-        ensure(&root, None, &shadow, MOMENT).unwrap();
-        assert_eq!(read(&root, "/etc/shadow"), "foo:$new:20000:2:3:4:::\n");
-        delete(&root, None, &shadow, MOMENT).unwrap();
-        assert_eq!(read(&root, "/etc/shadow"), "foo:$new:20000:2:3:4:::\n");
-        let same = entity(
-            "kind: shadow\nusername: foo\npassword: $new\nlast_changed: 20000\nminimum_changed: 2\nmaximum_changed: 3\nwarn: 4\n",
-        );
-        delete(&root, None, &same, MOMENT).unwrap();
-        assert_eq!(read(&root, "/etc/shadow"), "");
-    }
-
-    #[test]
-    fn a_path_of_ones_own_is_used_and_gshadow_is_known() {
-        let (_dir, root) = root("/srv/db", "");
-        let line =
-            entity("kind: gshadow\nname: g\npassword: '!'\nadministrators: a\nmembers: b,c\n");
-        ensure(&root, Some("/srv/db"), &line, MOMENT).unwrap();
-        assert_eq!(read(&root, "/srv/db"), "g:!:a:b,c\n");
-        assert!(
-            ensure(&root, None, &line, MOMENT).is_err(),
-            "there is no /etc/gshadow"
-        );
     }
 }

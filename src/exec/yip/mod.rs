@@ -5,6 +5,7 @@
 mod accounts;
 mod config;
 mod crypt;
+mod entities;
 mod fetch;
 mod git;
 mod image;
@@ -19,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::step::{Condition, Content, Extension, Plugin, UserAccount};
 use crate::yip::{self, Entity, System};
 use accounts::Moment;
+use entities::Entry;
 
 /// Where and for what an extension's step works.
 pub(super) struct Context<'a> {
@@ -70,6 +72,15 @@ impl<'a> Context<'a> {
     fn moment(&self) -> Moment {
         Moment {
             created: self.env.created,
+        }
+    }
+
+    fn entry<'b>(&'b self, path: Option<&'b str>, entity: &'b Entity) -> Entry<'b> {
+        Entry {
+            root: &self.target.root,
+            path,
+            entity,
+            moment: self.moment(),
         }
     }
 
@@ -129,10 +140,10 @@ impl<'a> Context<'a> {
                 },
             ),
             Plugin::EnsureEntity { path, entity } => {
-                accounts::ensure(root, path.as_deref(), &self.entity(entity)?, self.moment())
+                self.entry(path.as_deref(), &self.entity(entity)?).ensure()
             }
             Plugin::DeleteEntity { path, entity } => {
-                accounts::delete(root, path.as_deref(), &self.entity(entity)?, self.moment())
+                self.entry(path.as_deref(), &self.entity(entity)?).delete()
             }
             Plugin::MakeDirectory { path, mode, owner } => {
                 tree::directory(root, path, *mode, owner)

@@ -143,14 +143,17 @@ pub(super) fn apply(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
     for line in manager.commands(wanted) {
         lines.push(context.render(&line)?);
     }
-    managers::extension(
-        context.env,
-        context.target,
-        context.step,
-        wanted.refresh,
-        &lines,
-        wanted.install,
-    )
+    let site = managers::Site {
+        env: context.env,
+        target: context.target,
+        step: context.step,
+    };
+    let lines = managers::Lines {
+        texts: &lines,
+        refresh: wanted.refresh,
+        install: wanted.install,
+    };
+    managers::extension(site, lines)
 }
 
 fn unknown(system: &System) -> Error {

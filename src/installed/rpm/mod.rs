@@ -24,7 +24,26 @@ type Damage = String;
 /// What every header found is given to.
 type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Damage>;
 /// Reads a database.
-type Reader = fn(&Window<'_>, Option<&Window<'_>>, Visit<'_>) -> Result<(), Damage>;
+type Reader = fn(&Files<'_>, Visit<'_>) -> Result<(), Damage>;
+
+/// What a database consists of.
+struct Files<'a> {
+    database: Window<'a>,
+    /// What the last writer left beside it.
+    journal: Option<Window<'a>>,
+}
+
+/// How many bytes of a file nothing has claimed yet. Parts of a hostile one may overlap, and would be read over and over.
+struct Unclaimed(u64);
+
+impl Unclaimed {
+    /// Takes as many as `part` has, one of those called `parts`.
+    fn claim(&mut self, part: &[u8], parts: &str) -> Result<(), Damage> {
+        let left = self.0.checked_sub(part.len() as u64);
+        self.0 = left.ok_or_else(|| format!("two {parts} of it share their bytes"))?;
+        Ok(())
+    }
+}
 
 /// The forms: the name of the file, and that of a journal beside it.
 const FORMS: [(&str, Option<&str>, Reader); 3] = [
@@ -63,9 +82,8 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
                 Some(name) => tree.window(format!("{dir}/{name}"))?,
                 None => None,
             };
-            let read = reader(&database, journal.as_ref(), &mut |blob| {
-                package(blob, &path, depth, out)
-            });
+            let files = Files { database, journal };
+            let read = reader(&files, &mut |blob| package(blob, &path, depth, out));
             if let Err(why) = read {
                 out.unread(&path, why);
             }
@@ -105,7 +123,7 @@ fn package(blob: &[u8], origin: &str, depth: Depth, out: &mut Installed) -> Resu
     Ok(())
 }
 
-fn berkeley(_: &Window<'_>, _: Option<&Window<'_>>, _: Visit<'_>) -> Result<(), Damage> {
+fn berkeley(_: &Files<'_>, _: Visit<'_>) -> Result<(), Damage> {
     Err("it is in the form of Berkeley DB, which no supported release writes".into())
 }
 

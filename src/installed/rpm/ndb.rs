@@ -5,7 +5,7 @@
 //!
 //! Spec: rpm, `lib/backend/ndb/rpmpkg.c`.
 
-use super::{Damage, Visit, bytes_at, fill};
+use super::{Damage, Files, Unclaimed, Visit, bytes_at, fill};
 use crate::tree::Window;
 
 const MAGIC: &[u8; 4] = b"RpmP";
@@ -20,11 +20,8 @@ const BLOB_END_BYTES: u64 = 12;
 /// Slots that the file's header takes.
 const HEADER_SLOTS: u64 = 2;
 
-pub(super) fn read(
-    file: &Window<'_>,
-    _: Option<&Window<'_>>,
-    visit: Visit<'_>,
-) -> Result<(), Damage> {
+pub(super) fn read(files: &Files<'_>, visit: Visit<'_>) -> Result<(), Damage> {
+    let file = &files.database;
     let header: [u8; 16] = bytes_at(file, 0)?;
     if &header[..4] != MAGIC {
         return Err("it does not begin as a package database".into());
@@ -33,7 +30,7 @@ pub(super) fn read(
     if pages * PAGE_BYTES > file.size() {
         return Err("it is cut off in its table".into());
     }
-    let mut left = file.size();
+    let mut unclaimed = Unclaimed(file.size());
     for slot in HEADER_SLOTS..pages * PAGE_BYTES / SLOT_BYTES {
         let raw: [u8; 16] = bytes_at(file, slot * SLOT_BYTES)?;
         if &raw[..4] != SLOT {
@@ -42,9 +39,7 @@ pub(super) fn read(
         let (package, block) = (number(&raw, 1), u64::from(number(&raw, 2)));
         if block != 0 {
             let blob = blob(file, package, block * BLOCK_BYTES)?;
-            left = left
-                .checked_sub(blob.len() as u64)
-                .ok_or("two packages share a header")?;
+            unclaimed.claim(&blob, "headers")?;
             visit(&blob)?;
         }
     }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::{Damage, Visit, bytes_at, fill};
+use super::{Damage, Files, Unclaimed, Visit, bytes_at, fill};
 use crate::tree::Window;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -25,11 +25,8 @@ const FRAME_HEADER_BYTES: u64 = 24;
 /// Marks of a log; the last bit says in which order the bytes are that its checksums add up.
 const LOG_MAGIC: u32 = 0x377f_0682;
 
-pub(super) fn read(
-    file: &Window<'_>,
-    log: Option<&Window<'_>>,
-    visit: Visit<'_>,
-) -> Result<(), Damage> {
+pub(super) fn read(files: &Files<'_>, visit: Visit<'_>) -> Result<(), Damage> {
+    let (file, log) = (&files.database, files.journal.as_ref());
     if file.size() == 0 && log.is_none_or(|log| log.size() == 0) {
         // What SQLite calls an empty database.
         return Ok(());
@@ -121,7 +118,7 @@ impl<'a> Database<'a> {
     ) -> Result<(), Damage> {
         let mut todo = vec![(root, 0)];
         let mut seen = 0;
-        let mut left = self.most_bytes();
+        let mut unclaimed = Unclaimed(self.most_bytes());
         while let Some((number, depth)) = todo.pop() {
             seen += 1;
             if depth > MAX_DEPTH || seen > self.most_pages() {
@@ -147,9 +144,7 @@ impl<'a> Database<'a> {
                         let cell = short(&page, start + 8 + index * 2).ok_or_else(torn)?;
                         let cell = page.get(usize::from(cell)..).ok_or_else(torn)?;
                         let payload = self.payload(cell)?;
-                        left = left
-                            .checked_sub(payload.len() as u64)
-                            .ok_or("two rows of it share their bytes")?;
+                        unclaimed.claim(&payload, "rows")?;
                         visit(&payload)?;
                     }
                 }

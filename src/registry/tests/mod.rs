@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::env::Env;
 use super::fake::Fake;
 use super::retry::RetryPolicy;
+use super::wait::Patience;
 use super::{Digest, Reference, Registry, RegistryOptions};
 
 /// Tries as often as users get, without their pauses.
@@ -19,9 +20,14 @@ const QUICK: RetryPolicy = RetryPolicy {
     base: Duration::from_millis(1),
     cap: Duration::from_millis(2),
     patience: Duration::from_secs(2),
+    silence: Patience(Duration::from_secs(60)),
 };
 
 fn client_with(options: RegistryOptions) -> Registry {
+    client_that(QUICK, options)
+}
+
+fn client_that(policy: RetryPolicy, options: RegistryOptions) -> Registry {
     // The configuration of the machine that runs the test must not matter.
     let conf = options
         .registries_conf
@@ -30,7 +36,7 @@ fn client_with(options: RegistryOptions) -> Registry {
         registries_conf: Some(conf),
         ..options
     };
-    Registry::build(options, &Env::default(), QUICK).expect("nothing to read")
+    Registry::build(options, &Env::default(), policy).expect("nothing to read")
 }
 
 fn client() -> Registry {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::super::fake::{Fake, answer, error};
 use super::super::pull::MANIFEST_TYPES;
+use super::super::retry::RetryPolicy;
+use super::super::wait::Patience;
 use super::super::{Digest, RegistryError, RegistryOptions};
-use super::{Dest, client, client_with, reference, sample};
+use super::{Dest, QUICK, client, client_that, client_with, reference, sample, silent};
 
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
@@ -110,6 +113,40 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
         .collect();
     assert_eq!(ranges, ["", "bytes=100000-"]);
     assert_eq!(dest.progress.lock().expect("whole").last(), Some(&300_000));
+}
+
+#[tokio::test]
+async fn a_trickle_ends_by_name_after_it_was_asked_once_more() {
+    let blob = sample(9_000);
+    let bytes = blob.clone();
+    let fake = Fake::scripted(move |seen, _| {
+        seen.is("GET", "/blobs/").then(|| {
+            let slow = answer(200).body(bytes.clone());
+            slow.trickle(Duration::from_millis(20))
+        })
+    })
+    .await;
+    let (digest, dest) = (fake.add_blob(&blob), Dest::new());
+    let policy = RetryPolicy {
+        silence: Patience(Duration::from_millis(400)),
+        ..QUICK
+    };
+    let fetching = client_that(policy, RegistryOptions::default())
+        .fetch_blob(
+            &reference(&fake, "a/b"),
+            &digest,
+            9_000,
+            &dest.path,
+            &silent,
+        )
+        .await;
+    let error = fetching.expect_err("it would take three minutes");
+    let text = error.to_string();
+    assert!(matches!(error, RegistryError::TooSlow { .. }), "{text}");
+    for word in [fake.name.as_str(), &digest.to_string(), " bytes came in "] {
+        assert!(text.contains(word), "{text}");
+    }
+    assert_eq!(fake.seen("GET", "/blobs/").len(), 2);
 }
 
 #[tokio::test]
@@ -338,6 +375,28 @@ async fn a_redirect_elsewhere_carries_no_credentials() {
         elsewhere.seen("GET", "/cdn/")[0].header("authorization"),
         ""
     );
+}
+
+#[tokio::test]
+async fn who_leads_to_another_scheme_is_named_with_it() {
+    let fake = Fake::scripted(|seen, _| {
+        seen.is("GET", "/manifests/")
+            .then(|| answer(302).header("location", "file:///etc/passwd"))
+    })
+    .await;
+    let error = client()
+        .fetch_manifest(&reference(&fake, "a:1"))
+        .await
+        .expect_err("refused")
+        .to_string();
+    for word in [
+        &format!("{} leads to", fake.name),
+        "file:///etc/passwd",
+        "`file:`",
+    ] {
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(!error.contains("unencrypted"), "{error}");
 }
 
 #[tokio::test]

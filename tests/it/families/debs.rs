@@ -1,14 +1,12 @@
 //! Bases and repositories of the Debian family: names that Debian's own packages lack, in a small repository.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::base::{self, Family, chosen, os_release};
 use super::{KERNEL, plan};
-use crate::support::web;
-use crate::support::{run, world};
+use crate::support::debs::{deb, index};
+use crate::support::{web, world};
 
 /// Makes base and repository of a release of Ubuntu; `None` where there is no root to make a base of.
 pub(super) fn family(name: &'static str) -> Option<Family> {
@@ -67,38 +65,6 @@ fn repository(name: &str, packages: &[String], kernel: &str, present: &[String])
         ),
     ];
     deb(&dir, &image, "", &files);
-    let index = run(Command::new("apt-ftparchive")
-        .args(["packages", "."])
-        .current_dir(&dir));
-    fs::write(dir.join("Packages"), index).expect("written");
-    let release = run(Command::new("apt-ftparchive")
-        .args(["release", "."])
-        .current_dir(&dir));
-    fs::write(dir.join("Release"), release).expect("written");
+    index(&dir);
     dir
-}
-
-fn deb(dir: &Path, name: &str, fields: &str, files: &[(String, &str)]) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let build = dir.with_extension("build").join(name);
-    let control = format!(
-        "Package: {name}\nVersion: 9:99\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
-    );
-    let mut all = vec![("DEBIAN/control".to_owned(), control.as_str())];
-    all.extend(files.iter().map(|(path, content)| (path.clone(), *content)));
-    for (path, content) in all {
-        let path = build.join(path);
-        fs::create_dir_all(path.parent().expect("below")).expect("a directory");
-        fs::write(&path, content).expect("written");
-        let mode = if path.ends_with("postinst") {
-            0o755
-        } else {
-            0o644
-        };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
-    }
-    run(Command::new("dpkg-deb")
-        .args(["--root-owner-group", "-Znone", "--build"])
-        .arg(&build)
-        .arg(dir.join(format!("{name}.deb"))));
 }

@@ -1,4 +1,7 @@
 //! The rows that differ from others in their data alone; `just test-families` converts every one of them.
+//!
+//! microdnf (but for dnf 5 under that name), tdnf and apk have no row: Debian (bookworm, trixie, forky, sid, experimental) and
+//! Ubuntu (20.04 to 26.04) package none of them.
 
 use std::panic::catch_unwind;
 use std::path::Path;

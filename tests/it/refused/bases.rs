@@ -1,6 +1,6 @@
 //! Bases that are not what they should be, and versions that are none.
 
-use super::DEBIAN;
+use super::{DEBIAN, debian_base};
 use super::{convert, nothing_made, refuse};
 use crate::support::base::{os_release_tar, shell_tar, small_tar};
 use crate::support::{Kfactory, need, world};
@@ -62,12 +62,26 @@ fn a_base_for_another_machine_is_named_before_anything_runs() {
     let (store, program) = convert(&format!("tar:{}", tar.display()), "oci:out-machine:v1.0.0");
     let platform = format!("linux/{other}");
     let ran = program.args(["--platform", &platform]).fail(1);
-    ran.tells(&[
-        &format!("/bin/sh is a program for {here}, not for linux/{other}"),
+    let words = [
+        &*format!("/bin/sh is a program for {here}, not for linux/{other}"),
         &format!("hint: `--platform linux/{here}`"),
-    ]);
+    ];
+    ran.tells(&words);
     assert!(!ran.says(": started"), "{}", ran.stderr());
     nothing_made(&store);
+    let tree = tar.with_extension("");
+    for base in [
+        format!("tar:{}", tar.display()),
+        format!("dir:{}", tree.display()),
+    ] {
+        for command in ["plan", "packages"] {
+            let ran = Kfactory::new([command, &base, "--version=v1", "--platform", &platform])
+                .store(&world().user_dir("refused/plan"))
+                .fail(1);
+            ran.tells(&words);
+            assert!(ran.stdout.is_empty(), "{}", ran.stdout);
+        }
+    }
 }
 
 #[test]
@@ -96,4 +110,54 @@ fn a_root_filesystem_that_was_cut_off_or_is_empty_is_refused_and_named() {
             .fail(1);
         ran.tells(&[words, &[name]].concat());
     }
+}
+
+#[test]
+fn a_fifo_is_refused_at_once_and_a_stream_is_read() {
+    let dir = world().user_dir("fifo");
+    let fifo = dir.join("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).expect("made");
+    // The umask took some of it.
+    rustix::fs::chmod(&fifo, mode).expect("ours");
+    let shown = fifo.display();
+    let good = debian_base();
+    let store = dir.join("store");
+    let commands = [
+        vec!["copy".into(), format!("tar:{shown}"), "store:x".into()],
+        vec![
+            "copy".into(),
+            format!("oci-archive:{shown}"),
+            "store:x".into(),
+        ],
+        vec![
+            "copy".into(),
+            format!("docker-archive:{shown}"),
+            "store:x".into(),
+        ],
+        vec!["copy".into(), good.clone(), format!("oci-archive:{shown}")],
+        vec!["plan".into(), "-f".into(), shown.to_string()],
+        vec!["plan".into(), good.clone(), format!("--kernel={shown}")],
+    ];
+    for command in commands {
+        let ran = Kfactory::new(&command).store(&store).run();
+        assert!(
+            matches!(ran.code, Some(1 | 2)),
+            "{command:?}: {:?}",
+            ran.code
+        );
+        ran.tells(&["is a FIFO, not a file", &shown.to_string()]);
+    }
+    let tree = dir.join("tree");
+    Kfactory::new(["unpack", &good, tree.to_str().expect("UTF-8"), "--ledger"])
+        .args([&fifo])
+        .store(&store)
+        .fail(1)
+        .tells(&["it is a FIFO that nobody reads"]);
+    let pipe = format!("cat {} | \"$@\"", good.trim_start_matches("tar:"));
+    Kfactory::as_caller(["copy", "tar:/dev/stdin", "store:piped"])
+        .store(&world().own_dir("fifo-store"))
+        .wrapped_by(&["sh", "-c", &pipe, "sh"])
+        .succeed();
 }

@@ -74,3 +74,58 @@ fn a_machine_without_bubblewrap_is_told_so_first() {
     assert!(ran.took < EARLY, "{:?}", ran.took);
     nothing_made(&store);
 }
+
+#[test]
+fn a_full_disk_is_named_with_what_could_not_be_written_there() {
+    if !is_root() {
+        return skipped("only root can mount a small file system");
+    }
+    let dir = world().own_dir("full");
+    let mut noise = vec![0; 12 << 20];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut noise))
+        .expect("random bytes");
+    let root = dir.join("root");
+    std::fs::create_dir_all(&root).expect("a directory");
+    std::fs::write(root.join("noise"), noise).expect("written");
+    let base = format!("dir:{}", root.display());
+    let small = dir.join("small");
+    let mount = format!(
+        "mkdir -p {0} && mount -t tmpfs -o size=8m none {0} && exec \"$@\"",
+        small.display()
+    );
+    let archive = |kind: &str| format!("{kind}:{}:me:v1", small.join("image.tar").display());
+    let (large, tree) = (dir.join("store"), small.join("tree"));
+    let tree = tree.to_str().expect("UTF-8");
+    let store = small.join("store");
+    for (arguments, store, words) in [
+        (
+            ["copy", &base, &archive("oci-archive")],
+            &large,
+            ["writing \"", "image.tar"],
+        ),
+        (
+            ["copy", &base, &archive("docker-archive")],
+            &large,
+            ["writing \"", "image.tar"],
+        ),
+        (
+            ["copy", &base, "oci:never:v1"],
+            &store,
+            ["writing", "/small/store/"],
+        ),
+        (["unpack", &base, tree], &large, ["writing", "/small/"]),
+    ] {
+        let ran = Kfactory::as_caller(arguments)
+            .store(store)
+            .wrapped_by(&["unshare", "--mount", "sh", "-c", &mount, "sh"])
+            .fail(1);
+        ran.tells(&words);
+        ran.tells(&[
+            "No space left on device",
+            "hint: that file system is full",
+            "`kfactory store gc`",
+        ]);
+        assert!(!ran.says("reading blob"), "{}", ran.stderr());
+    }
+}

@@ -76,8 +76,10 @@ impl Bootstrap<'_> {
             .map_err(|error| error.to_string())?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
-            let last = text.lines().last().unwrap_or_default();
-            return Err(format!("mmdebstrap cannot make a base system: {last}"));
+            // Its last line says no more than that it failed.
+            let why = text.lines().find(|line| line.starts_with("E: "));
+            let why = why.or(text.lines().last()).unwrap_or_default();
+            return Err(format!("mmdebstrap cannot make a base system: {why}"));
         }
         std::fs::rename(&part, &made).map_err(|error| error.to_string())?;
         Ok(made)

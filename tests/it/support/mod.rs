@@ -4,6 +4,7 @@ pub(crate) mod base;
 pub(crate) mod buildah;
 pub(crate) mod conversion;
 pub(crate) mod cpio;
+pub(crate) mod debs;
 pub(crate) mod framework;
 pub(crate) mod janitor;
 pub(crate) mod layer;

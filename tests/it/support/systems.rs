@@ -18,6 +18,15 @@ const UBUNTU_SUITES: [&str; 5] = ["focal", "jammy", "noble", "questing", "resolu
 /// Those from before Ubuntu 24.04, whose official image has its sources in `/etc/apt/sources.list`.
 const OLDER: [&str; 2] = ["focal", "jammy"];
 
+/// Merges the directories of the root `$1`, still empty, as the official images of these releases have them. mmdebstrap's own hook
+/// asks for a package that they lack.
+const MERGED_DIRECTORIES: &str = r#"set -e
+for dir in bin sbin lib lib32 lib64 libx32; do
+    mkdir -p "$1/usr/$dir"
+    ln -s "usr/$dir" "$1/$dir"
+done
+"#;
+
 /// Gives the root `$1` what the official container image of Ubuntu has besides packages.
 const LIKE_AN_IMAGE: &str = r#"set -e
 cd "$1"
@@ -68,7 +77,7 @@ fn bootstrap(suite: &str) -> Result<PathBuf, String> {
         options.push(format!("--customize-hook={LIKE_AN_IMAGE}"));
         if OLDER.contains(&suite) {
             // Newer ones have merged directories by themselves.
-            options.push("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr".into());
+            options.push(format!("--setup-hook={MERGED_DIRECTORIES}"));
         } else {
             options.push(format!("--customize-hook={NEW_SOURCES}"));
         }

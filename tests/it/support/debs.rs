@@ -1,0 +1,43 @@
+//! Small packages of Debian's form, and repositories of them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::run;
+
+/// Builds the package `name` in `dir`, with more `fields` (whole lines) and files (path, content); scripts of it lie in `DEBIAN`.
+pub(crate) fn deb(dir: &Path, name: &str, fields: &str, files: &[(String, &str)]) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let build = dir.with_extension("build").join(name);
+    let control = format!(
+        "Package: {name}\nVersion: 9:99\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
+    );
+    let mut all = vec![("DEBIAN/control".to_owned(), control.as_str())];
+    all.extend(files.iter().map(|(path, content)| (path.clone(), *content)));
+    for (path, content) in all {
+        let path = build.join(path);
+        fs::create_dir_all(path.parent().expect("below")).expect("a directory");
+        fs::write(&path, content).expect("written");
+        let mode = if path.ends_with("postinst") {
+            0o755
+        } else {
+            0o644
+        };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    run(Command::new("dpkg-deb")
+        .args(["--root-owner-group", "-Znone", "--build"])
+        .arg(&build)
+        .arg(dir.join(format!("{name}.deb"))));
+}
+
+/// Makes a repository of the packages in `dir`: a source of the form `deb [trusted=yes] ADDRESS ./`.
+pub(crate) fn index(dir: &Path) {
+    for (kind, name) in [("packages", "Packages"), ("release", "Release")] {
+        let text = run(Command::new("apt-ftparchive")
+            .args([kind, "."])
+            .current_dir(dir));
+        fs::write(dir.join(name), text).expect("written");
+    }
+}
