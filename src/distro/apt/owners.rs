@@ -209,7 +209,12 @@ mod tests {
         let directory_with_content = header(b'5', 1, "root", 0);
         let mut huge = of_root;
         huge[SIZE.start] = 0x80;
-        for odd in [&wrong_sum[..], &directory_with_content, &huge, &of_root[..99]] {
+        for odd in [
+            &wrong_sum[..],
+            &directory_with_content,
+            &huge,
+            &of_root[..99],
+        ] {
             let archive = [&of_root[..], odd, &of_root].concat();
             let expected = [&renamed(of_root, false, false)[..], odd, &of_root].concat();
             assert_eq!(read(&archive), expected);
