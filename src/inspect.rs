@@ -22,6 +22,8 @@ use crate::tree::{self, Tree, Wanted};
 use crate::yip::{self, SourceText};
 
 const OS_RELEASE: &[&str] = &["etc/os-release", "usr/lib/os-release"];
+/// The most that is shown of what made a layer, in characters: some commands have thousands.
+const MAX_STEP: usize = 100;
 const KAIROS_RELEASE: &str = "etc/kairos-release";
 /// Files whose presence says what an image can do.
 const LANDMARKS: &[&str] = &[
@@ -247,22 +249,31 @@ fn text(tree: &Tree, path: &str) -> Result<Option<String>> {
 }
 
 impl Report {
-    /// Returns the report for people.
-    pub fn to_text(&self) -> String {
-        let mut text = format!("digest    {}\nplatform  {}\n", self.digest, self.platform);
+    /// Returns the report for people. On a terminal of so many `columns` digests of layers are cut to what people look at, and what
+    /// made a layer to what is left of the line.
+    pub fn to_text(&self, columns: Option<usize>) -> String {
+        const BEFORE_STEP: usize = 28;
+        let step_width = columns.map_or(MAX_STEP, |all| {
+            all.saturating_sub(BEFORE_STEP).min(MAX_STEP)
+        });
+        let shown = |digest: &Digest| match columns {
+            Some(_) => digest.hex()[..12].to_owned(),
+            None => digest.to_string(),
+        };
+        let mut text = format!("digest   {}\nplatform {}\n", self.digest, self.platform);
         if let Some(created) = &self.created {
-            text.push_str(&format!("created   {created}\n"));
+            text.push_str(&format!("created  {created}\n"));
         }
         if let Some(name) = self.os.get("PRETTY_NAME") {
-            text.push_str(&format!("system    {name}\n"));
+            text.push_str(&format!("system   {name}\n"));
         }
         text.push_str("\nlayers\n");
         for layer in &self.layers {
             text.push_str(&format!(
                 "  {:>10}  {}  {}\n",
                 bytes_text(layer.size),
-                layer.digest,
-                one_line(&layer.step)
+                shown(&layer.digest),
+                one_line(&layer.step, step_width)
             ));
             if !layer.steps.is_empty() {
                 text.push_str(&format!("{:14}{}\n", "", layer.steps.join(", ")));
@@ -287,15 +298,50 @@ impl Report {
     }
 }
 
-/// Shows what made a layer on one line, without control characters and cut at a readable width.
-fn one_line(text: &str) -> String {
+/// Shows what made a layer on one line, without control characters and cut at `width`.
+fn one_line(text: &str, width: usize) -> String {
     let clean: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    if clean.chars().count() > 100 {
-        format!("{}...", clean.chars().take(97).collect::<String>())
+    if clean.chars().count() > width {
+        let kept = width.saturating_sub(3);
+        format!("{}...", clean.chars().take(kept).collect::<String>())
     } else {
         clean
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_terminal_no_line_of_a_layer_is_too_long_and_elsewhere_digests_are_whole() {
+        let digest = Digest::of(b"layer");
+        let report = Report {
+            digest,
+            platform: "linux/amd64".into(),
+            created: None,
+            layers: vec![LayerReport {
+                step: "RUN ".repeat(100),
+                steps: Vec::new(),
+                digest,
+                diff_id: digest,
+                size: 123_456_789,
+                media_type: String::new(),
+            }],
+            kairos: BTreeMap::new(),
+            os: BTreeMap::new(),
+            landmarks: BTreeMap::new(),
+        };
+        let narrow = report.to_text(Some(80));
+        assert!(
+            narrow.lines().all(|line| line.chars().count() <= 80),
+            "{narrow}"
+        );
+        assert!(narrow.contains(&digest.hex()[..12]) && narrow.contains(&digest.to_string()));
+        let piped = report.to_text(None);
+        assert_eq!(piped.matches(&digest.to_string()).count(), 2, "{piped}");
     }
 }

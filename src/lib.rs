@@ -23,7 +23,8 @@
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
-//! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`], `given`: their slips, in plain words.
+//! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`], `given`: their slips, in plain words;
+//!   `screen`: the terminal's width.
 #![forbid(unsafe_code)]
 
 pub mod build_args;
@@ -50,6 +51,7 @@ pub mod progress;
 pub mod provider;
 pub mod registry;
 pub mod request;
+mod screen;
 pub mod secret;
 mod settings_file;
 pub mod staging;

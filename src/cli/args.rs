@@ -38,7 +38,12 @@ pub(super) struct StoreArgs {
 
 impl StoreArgs {
     pub(super) fn dir(&self) -> Result<PathBuf> {
-        self.store.clone().map_or_else(Store::default_dir, Ok)
+        let dir = self.store.clone().map_or_else(Store::default_dir, Ok)?;
+        if dir.exists() {
+            given::directory(&dir)
+                .context(|| format!("cannot use the store in {}", dir.display()))?;
+        }
+        Ok(dir)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::args::{ImageArgs, ProgressArgs};
 use super::{
     ConvertArgs, CopyArgs, InspectArgs, PackagesArgs, PackagesOutput, PlanArgs, PlanOutput,
-    RestoreArgs, UnpackArgs, print,
+    RestoreArgs, UnpackArgs, print, show,
 };
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -19,6 +19,7 @@ use crate::given;
 use crate::location::Location;
 use crate::progress::{Mode, Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
+use crate::screen;
 use crate::step::NAMES;
 use crate::store::{Access, Store};
 use crate::yip::Extensions;
@@ -204,11 +205,11 @@ pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
     }
     let session = Session::new(&args.image, &args.progress, false, &[&request.base])?;
     let plan = make_plan(&checked, &session)?;
-    print(&match args.output {
-        PlanOutput::Text => plan.to_text(),
-        PlanOutput::Json => format!("{}\n", serde_json::to_string_pretty(&plan)?),
-        PlanOutput::Yip => plan.to_yip()?,
-    })?;
+    match args.output {
+        PlanOutput::Text => show(&plan.to_text())?,
+        PlanOutput::Json => print(&format!("{}\n", serde_json::to_string_pretty(&plan)?))?,
+        PlanOutput::Yip => print(&plan.to_yip()?)?,
+    }
     Ok(0)
 }
 
@@ -243,12 +244,13 @@ pub(super) fn packages(args: &PackagesArgs) -> Result<i32> {
     }
     let session = Session::new(&args.image, &args.progress, false, &[&request.base])?;
     let plan = make_plan(&checked, &session)?;
-    print(&match args.output {
-        PackagesOutput::Text => plan.packages_text(),
+    match args.output {
+        PackagesOutput::Text => show(&plan.packages_text())?,
         PackagesOutput::Json => {
-            format!("{}\n", serde_json::to_string_pretty(&plan.packages_json())?)
+            let value = plan.packages_json();
+            print(&format!("{}\n", serde_json::to_string_pretty(&value)?))?;
         }
-    })?;
+    }
     Ok(0)
 }
 
@@ -355,11 +357,10 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
     let image = fetch(&source, &platform, &store, &session)?;
     convert::check_source(&source, &platform, session.engine(&store))?;
     let report = inspection::inspect(&image, &store)?;
-    print(&if args.json {
-        format!("{}\n", serde_json::to_string_pretty(&report)?)
-    } else {
-        report.to_text()
-    })?;
+    match args.json {
+        true => print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
+        false => show(&report.to_text(screen::columns()))?,
+    }
     Ok(0)
 }
 
@@ -378,7 +379,7 @@ pub(super) fn steps_info() -> Result<i32> {
             info.description
         ));
     }
-    print(&text)?;
+    show(&text)?;
     Ok(0)
 }
 

@@ -2,14 +2,15 @@
 
 use kfactory_sandbox::doctor::{self, Finding, Level};
 
-use super::{DoctorArgs, print};
+use super::{DoctorArgs, print, show};
 use crate::convert::space::WHOLE_BYTES;
-use crate::error::Result;
+use crate::error::{Context as _, Result};
 use crate::progress::bytes_text;
 
 pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
     let store = args.store.dir()?;
-    std::fs::create_dir_all(&store)?;
+    std::fs::create_dir_all(&store)
+        .context(|| format!("creating the store in {}", store.display()))?;
     let mut findings = doctor::probe(&store);
     findings.push(disk_space(&store));
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
@@ -19,7 +20,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
             serde_json::to_string_pretty(&findings.iter().map(as_json).collect::<Vec<_>>())?
         ))?;
     } else {
-        print(&render(&findings))?;
+        show(&render(&findings))?;
     }
     Ok(i32::from(failed))
 }

@@ -19,6 +19,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::error::{Error, Result};
 use crate::framework::Variant;
 use crate::progress::{Mode, printable_text};
+use crate::screen;
 use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
 /// Turns any base image into a Kairos-ready OCI image: rootless, daemonless, straight on OCI layers.
@@ -467,6 +468,14 @@ fn print(text: &str) -> Result<()> {
             Err(Error::from(error).context("cannot write to standard output"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Writes what people read to standard output, folded to the terminal's width where that is one.
+fn show(text: &str) -> Result<()> {
+    match screen::columns() {
+        Some(columns) => print(&screen::fold(text, columns)),
+        None => print(text),
     }
 }
 

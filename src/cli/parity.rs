@@ -2,7 +2,7 @@
 
 use super::args::{ImageArgs, ProgressArgs};
 use super::commands::{Session, fetch};
-use super::print;
+use super::{print, show};
 use crate::convert;
 use crate::error::Result;
 use crate::inspect;
@@ -76,9 +76,9 @@ pub(super) fn run(args: &ParityArgs) -> Result<i32> {
     };
     let (here, there) = (side(&args.source)?, side(args.other())?);
     let report = parity::compare(&here, &there, args.upstream.is_some())?;
-    print(&match args.json {
-        true => report.to_json()?,
-        false => report.to_text(args.all),
-    })?;
+    match args.json {
+        true => print(&report.to_json()?)?,
+        false => show(&report.to_text(args.all))?,
+    }
     Ok(i32::from(report.unintended() > 0))
 }

@@ -12,6 +12,7 @@ use super::args::StoreArgs;
 use super::print;
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
+use crate::screen;
 use crate::store::{Access, PartKind, Store, Usage, remove_tree};
 
 pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
@@ -24,10 +25,10 @@ pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
     }
     let store = Store::open(&dir, Access::Shared)?;
     let listing = Listing::read(&store)?;
-    print(&match json {
-        true => format!("{}\n", serde_json::to_string_pretty(&listing)?),
-        false => listing.to_text(),
-    })?;
+    match json {
+        true => print(&format!("{}\n", serde_json::to_string_pretty(&listing)?))?,
+        false => print(&listing.to_text(screen::columns().is_some()))?,
+    }
     Ok(0)
 }
 
@@ -80,7 +81,12 @@ impl Listing {
         })
     }
 
-    fn to_text(&self) -> String {
+    /// Returns the listing for people; on a terminal digests are cut to what people look at.
+    fn to_text(&self, on_terminal: bool) -> String {
+        let digest = |text: &str| match on_terminal {
+            true => short(text).trim_start_matches("sha256:").to_owned(),
+            false => text.to_owned(),
+        };
         let mut rows = vec![
             ["KIND", "NAME", "SIZE", "DIGEST"]
                 .map(str::to_owned)
@@ -93,7 +99,7 @@ impl Listing {
                     kind.into(),
                     it.name.clone(),
                     size,
-                    it.digest.to_string(),
+                    digest(&it.digest.to_string()),
                 ]);
             }
         }
@@ -101,7 +107,7 @@ impl Listing {
         for part in bases.filter(|part| part.kind == PartKind::UnpackedBase) {
             let size = bytes_text(part.bytes);
             let unpacked = "(unpacked)".to_owned();
-            rows.push(vec!["base".into(), unpacked, size, part.name.clone()]);
+            rows.push(vec!["base".into(), unpacked, size, digest(&part.name)]);
         }
         let mut parts = vec![["ON DISK", "SIZE", "`gc`"].map(str::to_owned).to_vec()];
         for part in &self.space.parts {
@@ -221,7 +227,8 @@ fn report(store: &Store, before: u64, kept: Option<&BTreeSet<Digest>>) -> Result
         ),
     ]
     .into_iter()
-    .filter(|(_, bytes)| *bytes > 0)
+    // Empty directories and locks are nothing to free.
+    .filter(|(_, bytes)| *bytes > 4096)
     .map(|(what, bytes)| vec![format!("  {what}"), bytes_text(bytes)])
     .collect();
     if kept.is_some() && !rows.is_empty() {

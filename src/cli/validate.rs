@@ -4,7 +4,7 @@ use kfactory_layers::platform::Platform;
 
 use super::args::{ImageArgs, ProgressArgs};
 use super::commands::{Session, fetch};
-use super::print;
+use super::{print, show};
 use crate::convert;
 use crate::distro::Model;
 use crate::error::{Context as _, Error, Kind, Result};
@@ -49,7 +49,7 @@ pub(super) struct ValidateArgs {
 /// Checks an image; returns 1 when it does not pass.
 pub(super) fn run(args: &ValidateArgs) -> Result<i32> {
     let Some(source) = args.source.as_deref().filter(|_| !args.rules) else {
-        print(&output::render_rules(args.output)?)?;
+        write(&output::render_rules(args.output)?, args.output)?;
         return Ok(0);
     };
     let model: Option<Model> = args.model.as_deref().map(str::parse).transpose().map_err(
@@ -74,9 +74,17 @@ pub(super) fn run(args: &ValidateArgs) -> Result<i32> {
     )?;
     let report = validate::validate(&tree, &scope)
         .map_err(|error| error.context(format!("cannot validate `{source}`")))?;
-    print(&output::render(&report, source, args.output)?)?;
+    write(&output::render(&report, source, args.output)?, args.output)?;
     let fails = !report.passes() || args.strict && report.count(Severity::Warning) > 0;
     Ok(i32::from(fails))
+}
+
+/// Writes a report; folded to the terminal's width where people read it.
+fn write(text: &str, form: Form) -> Result<()> {
+    match form {
+        Form::Text => show(text),
+        _ => print(text),
+    }
 }
 
 /// Checks the root filesystem at `dir`, as kairos-init does in a container build; returns 1 when it does not pass.

@@ -1,0 +1,106 @@
+//! The terminal that people read results on: how wide it is, and text folded to fit it. What is piped is never touched.
+
+use std::io::IsTerminal as _;
+
+/// Narrower ones are windows that nobody reads tables in.
+const FEWEST: usize = 40;
+
+/// Returns the columns of the terminal that standard output is; `None` where it is none.
+pub(crate) fn columns() -> Option<usize> {
+    let out = std::io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&out).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns >= FEWEST)
+}
+
+/// Folds every line that is longer than `columns` between its words; what follows stands below the line's last column.
+///
+/// A word that fits on no line, such as a URL, is left whole.
+pub(crate) fn fold(text: &str, columns: usize) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        fold_line(line, columns, &mut out);
+    }
+    out
+}
+
+fn fold_line(line: &str, columns: usize, out: &mut String) {
+    let indent = " ".repeat(last_column(line, columns));
+    let mut width = 0;
+    for (index, word) in line.split(' ').enumerate() {
+        let length = word.chars().count();
+        let is_full = width + 1 + length > columns && width > indent.len() && length > 0;
+        if is_full {
+            out.truncate(out.trim_end_matches(' ').len());
+            out.push('\n');
+            out.push_str(&indent);
+            width = indent.len();
+        } else if index > 0 {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(word);
+        width += length;
+    }
+    out.push('\n');
+}
+
+/// Returns where the text after the last gap of two spaces or more begins, in the left half of the line; else a little more than
+/// the line's own indentation.
+fn last_column(line: &str, columns: usize) -> usize {
+    let own = line.len() - line.trim_start_matches(' ').len();
+    let mut last = None;
+    let mut spaces = 0;
+    for (place, character) in line.chars().enumerate().take(columns / 2) {
+        if character == ' ' {
+            spaces += 1;
+            continue;
+        }
+        if spaces >= 2 && place > own {
+            last = Some(place);
+        }
+        spaces = 0;
+    }
+    last.unwrap_or(own + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_folded_below_their_last_column_and_short_ones_stay() {
+        let text = "short\n  name   one two three four\nplain words that go on and on\n";
+        assert_eq!(
+            fold(text, 20),
+            "short\n  name   one two\n         three four\nplain words that go\n  on and on\n"
+        );
+    }
+
+    #[test]
+    fn a_word_that_fits_nowhere_is_left_whole() {
+        let text = "     https://r.example/a/long/path\nsee https://r.example/a/long/path there\n";
+        assert_eq!(
+            fold(text, 20),
+            "     https://r.example/a/long/path\nsee\n  https://r.example/a/long/path\n  there\n"
+        );
+    }
+
+    #[test]
+    fn folding_loses_no_word_and_leaves_no_line_too_long() {
+        let text = "error    rule  one two three, four (five) six seven eight nine ten\n  hint: try this or that\n";
+        let folded = fold(text, 24);
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(text), words(&folded));
+        assert!(
+            folded.lines().all(|line| line.chars().count() <= 24),
+            "{folded}"
+        );
+    }
+}
