@@ -216,20 +216,47 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
         ] {
             empty(&store.dir().join(kind))?;
         }
+        report(&store, before, None)
     } else {
-        collect(&store)?;
+        let kept = collect(&store)?;
+        report(&store, before, Some(&kept))
     }
-    let after = store.disk_usage();
-    print(&format!(
+}
+
+/// Says what was freed and, where images or what is `kept` for them stayed, what of it is for what and how to lose it.
+fn report(store: &Store, before: u64, kept: Option<&BTreeSet<Digest>>) -> Result<i32> {
+    let none = BTreeSet::new();
+    let usage = store.usage(kept.unwrap_or(&none));
+    let mut text = format!(
         "freed {}, {} left\n",
-        bytes_text(before.saturating_sub(after)),
-        bytes_text(after)
-    ))?;
+        bytes_text(before.saturating_sub(usage.bytes)),
+        bytes_text(usage.bytes)
+    );
+    let of = |kind| {
+        let parts = usage.parts.iter().filter(|part| part.kind == kind);
+        parts.map(|part| part.bytes).sum::<u64>()
+    };
+    let rows: Vec<Vec<String>> = [
+        ("images", of(PartKind::ImageBlobs)),
+        (
+            "changes and caches for later runs",
+            of(PartKind::Changes) + of(PartKind::Cache),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, bytes)| *bytes > 0)
+    .map(|(what, bytes)| vec![format!("  {what}"), bytes_text(bytes)])
+    .collect();
+    if kept.is_some() && !rows.is_empty() {
+        text.push_str(&table(&rows));
+        text.push_str("`kfactory store rm NAME` forgets an image, for the next `gc`; `kfactory store gc --all` frees all of it\n");
+    }
+    print(&text)?;
     Ok(0)
 }
 
-/// Removes cached layers that no image uses, unpacked bases, and blobs that nothing names.
-fn collect(store: &Store) -> Result<()> {
+/// Removes cached layers that no image uses, unpacked bases, and blobs that nothing names; returns the blobs of images.
+fn collect(store: &Store) -> Result<BTreeSet<Digest>> {
     let mut kept = BTreeSet::new();
     for (name, record) in store.images()? {
         kept.extend(image_blobs(store, &name, &record.manifest)?);
@@ -258,7 +285,7 @@ fn collect(store: &Store) -> Result<()> {
             let _ = fs::remove_file(store.dir().join("blobs/sha256").join(name));
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Returns the manifest, config and layers of the image called `name`; the manifest alone where that is not in the store any more.

@@ -194,7 +194,8 @@ impl Environment<'_> {
             ("PATH".into(), PATH.into()),
             ("HOME".into(), "/root".into()),
             ("TERM".into(), "dumb".into()),
-            ("LC_ALL".into(), "C.UTF-8".into()),
+            ("LANG".into(), "C".into()),
+            ("LC_CTYPE".into(), "C.UTF-8".into()),
         ];
         let mut set = |name: OsString, value: OsString| {
             out.retain(|(known, _)| *known != name);

@@ -477,8 +477,13 @@ fn a_collection_frees_nothing_while_a_record_or_manifest_cannot_be_read() {
         .succeed();
     let record = store.join("images/good.json");
     let text = fs::read_to_string(&record).expect("a record");
-    let before = blobs(&store);
     let collect = || Kfactory::new(["store", "gc"]).store(&store);
+    let kept = collect().succeed().stdout;
+    assert!(
+        kept.contains("  images  ") && kept.contains("`kfactory store gc --all`"),
+        "{kept}"
+    );
+    let before = blobs(&store);
     let forget = "hint: `kfactory store rm 'good'` forgets the image";
 
     fs::write(&record, "{").expect("writable");

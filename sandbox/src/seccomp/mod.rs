@@ -43,6 +43,9 @@ const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 /// `CLONE_NEWTIME`, which only unshare(2) takes: in clone(2) these bits are the exit signal.
 const NEW_TIME: u32 = 0x80;
 
+/// Asks for a file's extents (linux/fs.h); of file systems that have none to tell it fails with EOPNOTSUPP.
+const FS_IOC_FIEMAP: u32 = 0xc020_660b;
+
 /// `AF_VSOCK`: reaches the host around every network namespace.
 const AF_VSOCK: u32 = 40;
 
@@ -179,9 +182,15 @@ fn abi_body(abi: &Abi) -> Vec<Instruction> {
             Action::Succeed => vec![answer(errno(0))],
             Action::Refuse => vec![answer(errno(libc::EPERM))],
             Action::Unknown => vec![answer(errno(libc::ENOSYS))],
-            Action::RefuseNamespaces => argument_check(JUMP_ANY_BIT, NAMESPACE_FLAGS),
-            Action::RefuseNewNamespaces => argument_check(JUMP_ANY_BIT, NAMESPACE_FLAGS | NEW_TIME),
-            Action::RefuseVsock => argument_check(JUMP_EQUAL, AF_VSOCK),
+            Action::RefuseNamespaces => refuse_argument(JUMP_ANY_BIT, NAMESPACE_FLAGS),
+            Action::RefuseNewNamespaces => {
+                refuse_argument(JUMP_ANY_BIT, NAMESPACE_FLAGS | NEW_TIME)
+            }
+            Action::RefuseVsock => refuse_argument(JUMP_EQUAL, AF_VSOCK),
+            Action::HidePlacesOnDisk => {
+                let places = unless(JUMP_EQUAL, FS_IOC_FIEMAP, 1);
+                argument_check(ARGUMENT_1, places, libc::EOPNOTSUPP)
+            }
         };
         let length = u8::try_from(check.len()).unwrap_or(u8::MAX);
         body.push(unless(JUMP_EQUAL, *number, length));
@@ -192,13 +201,13 @@ fn abi_body(abi: &Abi) -> Vec<Instruction> {
 }
 
 /// Refuses when the test of the first argument holds, allows otherwise.
-fn argument_check(code: u16, value: u32) -> Vec<Instruction> {
-    vec![
-        load(ARGUMENT_0),
-        unless(code, value, 1),
-        answer(errno(libc::EPERM)),
-        answer(ALLOW),
-    ]
+fn refuse_argument(code: u16, value: u32) -> Vec<Instruction> {
+    argument_check(ARGUMENT_0, unless(code, value, 1), libc::EPERM)
+}
+
+/// Fails with `error` when `test` of the argument at `offset` holds, allows otherwise.
+fn argument_check(offset: u32, test: Instruction, error: i32) -> Vec<Instruction> {
+    vec![load(offset), test, answer(errno(error)), answer(ALLOW)]
 }
 
 #[cfg(test)]
@@ -297,6 +306,15 @@ mod tests {
     }
 
     #[test]
+    fn files_have_no_places_on_disk_and_other_requests_are_let_through() {
+        let abi = abi("x86_64");
+        let program = assemble(std::slice::from_ref(&abi));
+        let ioctl = |request| run(&program, abi.audit_arch, 16, request);
+        assert_eq!(ioctl(FS_IOC_FIEMAP), errno(libc::EOPNOTSUPP));
+        assert_eq!(ioctl(0x5401), ALLOW);
+    }
+
+    #[test]
     fn other_abis_are_killed_and_x32_is_unknown() {
         let abi = abi("x86_64");
         let program = assemble(std::slice::from_ref(&abi));
@@ -331,6 +349,7 @@ mod tests {
             (libc::SYS_clone, Action::RefuseNamespaces),
             (libc::SYS_unshare, Action::RefuseNewNamespaces),
             (libc::SYS_socket, Action::RefuseVsock),
+            (libc::SYS_ioctl, Action::HidePlacesOnDisk),
             (libc::SYS_mount, Action::Refuse),
             (libc::SYS_umount2, Action::Refuse),
             (libc::SYS_pivot_root, Action::Refuse),

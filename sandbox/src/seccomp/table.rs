@@ -15,6 +15,8 @@ pub enum Action {
     RefuseNewNamespaces,
     /// It fails with EPERM for `AF_VSOCK`.
     RefuseVsock,
+    /// It fails with EOPNOTSUPP when asked where a file is on the disk (`FS_IOC_FIEMAP`).
+    HidePlacesOnDisk,
 }
 
 /// The rules of one ABI.
@@ -49,7 +51,8 @@ const GENERIC: usize = 2;
 const ARM: usize = 3;
 
 /// `clone3` is unknown because its flags are behind a pointer, where a filter cannot look. `ptrace` and `chroot` are allowed, as in
-/// default containers.
+/// default containers. dpkg asks where its lists are on the disk, to read them in that order, and asks again with every package for those
+/// that have no place there yet: without syncs, all of them.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row(Action::Succeed, [74, 118, 82, 118]), // fsync
@@ -62,6 +65,7 @@ const ROWS: &[Row] = &[
     Row(Action::RefuseNamespaces, [56, 120, 220, 120]), // clone
     Row(Action::RefuseNewNamespaces, [272, 310, 97, 337]), // unshare
     Row(Action::RefuseVsock, [41, 359, 198, 281]), // socket
+    Row(Action::HidePlacesOnDisk, [16, 54, 29, 54]), // ioctl
     Row(Action::Refuse, [165, 21, 40, 21]), // mount
     Row(Action::Refuse, [NONE, 22, NONE, NONE]), // umount
     Row(Action::Refuse, [166, 52, 39, 52]), // umount2

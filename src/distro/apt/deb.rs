@@ -1,8 +1,10 @@
 //! Debian packages without compression: `deb(5)` allows each member of the archive to be stored as it is.
 //!
-//! dpkg reads such a package as it reads any other; it only need not wait for xz.
+//! dpkg reads such a package as it reads any other; it only need not wait for xz, nor look up who root is.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use super::owners::WithoutRoot;
 
 const MAGIC: &[u8] = b"!<arch>\n";
 const HEADER_BYTES: usize = 60;
@@ -93,10 +95,11 @@ fn copy_member(
         }
         return Ok(name.to_owned());
     };
+    let mut copy = |from: &mut dyn Read| io::copy(&mut WithoutRoot::new(from), to);
     match compression {
-        "xz" => io::copy(&mut liblzma::read::XzDecoder::new(member), to)?,
-        "zst" => io::copy(&mut zstd::Decoder::new(member)?, to)?,
-        "gz" => io::copy(&mut flate2::read::GzDecoder::new(member), to)?,
+        "xz" => copy(&mut liblzma::read::XzDecoder::new(member))?,
+        "zst" => copy(&mut zstd::Decoder::new(member)?)?,
+        "gz" => copy(&mut flate2::read::GzDecoder::new(member))?,
         other => {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,

@@ -13,6 +13,7 @@
 //! it is unpacked; a diversion or a policy file would have to be removed again.
 
 pub mod deb;
+mod owners;
 pub mod uris;
 
 pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
@@ -46,26 +47,23 @@ helper=/usr/bin/deb-systemd-helper
 if [ -z "$DPKG_MAINTSCRIPT_PACKAGE" ] || [ -n "$DPKG_ROOT" ] || [ -n "$_DEB_SYSTEMD_HELPER_DEBUG" ]; then
     exec "$helper" "$@"
 fi
-enabled=/var/lib/systemd/deb-systemd-helper-enabled
-case $# in
-2)
-    case $1 in
-    unmask)
-        # Only what it has masked itself is unmasked.
-        if [ ! -e /var/lib/systemd/deb-systemd-helper-masked ] && [ ! -e /var/lib/systemd/deb-systemd-user-helper-masked ]; then
-            exit 0
-        fi ;;
-    debian-installed)
-        if [ -f "$enabled/${2##*/}.dsh-also" ]; then exit 0; else exit 1; fi ;;
-    esac ;;
-3)
-    if [ "$1" = --quiet ] && [ "$2" = was-enabled ]; then
-        if [ ! -f "$enabled/${3##*/}.dsh-also" ]; then exit 0; fi
-        while read -r link; do
-            if [ ! -L "$link" ]; then exit 1; fi
-        done < "$enabled/${3##*/}.dsh-also"
-        exit 0
-    fi ;;
+state=/var/lib/systemd/deb-systemd-helper
+user_state=/var/lib/systemd/deb-systemd-user-helper
+for unit; do :; done
+unit=${unit##*/}
+case "$# $*" in
+"2 unmask "* | "3 --user unmask "*)
+    # Only what it has masked itself is unmasked.
+    if [ ! -e "$state-masked" ] && [ ! -e "$user_state-masked" ]; then exit 0; fi ;;
+"2 debian-installed "*)
+    if [ -f "$state-enabled/$unit.dsh-also" ]; then exit 0; else exit 1; fi ;;
+"3 --quiet was-enabled "* | "4 --quiet --user was-enabled "*)
+    if [ $# -eq 4 ]; then state=$user_state; fi
+    if [ ! -f "$state-enabled/$unit.dsh-also" ]; then exit 0; fi
+    while read -r link; do
+        if [ ! -L "$link" ]; then exit 1; fi
+    done < "$state-enabled/$unit.dsh-also"
+    exit 0 ;;
 esac
 exec "$helper" "$@"
 "#;
@@ -185,7 +183,10 @@ impl Workspace {
             ("UCF_FORCE_CONFFOLD", "1"),
             // Kernel hooks of dracut and initramfs-tools do nothing then, and no link to an initrd that never comes is made.
             ("INITRD", "No"),
-            ("LC_ALL", "C.UTF-8"),
+            // Some two thousand programs start, and each would open all twelve files of a locale where only the character set matters.
+            ("LC_ALL", ""),
+            ("LANG", "C"),
+            ("LC_CTYPE", "C.UTF-8"),
             ("HOME", "/root"),
         ];
         let mut environment: Vec<_> = fixed.map(|(name, value)| (name, value.to_owned())).into();
