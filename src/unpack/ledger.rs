@@ -162,10 +162,10 @@ pub(super) struct Written(Option<PathBuf>);
 impl Written {
     /// Removes the file again: its tree did not come to be.
     pub(super) fn remove(self) {
-        if let Some(path) = self.0 {
-            if let Err(error) = fs::remove_file(&path) {
-                leftover::note(&path, &error);
-            }
+        if let Some(path) = self.0
+            && let Err(error) = fs::remove_file(&path)
+        {
+            leftover::note(&path, &error);
         }
     }
 }
