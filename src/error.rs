@@ -60,6 +60,16 @@ pub struct Error {
     output: Vec<String>,
 }
 
+/// What the HTTP client says on the way to the cause: no more than that a request was not answered.
+const EMPTY: [&str; 6] = [
+    "error sending request",
+    "client error (Connect)",
+    "client error (SendRequest)",
+    "tcp connect error",
+    "dns error",
+    "error resolving DNS",
+];
+
 impl Error {
     /// Creates an error of `kind` whose top line is `message`.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
@@ -104,8 +114,11 @@ impl Error {
             if cause.downcast_ref().is_some_and(is_full) {
                 hints = vec![FULL.to_owned()];
             }
-            chain.push(cause.to_string());
             next = cause.source();
+            let text = cause.to_string();
+            if next.is_none() || !EMPTY.contains(&text.as_str()) {
+                chain.push(text);
+            }
         }
         // An error whose Display already ends with its source would print it twice.
         chain.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
@@ -128,6 +141,14 @@ impl Error {
     #[must_use]
     pub fn context_below(mut self, message: impl fmt::Display) -> Self {
         self.chain.push(message.to_string());
+        self
+    }
+
+    /// Puts another error below this one: its causes in one line, and its hints.
+    #[must_use]
+    pub fn and(mut self, other: Error) -> Self {
+        self.chain.push(other.chain.join(": "));
+        self.hints.extend(other.hints);
         self
     }
 
@@ -303,6 +324,20 @@ mod tests {
         assert_eq!(
             error.render_text(),
             "error: cannot pull `x`\ncaused by: writing blob\ncaused by: no space\nhint: free some\n"
+        );
+    }
+
+    #[test]
+    fn of_causes_that_say_nothing_only_the_last_is_kept() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Cause(&'static str, #[source] Option<Box<Cause>>);
+        let last = Cause("dns error", None);
+        let middle = Cause("client error (Connect)", Some(Box::new(last)));
+        let error = Error::from_source(&Cause("GET https://r.example/v2/", Some(Box::new(middle))));
+        assert_eq!(
+            error.render_text(),
+            "error: GET https://r.example/v2/\ncaused by: dns error\n"
         );
     }
 

@@ -85,6 +85,8 @@ pub fn facts(
     reporter: &Arc<Reporter>,
 ) -> Result<(Facts, Vec<SourceText>)> {
     if let Location::Dir(dir) = base {
+        base.check_there()
+            .context(|| format!("cannot read `{base}`"))?;
         let root = Root::open(dir).context(|| format!("opening {}", dir.display()))?;
         let facts = convert::facts_of_dir(dir, platform, &base.to_string())?;
         return Ok((facts, yip::read_root(&root)?));

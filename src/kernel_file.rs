@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
 use crate::error::{Context as _, Error, Result};
+use crate::given;
 use kfactory_layers::input::open_regular;
 
 /// Where the modules of a kernel are, relative to the directory of its image: as `make modules_install` leaves them, and as an
@@ -42,6 +43,7 @@ impl KernelFile {
     /// It cannot be read, is neither an image nor a package, or does not say which release it is.
     pub fn open(path: &Path) -> Result<Self> {
         let doing = || format!("cannot take the kernel in `{}`", path.display());
+        given::file(path).context(doing)?;
         let mut file = open_regular(path).context(doing)?;
         if path.extension().is_some_and(|end| end == "deb") {
             return Ok(Self::Package(path.to_owned()));

@@ -23,7 +23,7 @@
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
-//! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`]: their slips, in plain words.
+//! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`], `given`: their slips, in plain words.
 #![forbid(unsafe_code)]
 
 pub mod build_args;
@@ -36,11 +36,13 @@ pub mod distro;
 pub mod error;
 pub mod exec;
 pub mod framework;
+mod given;
 mod initrd;
 pub mod inspect;
 pub mod installed;
 pub mod kairos;
 pub mod kernel_file;
+mod leftover;
 pub mod location;
 pub mod parity;
 pub mod plan;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::given;
 use crate::registry::Reference;
 
 /// A place that holds an image, as the user writes it.
@@ -47,6 +48,52 @@ impl Location {
         !matches!(self, Location::Dir(_) | Location::Tar(_))
     }
 
+    /// Checks that an image can be written here.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that names what can take its place.
+    pub fn check_destination(&self) -> Result<()> {
+        if self.is_destination() {
+            return Ok(());
+        }
+        let error = Error::usage(format!("`{self}` cannot be a destination"));
+        Err(match self {
+            Location::Tar(file) => error.hint(format!(
+                "`oci-archive:{}` writes an image into a file",
+                file.display()
+            )),
+            _ => error.hint("`kfactory unpack IMAGE DIR` makes a directory"),
+        }
+        .hint("an image goes to a registry, `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or `store:NAME`"))
+    }
+
+    /// Checks that there is something to read here, where the place is on this machine.
+    ///
+    /// # Errors
+    ///
+    /// The directory or the file is not there, or is the one where the other is meant.
+    pub fn check_there(&self) -> Result<()> {
+        match self {
+            Location::Dir(dir) => given::directory(dir).map_err(|error| match dir.is_file() {
+                true => error.hint(format!("`tar:{}` if it is an archive", dir.display())),
+                false => error,
+            }),
+            Location::Tar(file) => given::file(file).map_err(|error| match file.is_dir() {
+                true => error.hint(format!(
+                    "`dir:{}` if it is a root filesystem",
+                    file.display()
+                )),
+                false => error,
+            }),
+            Location::Layout { dir, .. } => given::directory(dir),
+            Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
+                given::file(file)
+            }
+            Location::Registry(_) | Location::Store(_) => Ok(()),
+        }
+    }
+
     /// Returns the archive file, where the place is one.
     pub fn file(&self) -> Option<&std::path::Path> {
         match self {
@@ -64,6 +111,26 @@ impl Location {
             }
             Location::Dir(path) | Location::Tar(path) => !path.exists(),
             Location::Registry(_) | Location::Store(_) => false,
+        }
+    }
+
+    /// Returns a readable name: of a path or a repository the last part, without the ending of an archive; with the tag, if there is one.
+    pub fn short_name(&self) -> String {
+        let text = match self {
+            Location::Dir(path) => file_name(path),
+            Location::Tar(path) => without_ending(&file_name(path)).to_owned(),
+            Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
+                without_ending(&file_name(file)).to_owned()
+            }
+            Location::Layout { dir, .. } => file_name(dir),
+            Location::Registry(reference) => {
+                file_name(std::path::Path::new(reference.repository()))
+            }
+            Location::Store(name) => return file_name(std::path::Path::new(name)),
+        };
+        match self.tag() {
+            Some(tag) => format!("{text}-{tag}"),
+            None => text,
         }
     }
 
@@ -90,6 +157,9 @@ impl FromStr for Location {
         let Some((scheme, rest)) = text.split_once(':') else {
             return parse_reference(text);
         };
+        if let Some(right) = other_spelling(scheme, rest) {
+            return Err(Error::usage(format!("cannot read `{text}` as an image")).hint(right));
+        }
         // A tag alone, as of `oci::v1`, names nothing.
         let non_empty = |what: &str| {
             if rest.is_empty() || rest.starts_with(':') {
@@ -138,6 +208,42 @@ impl FromStr for Location {
     }
 }
 
+/// Returns how to write what other programs write as `SCHEME:REST`; `None` for what is no such form.
+fn other_spelling(scheme: &str, rest: &str) -> Option<String> {
+    let bare = rest.trim_start_matches('/');
+    Some(match scheme {
+        "https" if rest.starts_with("//") => {
+            format!("an image in a registry is written without `https://`: `{bare}`")
+        }
+        "http" if rest.starts_with("//") => {
+            let host = bare.split('/').next().unwrap_or(bare);
+            format!("write `{bare}`; `--insecure-registry {host}` allows plain HTTP")
+        }
+        // Three slashes begin a path.
+        "oci" if rest.starts_with("//") && !rest.starts_with("///") => {
+            format!("`oci:` is a directory on this machine; an image in a registry is `{bare}`")
+        }
+        "containers-storage" => {
+            // The store's own place may stand before the name.
+            let image = rest.rsplit(']').next().unwrap_or(rest);
+            format!(
+                "`podman save --format oci-archive -o image.tar {image}`, then `oci-archive:image.tar`"
+            )
+        }
+        "docker-daemon" => {
+            format!("`docker save -o image.tar {rest}`, then `docker-archive:image.tar`")
+        }
+        "tarball" => format!("a root filesystem in a tar file is `tar:{rest}`"),
+        "file" => {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            format!(
+                "an archive is `oci-archive:{path}`, `docker-archive:{path}` or `tar:{path}`, a directory `oci:{path}` or `dir:{path}`"
+            )
+        }
+        _ => return None,
+    })
+}
+
 /// Splits `PATH[:TAG]`; a colon followed by a slash belongs to the path.
 fn split_tag(text: &str) -> (&str, Option<String>) {
     match text.rsplit_once(':') {
@@ -153,6 +259,19 @@ fn split_tag(text: &str) -> (&str, Option<String>) {
 const FILE_ENDINGS: &[&str] = &[
     ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".yaml", ".yml",
 ];
+
+fn without_ending(name: &str) -> &str {
+    let endings = FILE_ENDINGS.iter();
+    let longest = endings
+        .filter(|end| name.ends_with(*end))
+        .max_by_key(|end| end.len());
+    longest.map_or(name, |end| &name[..name.len() - end.len()])
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    name.map_or_else(|| "rootfs".into(), std::borrow::Cow::into_owned)
+}
 
 fn parse_reference(text: &str) -> Result<Location> {
     if FILE_ENDINGS.iter().any(|ending| text.ends_with(ending)) {
@@ -229,6 +348,28 @@ mod tests {
     }
 
     #[test]
+    fn a_short_name_is_the_last_part_without_the_ending_of_an_archive() {
+        for (text, name) in [
+            ("debian:12", "debian-12"),
+            ("127.0.0.1:5000/me/os", "os-latest"),
+            ("tar:/a/rootfs.tar.gz", "rootfs"),
+            ("tar:base.tar", "base"),
+            ("dir:/a/rootfs", "rootfs"),
+            ("dir:.", "rootfs"),
+            ("oci:/a/out:v1", "out-v1"),
+            ("docker-archive:x.tar:me/os:v1", "x-v1"),
+            ("store:me-os:v1", "me-os:v1"),
+            ("store:oci:out/x", "x"),
+        ] {
+            assert_eq!(
+                text.parse::<Location>().unwrap().short_name(),
+                name,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn a_colon_inside_a_path_is_not_a_tag() {
         let location: Location = "oci:/a:b/c".parse().unwrap();
         assert_eq!(
@@ -245,6 +386,45 @@ mod tests {
         let location: Location = "127.0.0.1:5000/me/os:v1.0.0".parse().unwrap();
         assert_eq!(location.tag(), Some("v1.0.0"));
         assert!(matches!(location, Location::Registry(_)));
+    }
+
+    #[test]
+    fn the_forms_of_other_programs_are_answered_with_ours() {
+        for (text, right) in [
+            ("https://ghcr.io/me/os:v1", "`ghcr.io/me/os:v1`"),
+            (
+                "http://r.example:5000/me/os",
+                "write `r.example:5000/me/os`; `--insecure-registry r.example:5000`",
+            ),
+            ("oci://ghcr.io/me/os:v1", "`ghcr.io/me/os:v1`"),
+            (
+                "containers-storage:[overlay@/x]localhost/os:v1",
+                "-o image.tar localhost/os:v1`",
+            ),
+            ("docker-daemon:os:v1", "`docker save -o image.tar os:v1`"),
+            ("tarball:x.tar", "`tar:x.tar`"),
+            ("file:///x.tar", "`oci-archive:/x.tar`"),
+        ] {
+            let error = text.parse::<Location>().expect_err(text);
+            assert_eq!(error.kind(), crate::error::Kind::Usage, "{text}");
+            let said = error.render_text();
+            assert!(said.contains(right), "{said}");
+        }
+        let place = |text: &str| text.parse::<Location>().expect(text).to_string();
+        assert_eq!(place("docker://ghcr.io/me/os:v1"), "ghcr.io/me/os:v1");
+        assert_eq!(place("oci:///tmp/x"), "oci:///tmp/x");
+    }
+
+    #[test]
+    fn what_cannot_be_a_destination_is_answered_with_what_can() {
+        for (text, right) in [
+            ("tar:x.tar", "`oci-archive:x.tar`"),
+            ("dir:x", "`kfactory unpack"),
+        ] {
+            let place: Location = text.parse().unwrap();
+            let said = place.check_destination().expect_err(text).render_text();
+            assert!(said.contains(right), "{said}");
+        }
     }
 
     #[test]

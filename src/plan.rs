@@ -24,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::framework::{self, FrameworkError, FrameworkSpec};
 use crate::kairos::release::{ReleaseFacts, Software};
 use crate::kairos::version::Version;
+use crate::location::Location;
 use crate::request::{Layers, Request};
 use crate::step::{self, Action, Step, StepName};
 
@@ -141,6 +142,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
     if request.trusted {
         trusted::apply(&mut all, &base);
     }
+    changed.notes.extend(other_spelling(request, version));
     let planned = providers::planned(&providers, &runs, facts.arch)?;
     changed
         .notes
@@ -193,6 +195,17 @@ impl Plan {
     pub fn to_yip(&self) -> Result<String> {
         yip::render(self)
     }
+}
+
+/// Says that the version has another form in the system than the user gave it, after which nobody would find it.
+fn other_spelling(request: &Request, version: &Version) -> Option<String> {
+    let places = request.destinations.iter();
+    let tags = places.filter_map(|place| place.parse::<Location>().ok()?.tag().map(str::to_owned));
+    let mut given = request.version.iter().cloned().chain(tags);
+    let given = given.find(|text| Version::parse(text).is_ok_and(|found| found == *version))?;
+    let canonical = version.to_string();
+    (given != canonical)
+        .then(|| format!("the version `{given}` is written `{canonical}` in the system"))
 }
 
 fn is_skipped(step: &Step, request: &Request) -> bool {

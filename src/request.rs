@@ -4,7 +4,9 @@
 //! before anything is read or pulled.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::build_args::{Expected, Recipe};
@@ -76,14 +78,47 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A conversion, as asked for.
+/// Reads a list, or the one value that stands in its place.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list, or one value")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = list.next_element()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+    deserializer.deserialize_any(List)
+}
+
+/// A conversion, as asked for. Its keys in a recipe are these names, or those of the command line's options.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Request {
     /// The image to start from.
     pub base: String,
     /// Where the result goes; empty: it stays in the store.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        alias = "dest",
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub destinations: Vec<String>,
     /// The version of the produced system; `None`: taken from a destination's tag.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +128,11 @@ pub struct Request {
     /// Which phases run.
     pub stage: Stage,
     /// Names of steps or phases to leave out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        alias = "skip-step",
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub skip_steps: Vec<String>,
     /// The platform to convert, as `os/architecture[/variant]`; `None`: this machine's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,10 +146,17 @@ pub struct Request {
     /// The network for steps that ask for one.
     pub network: Network,
     /// Rules that the result is not checked against before it is pushed; `all` for none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub no_validate: Vec<String>,
     /// Kubernetes providers, by name; any makes the variant `standard`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        alias = "provider",
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub providers: Vec<String>,
     /// Options of single providers, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -131,10 +177,16 @@ pub struct Request {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fips: bool,
     /// Packages to install beside those that the rules choose.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub with: Vec<String>,
     /// Packages to leave out of those that the rules choose.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub without: Vec<String>,
     /// The kernel: `PACKAGE[=VERSION]`, `none` or a file; empty: the one that the rules choose.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -146,10 +198,17 @@ pub struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l4t: Option<String>,
     /// Secrets that steps may read, as `id=NAME,src=FILE`; their values are nowhere in the request.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        alias = "secret",
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub secrets: Vec<String>,
     /// Directories of stage extensions, read in this order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub stage_extensions: Vec<String>,
 }
 
@@ -243,7 +302,7 @@ impl Request {
     pub fn validate(&self) -> Result<CheckedRequest> {
         if self.base.is_empty() {
             return Err(Error::usage("no base image given")
-                .hint("`kfactory convert BASE [DEST]`, or `base:` in the recipe"));
+                .hint("name one on the command line, or by `base:` in the recipe"));
         }
         let base: Location = self.base.parse()?;
         let destinations: Vec<Location> = self
@@ -251,10 +310,9 @@ impl Request {
             .iter()
             .map(|d| d.parse())
             .collect::<Result<_>>()?;
-        if let Some(bad) = destinations.iter().find(|d| !d.is_destination()) {
-            return Err(Error::usage(format!("`{bad}` cannot be a destination"))
-                .hint("write to `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or a registry; `kfactory unpack` makes a directory"));
-        }
+        destinations
+            .iter()
+            .try_for_each(Location::check_destination)?;
         self.compression
             .parse::<kfactory_layers::compress::Compression>()
             .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))?;
@@ -494,6 +552,27 @@ mod tests {
             Request::from_yaml(&request.to_yaml().unwrap(), "r").unwrap(),
             request
         );
+    }
+
+    #[test]
+    fn a_recipe_may_use_the_names_of_the_options_and_is_written_in_one_form() {
+        let text = "base: debian:12\ndest: oci:out:v1\nskip-step: cleanup\nprovider: [k3s]\nwith: vim\nsecret:\n- id=rhsm,src=/x\n";
+        let request = Request::from_yaml(text, "r").unwrap();
+        let expected = Request {
+            skip_steps: vec!["cleanup".into()],
+            providers: vec!["k3s".into()],
+            with: vec!["vim".into()],
+            secrets: vec!["id=rhsm,src=/x".into()],
+            ..self::request("debian:12", "oci:out:v1")
+        };
+        assert_eq!(request, expected);
+        let written = request.to_yaml().unwrap();
+        assert!(
+            written.contains("\nskip-steps:") && written.contains("\ndestinations:"),
+            "{written}"
+        );
+        let twice = "base: x\nskip-step: cleanup\nskip-steps: [grub]\n";
+        assert!(Request::from_yaml(twice, "r").is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::{Context as _, Error, Result};
+use crate::given;
 use kfactory_layers::input::open_input_or_device;
 
 /// Where a command finds its secrets, each in a file with the secret's name (mode 0400).
@@ -147,6 +148,7 @@ impl Secret {
             return Err(Error::usage(format!("`{}` is a directory", self.id))
                 .hint(format!("write it as `--secret id={},src=DIR`", self.id)));
         };
+        given::directory(path).context(doing)?;
         std::fs::read_dir(path)
             .context(|| format!("opening {}", path.display()))
             .map_err(|error| error.context(doing()))?;
@@ -183,6 +185,7 @@ impl Secret {
                     .into_vec()
             }
             Source::File(path) => {
+                given::file(path).context(doing)?;
                 let named = || format!("opening {}", path.display());
                 let file = open_input_or_device(path)
                     .context(named)

@@ -168,7 +168,10 @@ fn overlayfs(plan: &Plan, store: &Path) -> Finding {
     match result {
         Ok(()) => Finding::ok(
             "overlayfs",
-            format!("overlayfs can be mounted with changes in {store:?}"),
+            format!(
+                "overlayfs can be mounted with changes in {}",
+                store.display()
+            ),
         ),
         Err(error) => {
             let error = overlay::MountError::Mount {
@@ -215,7 +218,8 @@ fn bubblewrap(plan: &Plan) -> Vec<Finding> {
     let (major, minor, patch) = bwrap::MIN_VERSION;
     if version.is_none_or(|version| version < bwrap::MIN_VERSION) {
         let what = format!(
-            "{program:?} has version {}, needs {major}.{minor}.{patch}",
+            "{} has version {}, needs {major}.{minor}.{patch}",
+            program.display(),
             shown(version)
         );
         let hints = ["install a later bubblewrap and put it first on `PATH`".to_owned()];
@@ -239,14 +243,18 @@ fn bubblewrap(plan: &Plan) -> Vec<Finding> {
             Finding::ok(
                 "bubblewrap",
                 format!(
-                    "{program:?} {} runs a command in its own namespaces",
+                    "{} {} runs a command in its own namespaces",
+                    program.display(),
                     shown(version)
                 ),
             ),
             Finding::ok("seccomp", "the system call filter is accepted"),
         ],
         Err(said) if said.contains("seccomp") => vec![
-            Finding::ok("bubblewrap", format!("{program:?} {} runs", shown(version))),
+            Finding::ok(
+                "bubblewrap",
+                format!("{} {} runs", program.display(), shown(version)),
+            ),
             Finding::fail(
                 "seccomp",
                 said,

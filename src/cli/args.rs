@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::providers;
 use crate::build_args::BuildArgs;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::given;
 use crate::location::Location;
 use crate::progress::{Mode, Reporter};
 use crate::provider::ProviderSource;
@@ -71,8 +72,13 @@ impl ImageArgs {
     pub(super) fn registry(&self, locations: &[&str]) -> Result<Registry> {
         if let Some(file) = &self.authfile {
             // One that was asked for and is not there would otherwise mean no credentials at all.
-            open_input_or_device(file)
-                .context(|| format!("cannot read the credentials in `{}`", file.display()))?;
+            let doing = || format!("cannot read the credentials in `{}`", file.display());
+            given::file(file).context(doing)?;
+            open_input_or_device(file).context(doing)?;
+        }
+        for file in &self.registry_ca {
+            given::file(file)
+                .context(|| format!("cannot read the certificates in `{}`", file.display()))?;
         }
         let insecure = self.insecure_registry.iter();
         Registry::new(RegistryOptions {
@@ -197,6 +203,12 @@ pub(super) struct RequestArgs {
     /// Where the result goes, several times if wanted; without one it stays in the store
     pub(super) dest: Vec<String>,
     /// Read the request from a recipe; options of the command line win over it
+    ///
+    /// A recipe is YAML, as `--print-recipe` writes it. Its keys are `base`, `destinations` and the long names of the options from
+    /// `--version` to `--stage-extensions`; those that may be given several times take a list or one value, and are written
+    /// `skip-steps`, `providers`, `secrets` in the plural. Instead of `--provider-k3s-version` and `--provider-k3s-config` it has
+    /// `provider-options: {k3s: {version: V, config: FILE}}`. The build arguments of `--set` may stand among the keys. How the work is
+    /// done (`--no-cache`, `--jobs`, `--creds`, `--store`, `--progress` and the like) is no part of a recipe.
     #[arg(short = 'f', long = "file", value_name = "RECIPE")]
     pub(super) file: Option<PathBuf>,
     /// Print the request as a recipe and stop
@@ -283,14 +295,19 @@ pub(super) struct RequestArgs {
 }
 
 impl RequestArgs {
-    /// Returns the request: the recipe, overridden by what the command line says.
-    pub(super) fn request(&self) -> Result<Request> {
+    /// Returns the request: the recipe, overridden by what the command line says. `usage` is how `kfactory` is told the base.
+    ///
+    /// # Errors
+    ///
+    /// An option or a recipe that cannot be read; no base.
+    pub(super) fn request(&self, usage: &str) -> Result<Request> {
         self.refuse_empty()?;
         let mut request = match &self.file {
             Some(path) => {
                 let name = path.display().to_string();
-                let bytes = crate::settings_file::read(path)
-                    .context(|| format!("cannot read recipe `{name}`"))?;
+                let doing = || format!("cannot read recipe `{name}`");
+                given::file(path).context(doing)?;
+                let bytes = crate::settings_file::read(path).context(doing)?;
                 Request::from_recipe(&bytes, &name)?
             }
             None => Request::defaults(),
@@ -336,6 +353,10 @@ impl RequestArgs {
             if value.is_some() {
                 slot.clone_from(value);
             }
+        }
+        if request.base.is_empty() {
+            return Err(Error::usage("no base image given")
+                .hint(format!("`kfactory {usage}`, or `base:` in the recipe")));
         }
         Ok(request)
     }

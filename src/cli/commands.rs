@@ -15,6 +15,7 @@ use super::{
 };
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::given;
 use crate::location::Location;
 use crate::progress::{Mode, Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
@@ -146,7 +147,7 @@ fn places(request: &Request) -> Vec<&str> {
 }
 
 pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
-    let request = args.request.request()?;
+    let request = args.request.request("convert BASE [DEST]")?;
     if args.request.print_recipe {
         request.validate()?;
         print(&request.to_yaml()?)?;
@@ -195,7 +196,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
 }
 
 pub(super) fn plan(args: &PlanArgs) -> Result<i32> {
-    let request = args.request.request()?;
+    let request = args.request.request("plan BASE")?;
     let checked = request.validate()?;
     if args.request.print_recipe {
         print(&request.to_yaml()?)?;
@@ -232,7 +233,7 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
 }
 
 pub(super) fn packages(args: &PackagesArgs) -> Result<i32> {
-    let mut request = args.request.request()?;
+    let mut request = args.request.request("packages BASE")?;
     // The version names the result and chooses no package.
     request.version.get_or_insert_with(|| "v0.0.0".into());
     let checked = request.validate()?;
@@ -270,12 +271,7 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
     let session = Session::new(&args.image, &args.progress, false, &places)?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let destination = convert::parse_location(&args.destination, &session.options.registry)?;
-    if !destination.is_destination() {
-        return Err(
-            Error::usage(format!("`{destination}` cannot be a destination"))
-                .hint("`kfactory unpack` makes a directory"),
-        );
-    }
+    destination.check_destination()?;
     let platform = convert::parse_platform(args.platform.as_deref())?;
     let store = session.open_store()?;
     let image = fetch(&source, &platform, &store, &session)?;
@@ -291,6 +287,11 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
 pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     let platform = convert::parse_platform(args.platform.as_deref())?;
     unpacking::check_target(&args.dir)?;
+    // One inside the tree is refused as such.
+    if let Some(ledger) = args.ledger.as_ref().filter(|it| !it.starts_with(&args.dir)) {
+        given::place_for(ledger)
+            .context(|| format!("cannot write the ledger `{}`", ledger.display()))?;
+    }
     let session = Session::new(&args.image, &args.progress, false, &[&args.source])?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
     let store = session.open_store()?;
@@ -333,6 +334,9 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
 }
 
 pub(super) fn restore(args: &RestoreArgs) -> Result<i32> {
+    let doing = || format!("cannot restore {}", args.dir.display());
+    given::directory(&args.dir).context(doing)?;
+    given::file(&args.ledger).context(doing)?;
     let done = unpacking::restore::restore(&args.dir, &args.ledger)?;
     print(&format!(
         "{}: {} entries, {} device nodes\n",
@@ -388,11 +392,7 @@ pub(super) fn framework_build(
 ) -> Result<i32> {
     let session = Session::new(image, progress, false, &[output, framework])?;
     let destination = convert::parse_location(output, &session.options.registry)?;
-    if !destination.is_destination() {
-        return Err(Error::usage(format!(
-            "`{destination}` cannot be a destination"
-        )));
-    }
+    destination.check_destination()?;
     let platform = convert::parse_platform(platform)?;
     let store = session.open_store()?;
     let built = convert::framework_image(framework, &platform, builds, session.engine(&store))?;

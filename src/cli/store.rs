@@ -12,23 +12,37 @@ use super::args::StoreArgs;
 use super::print;
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
-use crate::store::{Access, PartKind, Store, Usage, remove_tree};
+use crate::store::{Access, PartKind, Store, Usage, forgettable, remove_tree};
 
 pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
     let dir = args.dir()?;
-    if !Store::exists(&dir) {
+    if !Store::exists(&dir)? {
         return match json {
             true => print("null\n").map(|()| 0),
             false => no_store(&dir),
         };
     }
     let store = Store::open(&dir, Access::Shared)?;
-    let listing = Listing::read(&store)?;
+    let (listing, unreadable) = Listing::read(&store)?;
     print(&match json {
         true => format!("{}\n", serde_json::to_string_pretty(&listing)?),
         false => listing.to_text(),
     })?;
-    Ok(0)
+    match unreadable.len() {
+        0 => Ok(0),
+        1 => Err(unreadable.into_iter().next().expect("one")),
+        count => Err(all_of(
+            unreadable,
+            &format!("{count} images of the store cannot be read"),
+        )),
+    }
+}
+
+/// Makes one error of several.
+fn all_of(errors: Vec<Error>, message: &str) -> Error {
+    errors
+        .into_iter()
+        .fold(Error::user(message), |all, error| all.and(error))
 }
 
 /// What `ls` shows.
@@ -50,20 +64,28 @@ struct Row {
 }
 
 impl Listing {
-    fn read(store: &Store) -> Result<Self> {
+    /// Returns the listing, and why images are not in it.
+    fn read(store: &Store) -> Result<(Self, Vec<Error>)> {
         let mut named = BTreeSet::new();
-        let images = store.images()?.into_iter().map(|(name, record)| {
-            let blobs = image_blobs(store, &name, &record.manifest)?;
-            let bytes = blobs.iter().map(|digest| blob_size(store, digest)).sum();
-            named.extend(blobs);
-            let digest = record.manifest;
-            Ok(Row {
-                name,
-                digest,
-                bytes,
-            })
-        });
-        let images = images.collect::<Result<_>>()?;
+        let (mut images, mut unreadable) = (Vec::new(), Vec::new());
+        for name in store.image_names()? {
+            let found = store.read_image(&name).and_then(|record| {
+                let blobs = image_blobs(store, &name, &record.manifest)?;
+                Ok((record.manifest, blobs))
+            });
+            match found {
+                Ok((digest, blobs)) => {
+                    let bytes = blobs.iter().map(|digest| blob_size(store, digest)).sum();
+                    named.extend(blobs);
+                    images.push(Row {
+                        name,
+                        digest,
+                        bytes,
+                    });
+                }
+                Err(error) => unreadable.push(error),
+            }
+        }
         let steps = store.steps();
         let layers = steps.iter().flat_map(|(_, record)| {
             record.blobs.values().map(|info| Row {
@@ -72,12 +94,13 @@ impl Listing {
                 bytes: info.size,
             })
         });
-        Ok(Self {
+        let listing = Self {
             dir: store.dir().to_owned(),
             images,
             layers: layers.collect(),
             space: store.usage(&named),
-        })
+        };
+        Ok((listing, unreadable))
     }
 
     fn to_text(&self) -> String {
@@ -160,7 +183,7 @@ fn table(rows: &[Vec<String>]) -> String {
 
 pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
     let store = Store::open(&args.dir()?, Access::Shared)?;
-    let known = store.image_names();
+    let known = store.image_names()?;
     for name in names {
         let name = name.strip_prefix("store:").unwrap_or(name);
         if !known.iter().any(|image| image == name) {
@@ -177,7 +200,7 @@ pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
 
 pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
     let dir = args.dir()?;
-    if !Store::exists(&dir) {
+    if !Store::exists(&dir)? {
         return no_store(&dir);
     }
     let store = Store::open(&dir, Access::Exclusive)?;
@@ -193,20 +216,47 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
         ] {
             empty(&store.dir().join(kind))?;
         }
+        report(&store, before, None)
     } else {
-        collect(&store)?;
+        let kept = collect(&store)?;
+        report(&store, before, Some(&kept))
     }
-    let after = store.disk_usage();
-    print(&format!(
+}
+
+/// Says what was freed and, where images or what is `kept` for them stayed, what of it is for what and how to lose it.
+fn report(store: &Store, before: u64, kept: Option<&BTreeSet<Digest>>) -> Result<i32> {
+    let none = BTreeSet::new();
+    let usage = store.usage(kept.unwrap_or(&none));
+    let mut text = format!(
         "freed {}, {} left\n",
-        bytes_text(before.saturating_sub(after)),
-        bytes_text(after)
-    ))?;
+        bytes_text(before.saturating_sub(usage.bytes)),
+        bytes_text(usage.bytes)
+    );
+    let of = |kind| {
+        let parts = usage.parts.iter().filter(|part| part.kind == kind);
+        parts.map(|part| part.bytes).sum::<u64>()
+    };
+    let rows: Vec<Vec<String>> = [
+        ("images", of(PartKind::ImageBlobs)),
+        (
+            "changes and caches for later runs",
+            of(PartKind::Changes) + of(PartKind::Cache),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, bytes)| *bytes > 0)
+    .map(|(what, bytes)| vec![format!("  {what}"), bytes_text(bytes)])
+    .collect();
+    if kept.is_some() && !rows.is_empty() {
+        text.push_str(&table(&rows));
+        text.push_str("`kfactory store rm NAME` forgets an image, for the next `gc`; `kfactory store gc --all` frees all of it\n");
+    }
+    print(&text)?;
     Ok(0)
 }
 
-/// Removes cached layers that no image uses, unpacked bases, and blobs that nothing names.
-fn collect(store: &Store) -> Result<()> {
+/// Removes cached layers that no image uses, unpacked bases, and blobs that nothing names; returns the blobs of images.
+fn collect(store: &Store) -> Result<BTreeSet<Digest>> {
     let mut kept = BTreeSet::new();
     for (name, record) in store.images()? {
         kept.extend(image_blobs(store, &name, &record.manifest)?);
@@ -235,7 +285,7 @@ fn collect(store: &Store) -> Result<()> {
             let _ = fs::remove_file(store.dir().join("blobs/sha256").join(name));
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Returns the manifest, config and layers of the image called `name`; the manifest alone where that is not in the store any more.
@@ -248,13 +298,12 @@ fn image_blobs(store: &Store, name: &str, manifest: &Digest) -> Result<Vec<Diges
     let doing = || format!("reading the manifest of image `{name}`, {}", path.display());
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![*manifest]),
-        bytes => bytes.context(doing)?,
+        bytes => bytes
+            .context(doing)
+            .map_err(|error| forgettable(error, name))?,
     };
-    let document = Document::parse(&bytes, None).map_err(|error| {
-        Error::from_source(&error)
-            .context(doing())
-            .hint(format!("`kfactory store rm '{name}'` forgets the image"))
-    })?;
+    let document = Document::parse(&bytes, None)
+        .map_err(|error| forgettable(Error::from_source(&error).context(doing()), name))?;
     let mut out = vec![*manifest];
     if let Document::Manifest(manifest) = document {
         out.push(manifest.config.digest);
@@ -303,12 +352,7 @@ fn empty(dir: &Path) -> Result<()> {
 ///
 /// It is still there.
 fn remove(path: &Path) -> Result<()> {
-    remove_tree(path);
-    if path.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    Err(
-        Error::user(format!("{} cannot be removed entirely", path.display()))
-            .hint("`podman unshare rm -rf` removes files of subordinate IDs"),
-    )
+    remove_tree(path)
+        .context(|| format!("{} cannot be removed entirely", path.display()))
+        .map_err(|error| error.hint("`podman unshare rm -rf` removes files of subordinate IDs"))
 }

@@ -7,7 +7,7 @@ use super::commands::{Session, fetch};
 use super::print;
 use crate::convert;
 use crate::distro::Model;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
 use crate::tree::{self, Tree, Wanted};
 use crate::validate::output::{self, Form};
@@ -103,6 +103,9 @@ fn read(
     platform_is_given: bool,
 ) -> Result<Tree> {
     if let Location::Dir(dir) = location {
+        location
+            .check_there()
+            .context(|| format!("cannot read `{location}`"))?;
         // A directory states no platform of its own.
         scope.arch = platform_is_given
             .then(|| platform.architecture.parse().ok())

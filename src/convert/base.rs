@@ -53,7 +53,7 @@ pub(super) fn open(
     engine: Engine<'_>,
     run: &Run,
 ) -> Result<BaseImage> {
-    let opened = match location {
+    let opened = location.check_there().and_then(|()| match location {
         Location::Registry(reference) => from_registry(reference, platform, engine, run),
         Location::Layout { .. } | Location::OciArchive { .. } | Location::DockerArchive { .. } => {
             local_source(location, platform, run)
@@ -62,7 +62,7 @@ pub(super) fn open(
         Location::Store(name) => from_store(name, engine),
         Location::Dir(dir) => from_rootfs(dir, platform, engine),
         Location::Tar(file) => from_tar(file, platform, engine),
-    };
+    });
     let base = opened.map_err(|error| error.context(format!("cannot read `{location}`")))?;
     check_platform(&base.image, platform, location)?;
     Ok(base)

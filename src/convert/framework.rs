@@ -18,6 +18,7 @@ use crate::framework::{
     self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Variant,
     Verified,
 };
+use crate::given;
 use crate::location::Location;
 use crate::plan::{Plan, framework_variant};
 use crate::progress::Reporter;
@@ -40,6 +41,7 @@ pub(super) fn resolve(
     builds: Builds,
     engine: Engine<'_>,
 ) -> Result<Framework> {
+    check_there(spec).map_err(|error| error.context("cannot get the Kairos binaries"))?;
     let images = Images { engine };
     let progress = |event: Event<'_>| show(engine.reporter, event);
     let context = FrameworkContext {
@@ -71,6 +73,7 @@ pub fn check(request: &Request, plan: &Plan, options: &Options) -> Result<()> {
         FrameworkSpec::Release(_) | FrameworkSpec::Go(_) => Ok(()),
         FrameworkSpec::Image(text) => check_image(text, plan).map_err(doing),
         FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) => {
+            check_there(&spec).map_err(doing)?;
             let store = Store::open(&options.store, Access::Shared)?;
             let context = FrameworkContext {
                 variant: framework_variant(&plan.steps),
@@ -87,6 +90,9 @@ pub fn check(request: &Request, plan: &Plan, options: &Options) -> Result<()> {
 /// Checks that an image of binaries that is on this machine can be found; one in a registry is asked for when it is needed.
 fn check_image(text: &str, plan: &Plan) -> Result<()> {
     let location: Location = text.parse()?;
+    location
+        .check_there()
+        .context(|| format!("cannot read `{location}`"))?;
     if let Location::Layout { dir, tag } = &location {
         let platform = Platform::new("linux", plan.facts.arch.as_str(), None);
         Layout::open(dir)
@@ -95,9 +101,15 @@ fn check_image(text: &str, plan: &Plan) -> Result<()> {
                 Error::from_source(&error).context(format!("cannot read `{location}`"))
             })?;
     }
-    match location.is_vacant() {
-        true => Err(Error::user(format!("`{location}` does not exist"))),
-        false => Ok(()),
+    Ok(())
+}
+
+/// Checks that the directory or the archive of binaries that `spec` names is there.
+fn check_there(spec: &FrameworkSpec) -> Result<()> {
+    match spec {
+        FrameworkSpec::Dir(dir) => given::directory(dir),
+        FrameworkSpec::Tar(file) => given::file(file),
+        _ => Ok(()),
     }
 }
 

@@ -434,16 +434,14 @@ fn store_name(checked: &CheckedRequest) -> String {
         Some(destination) => destination.to_string(),
         None => format!(
             "{}-kairos:{}",
-            plain(&checked.base.to_string()),
+            plain(&checked.base.short_name()),
             checked.version
         ),
     }
 }
 
-/// Makes a readable name of a base: its last component without tag or digest.
-fn plain(base: &str) -> String {
-    let last = base.rsplit('/').next().unwrap_or(base);
-    let name = last.split('@').next().unwrap_or(last);
+/// Leaves of a name what needs no quotes anywhere.
+fn plain(name: &str) -> String {
     let clean: String = name
         .chars()
         .map(|c| {
@@ -522,12 +520,15 @@ mod tests {
 
     #[test]
     fn a_result_without_a_destination_gets_a_readable_name() {
+        let digest = format!("ghcr.io/a/b@sha256:{}", "0".repeat(64));
         for (base, name) in [
             ("docker.io/library/ubuntu:24.04", "ubuntu-24.04"),
             ("dir:/srv/rootfs", "rootfs"),
-            ("ghcr.io/a/b@sha256:00", "b"),
+            ("tar:/srv/my rootfs.tar.zst", "my-rootfs"),
+            (&digest, "b"),
         ] {
-            assert_eq!(plain(base), name);
+            let base: Location = base.parse().unwrap();
+            assert_eq!(plain(&base.short_name()), name);
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{Engine, replaced};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::given;
 use crate::location::Location;
 use crate::registry::Registry;
 use crate::staging;
@@ -69,6 +70,7 @@ fn local_destination(destination: &Location) -> Result<()> {
             existing_ancestor(dir)
         }
         Location::OciArchive { file, .. } | Location::DockerArchive { file, .. } => {
+            given::place_for(file)?;
             // The archive takes the place of what has its name, which must not be a device or a pipe.
             if let Ok(found) = std::fs::metadata(file)
                 && !found.is_file()

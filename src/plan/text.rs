@@ -27,7 +27,10 @@ pub(super) fn render(plan: &Plan) -> String {
         let name = format!("{}{}", provider.name, version.collect::<String>());
         let _ = match &provider.download {
             Some(url) => writeln!(out, "provider   {name}\n           {url}"),
-            None => writeln!(out, "provider   {name}, by a plugin of the image"),
+            None => writeln!(
+                out,
+                "provider   {name}, left to the plugins of the image (`agent-provider-*`); `convert` fails if none claims it"
+            ),
         };
     }
     for (index, file) in plan.extensions.iter().enumerate() {

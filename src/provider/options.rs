@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::distribution::{DISTRIBUTIONS, Distribution};
 use crate::error::{Context as _, Error, Result};
+use crate::given;
 
 /// Most bytes of a configuration file; it is kept in memory.
 pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -195,6 +196,7 @@ fn read_config(provider: &Provider) -> Result<Option<Vec<u8>>> {
     let Some(path) = &provider.config else {
         return Ok(None);
     };
+    given::file(path)?;
     let mut content = Vec::new();
     open_input(path)
         .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut content))

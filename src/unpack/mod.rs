@@ -22,7 +22,7 @@ use ledger::LedgerFile;
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unpacked {
-    /// Entries of all layers.
+    /// Paths of the tree, its top directory among them: as many as `find` lists, and as a ledger of the whole tree has entries.
     pub entries: u64,
     /// Bytes of file content written.
     pub bytes: u64,
@@ -61,6 +61,7 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
     let (mut done, refused) = apply_all(image, &root, store)?;
     done.maps_ids = maps_ids();
     done.not_applied = refused.len();
+    done.entries = count(&root)?;
     let ledger = match ledger {
         Some(file) => Some(write_ledger(file, &root, refused, done.maps_ids)?),
         None => None,
@@ -95,11 +96,25 @@ fn apply_all(image: &Image, root: &Root, store: &Store) -> Result<(Unpacked, Vec
             .map_err(|error| error.context(doing()))?;
         let applied = apply(root, &mut changeset, &options).context(doing)?;
         changeset.finish().map_err(|error| error.context(doing()))?;
-        done.entries += applied.entries;
         done.bytes += applied.bytes;
         options.ledger = applied.ledger;
     }
     Ok((done, options.ledger))
+}
+
+/// Counts the paths of a tree.
+fn count(root: &Root) -> Result<u64> {
+    let mut paths = 1;
+    let mut todo = vec![PathBuf::new()];
+    while let Some(dir) = todo.pop() {
+        for child in root.read_dir(&dir)? {
+            paths += 1;
+            if child.kind == FileKind::Directory {
+                todo.push(dir.join(&child.name));
+            }
+        }
+    }
+    Ok(paths)
 }
 
 fn write_ledger(

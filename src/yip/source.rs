@@ -8,6 +8,7 @@ use kfactory_layers::root::Root;
 
 use super::yaml::MAX_BYTES;
 use crate::error::{Context as _, Error, Result};
+use crate::given;
 
 /// Where a base image carries its own extensions.
 pub const DIRECTORY_IN_IMAGE: &str = "/etc/kairos-init/stage-extensions";
@@ -36,8 +37,9 @@ pub fn is_extension_file(name: &str) -> bool {
 /// It is no directory, or something in it cannot be read.
 pub fn read_dir(dir: &Path) -> Result<Vec<SourceText>> {
     let shown = dir.display();
-    let metadata = std::fs::metadata(dir)
-        .context(|| format!("cannot read the stage extensions in `{shown}`"))?;
+    let doing = || format!("cannot read the stage extensions in `{shown}`");
+    given::exists(dir).context(doing)?;
+    let metadata = std::fs::metadata(dir).context(doing)?;
     if !metadata.is_dir() {
         return Err(
             Error::usage(format!("`{shown}` is no directory of stage extensions"))

@@ -165,6 +165,29 @@ fn a_file_that_is_no_ledger_is_not_replaced_by_one() {
 }
 
 #[test]
+fn unpack_and_its_ledger_count_every_path_of_the_tree_once() {
+    if !need(&["tar", "newuidmap"]) {
+        return;
+    }
+    let dir = world().user_dir("unpack-counts");
+    let tar = small_tar(
+        "counted",
+        &[("a/b", 0o644, "x"), ("a/c", 0o644, "y"), ("d", 0o644, "z")],
+    );
+    let (tree, ledger) = (dir.join("tree"), dir.join("ledger"));
+    let ran = Kfactory::new(["unpack", &format!("tar:{}", tar.display())])
+        .args([&tree])
+        .args(["--ledger".as_ref(), ledger.as_os_str()])
+        .store(&world().user_dir("unpack-store"))
+        .succeed();
+    // The top, `a` and the three files.
+    assert!(ran.stdout.contains(": 5 entries, "), "{}", ran.stdout);
+    let text = fs::read_to_string(&ledger).expect("ours");
+    let paths = text.lines().filter(|line| line.contains("\"path\":"));
+    assert_eq!(paths.count(), 5, "{text}");
+}
+
+#[test]
 fn a_ledger_is_no_part_of_its_tree() {
     let dir = world().user_dir("unpack-ledger-inside");
     for tree in [dir.clone(), dir.join("new")] {

@@ -89,6 +89,78 @@ fn a_place_that_names_nothing_is_a_usage_error_for_every_command() {
 }
 
 #[test]
+fn a_path_with_a_slip_is_answered_in_plain_words_by_every_option() {
+    let base = debian_base();
+    let dir = world().user_dir("refused/slips");
+    fs::write(dir.join("image.tar"), "x").expect("written");
+    let slip = dir.join("imaeg.tar").display().to_string();
+    let near = format!("did you mean `{}`?", dir.join("image.tar").display());
+    let place = |scheme: &str| format!("{scheme}:{slip}");
+    let plan = |option: &str, value: &str| -> Vec<String> {
+        [
+            "plan",
+            &base,
+            "--version=v1",
+            "--provider=k3s",
+            option,
+            value,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    };
+    let mut commands = vec![
+        plan("--authfile", &slip),
+        plan("--registry-ca", &slip),
+        plan("-f", &slip),
+        plan("-x", &slip),
+        plan("--secret", &format!("id=ubuntu-pro-token,src={slip}")),
+        plan("--secret", &format!("id=rhsm,src={slip}")),
+        plan("--framework", &place("dir")),
+        plan("--framework", &place("tar")),
+        plan("--framework", &place("oci")),
+        plan("--kernel", &slip),
+        plan("--provider-k3s-config", &slip),
+        ["restore", &slip, "--ledger", &slip]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for scheme in ["dir", "tar", "oci", "oci-archive", "docker-archive"] {
+        for command in ["inspect", "validate"] {
+            commands.push(vec![command.to_owned(), place(scheme)]);
+        }
+        commands.push(
+            ["plan", &place(scheme), "--version=v1"]
+                .map(str::to_owned)
+                .to_vec(),
+        );
+    }
+    for command in commands {
+        let ran = Kfactory::new(&command)
+            .store(&world().user_dir("refused/plan"))
+            .fail(1);
+        ran.tells(&["does not exist", &near]);
+        assert!(!ran.says("os error"), "{command:?}\n{}", ran.stderr());
+    }
+    let ledger = format!("--ledger={}/no/ledger", dir.display());
+    let unpacked = dir.join("new").display().to_string();
+    let ran = Kfactory::new(["unpack", &base, &unpacked, &ledger]).fail(1);
+    ran.tells(&["/no` does not exist", "hint: `mkdir -p "]);
+}
+
+#[test]
+fn a_command_without_a_base_shows_its_own_usage() {
+    for (command, usage) in [
+        ("convert", "`kfactory convert BASE [DEST]`"),
+        ("plan", "`kfactory plan BASE`"),
+        ("packages", "`kfactory packages BASE`"),
+    ] {
+        Kfactory::new([command])
+            .fail(2)
+            .tells(&["no base image given", usage]);
+    }
+}
+
+#[test]
 fn a_recipe_that_is_no_text_is_refused_with_its_line() {
     let file = world().user_dir("refused").join("latin1.yaml");
     fs::write(&file, b"base: debian:12\nversion: v1 # \xe9\n").expect("written");
