@@ -144,6 +144,14 @@ impl Error {
         self
     }
 
+    /// Puts another error below this one: its causes in one line, and its hints.
+    #[must_use]
+    pub fn and(mut self, other: Error) -> Self {
+        self.chain.push(other.chain.join(": "));
+        self.hints.extend(other.hints);
+        self
+    }
+
     /// Adds a line that names something to try.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {

@@ -43,6 +43,7 @@ pub mod inspect;
 pub mod installed;
 pub mod kairos;
 pub mod kernel_file;
+mod leftover;
 pub mod location;
 pub mod parity;
 pub mod plan;

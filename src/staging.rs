@@ -15,6 +15,7 @@ use kfactory_layers::input::open_regular;
 use kfactory_layers::root::Root;
 
 use crate::error::{Context as _, Error, Result};
+use crate::leftover;
 
 /// How the names begin of what is being made, after the name of the directory that it will be.
 const MARK: &str = ".kfactory-new.";
@@ -174,7 +175,9 @@ impl Drop for Staging {
             return;
         }
         // What cannot be removed keeps a name that says what it is.
-        let _ = self.holder.remove_all(&self.temp);
+        if let Err(error) = self.holder.remove_all(&self.temp) {
+            leftover::note(&self.path(), &Error::from_source(&error));
+        }
         for parent in &self.parents {
             let _ = fs::remove_dir(parent);
         }

@@ -18,7 +18,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::framework::Variant;
-use crate::progress::{Mode, printable_text};
+use crate::progress::{Mode, Reporter, printable_text};
 use crate::screen;
 use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
@@ -296,9 +296,18 @@ pub fn main() -> i32 {
             return code;
         }
     }
-    match run(cli.command) {
+    let code = match run(cli.command) {
         Ok(code) => code,
         Err(error) => report(&commands::as_stopped(error), mode),
+    };
+    tell_leftovers(mode);
+    code
+}
+
+/// Says what could not be cleaned up.
+fn tell_leftovers(mode: Mode) {
+    if let Some(warning) = crate::leftover::take_warning() {
+        Reporter::new(mode).warn(&warning);
     }
 }
 

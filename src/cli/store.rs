@@ -13,23 +13,37 @@ use super::print;
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
 use crate::screen;
-use crate::store::{Access, PartKind, Store, Usage, remove_tree};
+use crate::store::{Access, PartKind, Store, Usage, forgettable, remove_tree};
 
 pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
     let dir = args.dir()?;
-    if !Store::exists(&dir) {
+    if !Store::exists(&dir)? {
         return match json {
             true => print("null\n").map(|()| 0),
             false => no_store(&dir),
         };
     }
     let store = Store::open(&dir, Access::Shared)?;
-    let listing = Listing::read(&store)?;
-    match json {
-        true => print(&format!("{}\n", serde_json::to_string_pretty(&listing)?))?,
-        false => print(&listing.to_text(screen::columns().is_some()))?,
+    let (listing, unreadable) = Listing::read(&store)?;
+    print(&match json {
+        true => format!("{}\n", serde_json::to_string_pretty(&listing)?),
+        false => listing.to_text(screen::columns().is_some()),
+    })?;
+    match unreadable.len() {
+        0 => Ok(0),
+        1 => Err(unreadable.into_iter().next().expect("one")),
+        count => Err(all_of(
+            unreadable,
+            &format!("{count} images of the store cannot be read"),
+        )),
     }
-    Ok(0)
+}
+
+/// Makes one error of several.
+fn all_of(errors: Vec<Error>, message: &str) -> Error {
+    errors
+        .into_iter()
+        .fold(Error::user(message), |all, error| all.and(error))
 }
 
 /// What `ls` shows.
@@ -51,20 +65,28 @@ struct Row {
 }
 
 impl Listing {
-    fn read(store: &Store) -> Result<Self> {
+    /// Returns the listing, and why images are not in it.
+    fn read(store: &Store) -> Result<(Self, Vec<Error>)> {
         let mut named = BTreeSet::new();
-        let images = store.images()?.into_iter().map(|(name, record)| {
-            let blobs = image_blobs(store, &name, &record.manifest)?;
-            let bytes = blobs.iter().map(|digest| blob_size(store, digest)).sum();
-            named.extend(blobs);
-            let digest = record.manifest;
-            Ok(Row {
-                name,
-                digest,
-                bytes,
-            })
-        });
-        let images = images.collect::<Result<_>>()?;
+        let (mut images, mut unreadable) = (Vec::new(), Vec::new());
+        for name in store.image_names()? {
+            let found = store.read_image(&name).and_then(|record| {
+                let blobs = image_blobs(store, &name, &record.manifest)?;
+                Ok((record.manifest, blobs))
+            });
+            match found {
+                Ok((digest, blobs)) => {
+                    let bytes = blobs.iter().map(|digest| blob_size(store, digest)).sum();
+                    named.extend(blobs);
+                    images.push(Row {
+                        name,
+                        digest,
+                        bytes,
+                    });
+                }
+                Err(error) => unreadable.push(error),
+            }
+        }
         let steps = store.steps();
         let layers = steps.iter().flat_map(|(_, record)| {
             record.blobs.values().map(|info| Row {
@@ -73,12 +95,13 @@ impl Listing {
                 bytes: info.size,
             })
         });
-        Ok(Self {
+        let listing = Self {
             dir: store.dir().to_owned(),
             images,
             layers: layers.collect(),
             space: store.usage(&named),
-        })
+        };
+        Ok((listing, unreadable))
     }
 
     /// Returns the listing for people; on a terminal digests are cut to what people look at.
@@ -166,7 +189,7 @@ fn table(rows: &[Vec<String>]) -> String {
 
 pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
     let store = Store::open(&args.dir()?, Access::Shared)?;
-    let known = store.image_names();
+    let known = store.image_names()?;
     for name in names {
         let name = name.strip_prefix("store:").unwrap_or(name);
         if !known.iter().any(|image| image == name) {
@@ -183,7 +206,7 @@ pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
 
 pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
     let dir = args.dir()?;
-    if !Store::exists(&dir) {
+    if !Store::exists(&dir)? {
         return no_store(&dir);
     }
     let store = Store::open(&dir, Access::Exclusive)?;
@@ -282,13 +305,12 @@ fn image_blobs(store: &Store, name: &str, manifest: &Digest) -> Result<Vec<Diges
     let doing = || format!("reading the manifest of image `{name}`, {}", path.display());
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![*manifest]),
-        bytes => bytes.context(doing)?,
+        bytes => bytes
+            .context(doing)
+            .map_err(|error| forgettable(error, name))?,
     };
-    let document = Document::parse(&bytes, None).map_err(|error| {
-        Error::from_source(&error)
-            .context(doing())
-            .hint(format!("`kfactory store rm '{name}'` forgets the image"))
-    })?;
+    let document = Document::parse(&bytes, None)
+        .map_err(|error| forgettable(Error::from_source(&error).context(doing()), name))?;
     let mut out = vec![*manifest];
     if let Document::Manifest(manifest) = document {
         out.push(manifest.config.digest);
@@ -337,12 +359,7 @@ fn empty(dir: &Path) -> Result<()> {
 ///
 /// It is still there.
 fn remove(path: &Path) -> Result<()> {
-    remove_tree(path);
-    if path.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    Err(
-        Error::user(format!("{} cannot be removed entirely", path.display()))
-            .hint("`podman unshare rm -rf` removes files of subordinate IDs"),
-    )
+    remove_tree(path)
+        .context(|| format!("{} cannot be removed entirely", path.display()))
+        .map_err(|error| error.hint("`podman unshare rm -rf` removes files of subordinate IDs"))
 }

@@ -31,7 +31,7 @@ use crate::plan::{Facts, LayerUnit, Plan, framework_variant};
 use crate::provider::{Configs, Provider};
 use crate::request::Request;
 use crate::step::Action;
-use crate::store::{Run, StepRecord, boot_id, remove_tree};
+use crate::store::{Run, StepRecord, boot_id, discard_tree};
 use crate::validate::Report;
 
 /// A layer of the result.
@@ -389,7 +389,7 @@ impl Builder<'_> {
         let upper = self.engine.store.changes(&id);
         let outcome = self.run_steps(env, plan, unit, index, lowers, &upper);
         if outcome.is_err() {
-            remove_tree(&upper);
+            discard_tree(&upper);
         }
         outcome.map(|()| id)
     }

@@ -16,7 +16,7 @@ use kfactory_layers::digest::Digest;
 
 use crate::error::{Context as _, Result};
 use crate::plan::Facts;
-use crate::store::{Store, remove_tree};
+use crate::store::{Store, discard_tree};
 
 /// A base that was not converted for so long gets its lists anew. Longer than any run, which may be using its own.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -57,7 +57,7 @@ fn remove_old(bases: &Path, now: SystemTime) {
         let used = entry.metadata().and_then(|metadata| metadata.modified());
         let age = used.ok().and_then(|used| now.duration_since(used).ok());
         if age.is_some_and(|age| age > KEPT) {
-            remove_tree(&entry.path());
+            discard_tree(&entry.path());
         }
     }
 }

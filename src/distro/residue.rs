@@ -19,6 +19,8 @@ const COMMON: &[&str] = &[
     "var/cache/man/**",
     // Identity of one machine. The empty /etc/machine-id is a rewrite, because systemd wants the file to exist.
     "var/lib/dbus/machine-id",
+    // Where there is none, ZFS takes no pool for one of another machine.
+    "etc/hostid",
     "etc/ssh/ssh_host_*_key",
     "etc/ssh/ssh_host_*_key.pub",
     "var/lib/systemd/random-seed",
@@ -182,6 +184,7 @@ mod tests {
             ("etc/ssh/ssh_host_ed25519_key", true),
             ("etc/ssh/ssh_host_ed25519_key.pub", true),
             ("etc/ssh/sshd_config", false),
+            ("etc/hostid", true),
             ("usr/share/terminfo/x/xterm-old", false),
             ("home/etc/shadow-", false),
             ("", false),

@@ -113,6 +113,9 @@ impl Environment<'_> {
             if !quiet {
                 self.show(step, &line);
             }
+            if let Some(unpacked) = self.packages.unpacked.get() {
+                unpacked.saw(&line);
+            }
             lines.push(line);
         });
         // A stopped command is no failure of the sandbox: what the user did comes first.

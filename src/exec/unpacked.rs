@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Condvar, Mutex, mpsc};
 
 use crate::distro::apt::deb;
 
@@ -34,6 +34,9 @@ pub(super) struct Unpacked {
     dpkg_runs: PathBuf,
     /// Names of what has been decompressed and not been removed yet.
     whole: Mutex<Vec<String>>,
+    /// How many packages dpkg is still to unpack. Until then it wants every core; when it configures them, one.
+    to_unpack: Mutex<usize>,
+    all_unpacked: Condvar,
     stopped: AtomicBool,
 }
 
@@ -47,6 +50,8 @@ impl Unpacked {
             waiting,
             dpkg_runs,
             whole: Mutex::default(),
+            to_unpack: Mutex::default(),
+            all_unpacked: Condvar::new(),
             stopped: AtomicBool::new(false),
         }
     }
@@ -59,6 +64,10 @@ impl Unpacked {
         loop {
             let next = archives.lock().expect("no panic while held").recv();
             let Ok(archive) = next else { return };
+            if archive.later {
+                let unpacking = self.to_unpack.lock().expect("no panic while held");
+                let _unpacked = self.all_unpacked.wait_while(unpacking, |count| *count > 0);
+            }
             if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
@@ -99,8 +108,26 @@ impl Unpacked {
         }
     }
 
+    /// Says how many packages the next installation unpacks: what is for later waits for them.
+    pub(super) fn will_unpack(&self, count: usize) {
+        *self.to_unpack.lock().expect("no panic while held") = count;
+    }
+
+    /// Looks at a line of dpkg's.
+    pub(super) fn saw(&self, line: &str) {
+        if line.starts_with("Unpacking ") {
+            let mut count = self.to_unpack.lock().expect("no panic while held");
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.all_unpacked.notify_all();
+            }
+        }
+    }
+
     /// Says that dpkg has ended: what it took is not needed again.
     pub(super) fn dpkg_ended(&self) {
+        self.will_unpack(0);
+        self.all_unpacked.notify_all();
         if !self.dpkg_runs.exists() {
             return;
         }
@@ -120,6 +147,8 @@ impl Unpacked {
     /// Ends the work early: its result is not wanted any more.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.will_unpack(0);
+        self.all_unpacked.notify_all();
     }
 }
 
@@ -180,6 +209,43 @@ mod tests {
         assert!(!runs.exists());
         unpacked.next();
         assert_eq!(files(&waiting), ["before.deb", "later", "later.deb"]);
+    }
+
+    #[test]
+    fn what_is_for_later_waits_until_everything_else_is_unpacked() {
+        let dir = tempfile::tempdir().unwrap();
+        let [archives, waiting, runs] =
+            ["archives", "waiting", "runs"].map(|name| dir.path().join(name));
+        for dir in [&archives, &waiting] {
+            fs::create_dir(dir).unwrap();
+        }
+        for name in ["now.deb", "later.deb"] {
+            fs::write(archives.join(name), EMPTY).unwrap();
+        }
+        let unpacked = Unpacked::new(archives, waiting.clone(), runs);
+        unpacked.will_unpack(2);
+        let (sender, receiver) = mpsc::channel();
+        for (name, later) in [
+            ("now.deb".to_owned(), false),
+            ("later.deb".to_owned(), true),
+        ] {
+            sender.send(Archive { name, later }).unwrap();
+        }
+        drop(sender);
+        std::thread::scope(|scope| {
+            let receiver = Mutex::new(receiver);
+            let unpacked = &unpacked;
+            let worker = scope.spawn(move || unpacked.work(&receiver));
+            unpacked.saw("Unpacking one (1) ...");
+            unpacked.saw("Setting up one (1) ...");
+            while !waiting.join("now.deb").exists() {
+                std::thread::yield_now();
+            }
+            assert!(!waiting.join("later/later.deb").exists() && !worker.is_finished());
+            unpacked.saw("Unpacking two (1) ...");
+            worker.join().unwrap();
+        });
+        assert!(waiting.join("later/later.deb").exists());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use kfactory_layers::blobs::{BlobStore, BlobWriter};
 use kfactory_layers::digest::Digest;
+use kfactory_layers::input::{kind_name, open_regular};
 use kfactory_layers::layer::LayerInfo;
 use kfactory_layers::manifest::Descriptor;
 use kfactory_layers::source::{BlobSource, verified};
@@ -35,7 +36,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::stop::Stoppable;
 
 pub use owner::check_owner;
-pub use run::{Run, remove_tree};
+pub use run::{Run, discard_tree, remove_tree};
 pub use usage::{Part, PartKind, Usage};
 pub use whole::{Checked, Damage, in_parallel};
 
@@ -110,8 +111,39 @@ impl Store {
     }
 
     /// Returns whether there is a store at `dir`: who only looks should not make one.
-    pub fn exists(dir: &Path) -> bool {
-        dir.join("lock").is_file()
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told, or something else is there.
+    pub fn exists(dir: &Path) -> Result<bool> {
+        use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        let lock = dir.join("lock");
+        let unusable = |error: Error| {
+            let named = format!("cannot use the store in {}", dir.display());
+            let hint = "`--store DIR` or the variable `KFACTORY_STORE` names another place";
+            error.context(named).hint(hint)
+        };
+        match fs::metadata(&lock) {
+            Ok(found) if found.is_file() => Ok(true),
+            Ok(found) => Err(unusable(Error::user(format!(
+                "{} is {}, not a file",
+                lock.display(),
+                kind_name(found.file_type())
+            )))),
+            Err(error) if error.kind() == NotFound => Ok(false),
+            Err(error) => {
+                let remedy = match error.kind() {
+                    PermissionDenied => Some(format!(
+                        "`namei -l {}` shows which directory on the way is closed to this user",
+                        lock.display()
+                    )),
+                    NotADirectory => Some("remove the file that is in the way of the store".into()),
+                    _ => None,
+                };
+                let looking = format!("looking at {}", lock.display());
+                Err(unusable(Error::from(error).context(looking)).hints(remedy))
+            }
+        }
     }
 
     /// Opens the store at `dir`, creating it if it is missing, and sweeps what dead runs left behind.
@@ -121,6 +153,7 @@ impl Store {
     /// The directory cannot be made or belongs to somebody else, or, with [`Access::Exclusive`], another run is using it.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         check_owner(dir)?;
+        Self::exists(dir)?;
         for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
             fs::create_dir_all(dir.join(name))
                 .context(|| format!("creating the store in {}", dir.display()))?;
@@ -236,7 +269,7 @@ impl Store {
     /// The tree cannot be moved.
     pub fn put_tree(&self, chain: &Digest, made: &Path) -> Result<PathBuf> {
         if let Some(tree) = self.trusted_tree(chain) {
-            remove_tree(made);
+            discard_tree(made);
             return Ok(tree);
         }
         // One at a time: between its rename and its mark, a tree of another run would be taken for a broken one.
@@ -245,11 +278,11 @@ impl Store {
         lock.lock()
             .context(|| "locking the unpacked bases".into())?;
         if let Some(tree) = self.trusted_tree(chain) {
-            remove_tree(made);
+            discard_tree(made);
             return Ok(tree);
         }
         let tree = self.tree(chain);
-        remove_tree(&tree);
+        discard_tree(&tree);
         fs::rename(made, &tree)
             .context(|| format!("moving the unpacked base to {}", tree.display()))?;
         self.write_json(&tree.with_extension("json"), &boot_id())?;
@@ -295,28 +328,44 @@ impl Store {
     ///
     /// A record cannot be read: an image that is passed over would lose its blobs to the next garbage collection.
     pub fn images(&self) -> Result<Vec<(String, ImageRecord)>> {
-        self.image_names()
-            .into_iter()
-            .map(|name| {
-                let path = self.image_path(&name);
-                let doing = || format!("reading the record of image `{name}`, {}", path.display());
-                let bytes = fs::read(&path).context(doing)?;
-                let record = serde_json::from_slice(&bytes).map_err(|error| {
-                    Error::from_source(&error)
-                        .context(doing())
-                        .hint(format!("`kfactory store rm '{name}'` forgets the image"))
-                })?;
-                Ok((name, record))
-            })
+        let names = self.image_names()?.into_iter();
+        names
+            .map(|name| Ok((name.clone(), self.read_image(&name)?)))
             .collect()
     }
 
-    /// Returns the names of all images, also of those whose record cannot be read.
-    pub fn image_names(&self) -> Vec<String> {
-        entries(&self.dir.join("images"))
-            .into_iter()
-            .filter_map(|(name, _)| Some(decode_name(name.strip_suffix(".json")?)))
-            .collect()
+    /// Returns the record of the image called `name`, which is one of [`image_names`](Self::image_names).
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be read.
+    pub fn read_image(&self, name: &str) -> Result<ImageRecord> {
+        let path = self.image_path(name);
+        let doing = || format!("reading the record of image `{name}`, {}", path.display());
+        let read = || -> Result<ImageRecord> {
+            Ok(serde_json::from_reader(std::io::BufReader::new(
+                open_regular(&path)?,
+            ))?)
+        };
+        read().map_err(|error| forgettable(error.context(doing()), name))
+    }
+
+    /// Returns the names of all images, also of those whose record cannot be read, sorted.
+    ///
+    /// # Errors
+    ///
+    /// The directory of the records cannot be read.
+    pub fn image_names(&self) -> Result<Vec<String>> {
+        let dir = self.dir.join("images");
+        let doing = || format!("reading the names of images in {}", dir.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).context(doing)? {
+            let name = entry.context(doing)?.file_name().into_string();
+            let name = name.unwrap_or_default();
+            names.extend(name.strip_suffix(".json").map(decode_name));
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// Returns every step record with its key in hexadecimal, sorted by key.
@@ -368,6 +417,11 @@ impl BlobSource for Store {
         let file = self.blobs.open_file(&blob.digest)?;
         Ok(verified(self.stoppable(file), blob))
     }
+}
+
+/// Adds to an error about what the image `name` is made of how the image is forgotten.
+pub fn forgettable(error: Error, name: &str) -> Error {
+    error.hint(format!("`kfactory store rm '{name}'` forgets the image"))
 }
 
 /// Returns an identifier that changes with every boot of the machine.

@@ -4,10 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use kfactory_sandbox::stage::in_stage;
 use rustix::fs::Access;
 
 use crate::error::{Error, Result};
 
+/// The owner of what belongs to nobody in this user namespace. Spec: `overflowuid` in proc_sys_fs(5), its default.
+const NOBODY: u32 = 65534;
 /// What a run writes to.
 const WRITTEN: &[&str] = &[
     "lock",
@@ -26,9 +29,10 @@ const WRITTEN: &[&str] = &[
 ///
 /// # Errors
 ///
-/// The store, or a part of it, belongs to somebody else who does not let us write; who that is, and what to do.
+/// The store, or a part of it, belongs to somebody else who does not let us write, or we are root; who that is, and what to do.
 pub fn check_owner(dir: &Path) -> Result<()> {
     let me = rustix::process::geteuid().as_raw();
+    check_roots_own(dir, me)?;
     let Some(owner) = stranger(dir, me) else {
         return WRITTEN.iter().try_for_each(|name| {
             let path = dir.join(name);
@@ -55,6 +59,27 @@ pub fn check_owner(dir: &Path) -> Result<()> {
     ))
     .hint("`--store DIR` or the variable `KFACTORY_STORE` names a store of your own")
     .hint(format!("as {} this one can be used", user(owner))))
+}
+
+/// Checks that root does not work in somebody else's store: its files there would be in that user's way.
+///
+/// In a user namespace root is whoever made it. The stage is one, and outside of it the question has been asked.
+fn check_roots_own(dir: &Path, me: u32) -> Result<()> {
+    let owner = fs::metadata(dir).map(|metadata| metadata.uid());
+    let Ok(owner) = owner else { return Ok(()) };
+    if me != 0 || owner == me || owner == NOBODY || in_stage() {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "the store in {} belongs to {}, and files of root in it would be in that user's way",
+        dir.display(),
+        user(owner)
+    ))
+    .hint(format!(
+        "run the command as {}, without `sudo`",
+        user(owner)
+    ))
+    .hint("`--store DIR` or the variable `KFACTORY_STORE` names a store of root's own"))
 }
 
 /// Returns the owner of what is at `path` where that is not `me` and keeps `me` from writing to it.

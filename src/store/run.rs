@@ -4,8 +4,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kfactory_sandbox::stage::in_stage;
+
 use super::{StepRecord, Store, entries};
 use crate::error::{Context as _, Result};
+use crate::leftover;
 
 /// The working directory of one run; removed when dropped, with the changes that no record took over.
 #[derive(Debug)]
@@ -36,10 +39,10 @@ impl Drop for Run {
         let named = named_changes(&self.store);
         for (name, path) in entries(&self.store.join("changes")) {
             if name.starts_with(&own) && !named.contains(&name) {
-                remove_tree(&path);
+                discard_tree(&path);
             }
         }
-        remove_tree(&self.dir);
+        discard_tree(&self.dir);
     }
 }
 
@@ -91,20 +94,20 @@ impl Store {
         }
         let named = named_changes(&self.dir);
         for path in dead {
-            remove_tree(&path);
+            sweep_tree(&path);
         }
         // A live run may stand on changes whose record another run has replaced since.
         if !others_live {
             for (name, path) in changes {
                 if !named.contains(&name) {
-                    remove_tree(&path);
+                    sweep_tree(&path);
                 }
             }
         }
         for (name, path) in entries(&self.dir) {
             // What a trial of the doctor could not remove as the user it ran as.
             if name.starts_with(".overlay-trial-") && is_older_than_a_minute(&path) {
-                remove_tree(&path);
+                sweep_tree(&path);
             }
         }
         // A file that cannot be removed is tried again by the next run.
@@ -122,12 +125,33 @@ fn named_changes(store: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Removes a tree; directories without write permission are opened up first.
+/// Removes a tree, if it is there; directories without write permission are opened up first.
 ///
-/// What cannot be removed stays and is tried again by the next run.
-pub fn remove_tree(path: &Path) {
-    if fs::remove_dir_all(path).is_err() {
-        let _ = remove_by_levels(path);
+/// # Errors
+///
+/// Something of it is still there.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let removed = fs::remove_dir_all(path).or_else(|_| remove_by_levels(path));
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Removes a tree that is not needed any more. What cannot be removed is told at the end of the run, and tried again by the next.
+pub fn discard_tree(path: &Path) {
+    if let Err(error) = remove_tree(path) {
+        leftover::note(path, &error);
+    }
+}
+
+/// As [`discard_tree`], of what another run left: its files may have owners that only a run in the stage, or root, can remove.
+fn sweep_tree(path: &Path) {
+    let may_all = in_stage() || rustix::process::geteuid().is_root();
+    match remove_tree(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !may_all => {}
+        Err(error) => leftover::note(path, &error),
+        Ok(()) => {}
     }
 }
 

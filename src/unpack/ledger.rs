@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::error::{Context as _, Error, Result};
+use crate::leftover;
 use crate::staging;
 
 /// How a ledger begins: with an entry, or, where there is none, with its end.
@@ -161,8 +162,10 @@ pub(super) struct Written(Option<PathBuf>);
 impl Written {
     /// Removes the file again: its tree did not come to be.
     pub(super) fn remove(self) {
-        if let Some(path) = self.0 {
-            let _ = fs::remove_file(path);
+        if let Some(path) = self.0
+            && let Err(error) = fs::remove_file(&path)
+        {
+            leftover::note(&path, &error);
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::support::framework::framework;
 use crate::support::tree::Tree;
 use crate::support::{need, world};
 
-/// Emulation on a busy machine with two cores takes one to two minutes.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Emulation on a busy machine with two cores takes one to two minutes, and such a machine may stand still for some in between.
+const LIMIT: Duration = Duration::from_secs(600);
 
 #[test]
 fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {

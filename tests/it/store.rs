@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -334,6 +335,135 @@ fn a_store_of_another_user_is_refused_by_name() {
             blobs.display()
         ),
     ]);
+}
+
+#[test]
+fn root_does_not_work_in_a_plain_users_store() {
+    if !is_root() {
+        return skipped("only root can be root");
+    }
+    let own = world().user_dir("store-of-user");
+    let base = small_tar("of-user", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    let copy = ["copy", &base, "store:it:v1"];
+    Kfactory::new(copy).store(&own).succeed();
+    let user = &world().user;
+    for words in [&copy[..], &["store", "ls"], &["store", "gc"]] {
+        Kfactory::as_caller(words).store(&own).fail(1).tells(&[
+            &format!("belongs to user {} ({})", user.name, user.uid),
+            &format!("hint: run the command as user {}", user.name),
+            "hint: `--store DIR`",
+        ]);
+    }
+    let is_roots =
+        |entry: &walkdir::DirEntry| fs::symlink_metadata(entry.path()).expect("there").uid() == 0;
+    let entries = walkdir::WalkDir::new(&own)
+        .into_iter()
+        .map(|it| it.expect("readable"));
+    let left: Vec<_> = entries.filter(is_roots).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // Whoever made a user namespace is root in it.
+    let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+    let as_user = [
+        "setpriv",
+        "--reuid",
+        &uid,
+        "--regid",
+        &gid,
+        "--clear-groups",
+    ];
+    let words = [&as_user[..], &["unshare", "--map-root-user"]].concat();
+    Kfactory::as_caller(["store", "ls"])
+        .store(&own)
+        .wrapped_by(&words)
+        .succeed();
+}
+
+#[test]
+fn a_store_that_cannot_be_looked_at_is_not_said_to_be_missing() {
+    if !is_root() {
+        return skipped("only root can close a directory to this user");
+    }
+    let above = world().own_dir("closed");
+    let store = above.join("store");
+    fs::create_dir_all(&store).expect("ours");
+    fs::set_permissions(&above, fs::Permissions::from_mode(0o700)).expect("ours");
+    let strange = world().user_dir("store-with-strange-lock");
+    world().user_dir("store-with-strange-lock/lock");
+    let file = world().user_dir("store-is-a-file").join("file");
+    fs::write(&file, "").expect("ours");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("ours");
+    for (store, words) in [
+        (&store, &["Permission denied", "hint: `namei -l "][..]),
+        (&strange, &["lock is a directory, not a file"]),
+        (&file, &["Not a directory", "in the way"]),
+    ] {
+        for command in [
+            &["store", "ls"][..],
+            &["store", "gc"],
+            &["store", "ls", "--json"],
+        ] {
+            let ran = Kfactory::new(command).store(store).fail(1);
+            ran.tells(words);
+            ran.tells(&[&store.display().to_string(), "hint: "]);
+            assert_eq!(ran.stdout, "");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_cleaned_up_is_told_once() {
+    if !is_root() {
+        return skipped("only root can make what this user cannot remove");
+    }
+    let store = world().user_dir("store-with-leftovers");
+    let collect = || Kfactory::new(["store", "gc"]).store(&store);
+    let base = small_tar("leftovers", &[("etc/motd", 0o644, "hello\n")]);
+    Kfactory::new(["copy", &format!("tar:{}", base.display()), "store:x"])
+        .store(&store)
+        .succeed();
+    // As a run that died left them, with files of another user.
+    for name in ["1-dead", "2-dead"] {
+        let dead = store.join("runs").join(name);
+        fs::create_dir_all(dead.join("work")).expect("root may");
+        fs::write(dead.join("work/file"), "").expect("root may");
+        fs::write(dead.join("lock"), "").expect("root may");
+    }
+    let ran = collect().succeed();
+    ran.tells(&[
+        "warning: ",
+        "runs/1-dead could not be removed (and 1 more): ",
+        "`podman unshare rm -rf '",
+    ]);
+    let told = ran
+        .lines
+        .iter()
+        .filter(|(_, line)| line.contains("could not be removed"));
+    assert_eq!(told.count(), 1, "{}", ran.stderr());
+}
+
+#[test]
+fn images_that_cannot_be_read_keep_no_others_from_being_listed() {
+    let store = world().user_dir("store-with-bad-records");
+    let base = small_tar("bad-records", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    for name in ["bad", "good", "worse"] {
+        Kfactory::new(["copy", &base, &format!("store:{name}")])
+            .store(&store)
+            .succeed();
+    }
+    let spoil = |name: &str| fs::write(store.join(format!("images/{name}.json")), "{");
+    for (name, others) in [("bad", 2), ("worse", 1)] {
+        spoil(name).expect("root or owner");
+        let ran = Kfactory::new(["store", "ls"]).store(&store).fail(1);
+        assert!(ran.stdout.contains("good"), "{}", ran.stdout);
+        let rows = ran.stdout.lines().filter(|line| line.starts_with("image"));
+        assert_eq!(rows.count(), others, "{}", ran.stdout);
+        ran.tells(&[
+            &format!("record of image `{name}`"),
+            &format!("hint: `kfactory store rm '{name}'` forgets the image"),
+        ]);
+    }
 }
 
 #[test]

@@ -70,8 +70,9 @@ fn an_unpacked_image_is_judged_like_the_image() {
         );
     }
     let dir = format!("dir:{}", made.tree().dir.display());
+    let store = crate::support::world::Scratch::of_caller("validate-store");
     let ran = Kfactory::as_caller(["validate", &dir, "--output", "json"])
-        .store(&made.store)
+        .store(&store.0)
         .succeed();
     assert_eq!(rules_of(&ran.stdout), LEFT_OUT, "{}", ran.stdout);
 }

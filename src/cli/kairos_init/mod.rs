@@ -23,7 +23,7 @@ use crate::exec::Runner;
 use crate::framework;
 use crate::progress::{Level, Mode, Reporter};
 use crate::request::Stage;
-use crate::store::remove_tree;
+use crate::store::discard_tree;
 use crate::words;
 
 /// The name under which the program understands this command line.
@@ -137,10 +137,12 @@ pub(super) fn main(arguments: Vec<OsString>) -> i32 {
     if in_tree && !kfactory_sandbox::stage::in_stage() {
         return super::enter_stage(Mode::Plain);
     }
-    match run(&cli) {
+    let code = match run(&cli) {
         Ok(code) => code,
         Err(error) => report(&error, Mode::Plain),
-    }
+    };
+    super::tell_leftovers(Mode::Plain);
+    code
 }
 
 fn run(cli: &Cli) -> Result<i32> {
@@ -233,14 +235,14 @@ impl Work {
             return None;
         }
         // What a killed run left.
-        remove_tree(dir);
+        discard_tree(dir);
         Some(Self)
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        remove_tree(Path::new(WORK));
+        discard_tree(Path::new(WORK));
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn install(site: Site<'_>, wanted: Wanted<'_>) -> Result<()> {
     apt.refresh()?;
     apt.unpacked().next();
     let listing = apt.list(target, &names)?;
+    apt.unpacked().will_unpack(listing.archives.len());
     let (now, upgrade_is_due) = (listing.archives, upgrade && !listing.up_to_date);
     let (at_hand, archives) = mpsc::channel();
     let archives = Mutex::new(archives);

@@ -14,7 +14,7 @@ pub struct Session {
     /// Packages whose archives, and those they depend on, are in apt's workspace.
     at_hand: Mutex<BTreeSet<String>>,
     /// Archives of apt's that need no decompression any more.
-    pub(super) unpacked: OnceLock<Unpacked>,
+    pub(in crate::exec) unpacked: OnceLock<Unpacked>,
 }
 
 impl Session {
