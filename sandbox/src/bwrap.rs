@@ -173,7 +173,8 @@ fn isolation(options: &mut Options, spec: &SandboxSpec, fds: &Descriptors) {
         options.add(["--unshare-net"]);
     }
     options.add(["--hostname", &spec.hostname]);
-    options.add(["--die-with-parent", "--new-session"]);
+    // The stage's session has no terminal: another one would only set its commands apart from what works beside them.
+    options.add(["--die-with-parent"]);
     // Root of the stage would otherwise keep every capability of the stage.
     options.add(["--cap-drop", "ALL"]);
     for capability in CAPABILITIES {
@@ -293,7 +294,6 @@ mod tests {
 --unshare-net
 --hostname localhost
 --die-with-parent
---new-session
 --cap-drop ALL
 --cap-add CAP_AUDIT_WRITE
 --cap-add CAP_CHOWN

@@ -69,7 +69,7 @@ pub(crate) struct StageChild {
 }
 
 impl StageChild {
-    /// Arranges that `command` runs in new user and mount namespaces.
+    /// Arranges that `command` runs in new user and mount namespaces, and in a session without a terminal.
     pub(crate) fn install(self, command: &mut Command) {
         // SAFETY: `enter` runs in the forked child before exec. It makes system calls on values that exist already and neither
         // allocates nor takes locks, which is what async-signal-safety asks of it.
@@ -82,6 +82,7 @@ impl StageChild {
         if let Some(blocked) = &self.blocked {
             set_blocked(&blocked.0);
         }
+        rustix::process::setsid()?;
         // SAFETY: the flags share nothing that the rest of this process could rely on: the forked child has one thread, and
         // file descriptors stay as they are (CLONE_FILES is not among the flags).
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }?;
@@ -475,15 +476,6 @@ impl Supervisor {
     }
 }
 
-/// A signal that was taken with [`BlockedSignals::wait`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Taken {
-    /// Its number.
-    pub(crate) number: libc::c_int,
-    /// It came from the kernel (a terminal's Ctrl-C), which sends it to every process of the group.
-    pub(crate) from_kernel: bool,
-}
-
 /// Signals blocked in this thread until dropped.
 #[derive(Debug)]
 pub(crate) struct BlockedSignals {
@@ -515,18 +507,13 @@ impl BlockedSignals {
         SignalSet(self.before)
     }
 
-    /// Waits for one of the signals and takes it.
-    pub(crate) fn wait(&self) -> io::Result<Taken> {
+    /// Waits for one of the signals, takes it, and returns its number.
+    pub(crate) fn wait(&self) -> io::Result<libc::c_int> {
         loop {
-            // SAFETY: `siginfo_t` is integers and pointers, for which all-zero is a value.
-            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-            // SAFETY: the set is initialised and `info` is a live local.
-            let number = unsafe { libc::sigwaitinfo(&self.set, &mut info) };
+            // SAFETY: the set is initialised; a null pointer asks for the number alone.
+            let number = unsafe { libc::sigwaitinfo(&self.set, std::ptr::null_mut()) };
             if number > 0 {
-                return Ok(Taken {
-                    number,
-                    from_kernel: info.si_code == libc::SI_KERNEL,
-                });
+                return Ok(number);
             }
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {

@@ -31,8 +31,14 @@ const STAGE_VAR: &str = "KFACTORY_STAGE_FROM";
 /// The inode number of the initial user namespace, the same on every Linux (`PROC_USER_INIT_INO`).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
-/// Signals that ask the program to end: passed on to the stage.
-const FORWARDED: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+/// Signals that ask the program to end, or to stand still: passed on to the stage.
+const FORWARDED: [libc::c_int; 5] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGTSTP,
+];
 
 /// Tells whether this process is on a stage.
 ///
@@ -83,8 +89,11 @@ pub fn maps_ids() -> bool {
 /// code: 128 plus the signal's number where a signal ended it.
 ///
 /// Call it first thing in `main`, where [`in_stage`] is false: it takes over the process's signals until the stage has ended.
-/// SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on, except those a terminal sends, which reach the stage by themselves. Where
-/// somebody signals the whole process group, the stage sees the signal twice. When this process dies, the stage is killed.
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on; with SIGTSTP (a terminal's Ctrl-Z) the stage stands still until this process goes on.
+/// When this process dies, the stage is killed.
+///
+/// The stage is a session of its own, without a terminal. No command of it can ask for one or write into its input; and the kernel shares
+/// out processor time among sessions first (sched(7), autogroups), so that priorities count only between processes of one.
 ///
 /// # Errors
 ///
@@ -116,14 +125,27 @@ fn wait_forwarding(child: &mut Child, signals: &BlockedSignals) -> Result<i32, S
                 .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
         }
         let taken = signals.wait().map_err(io_error("waiting for a signal"))?;
-        if taken.number == libc::SIGCHLD || taken.from_kernel {
+        let (Some(pid), Some(signal)) = (pid_of(child), Signal::from_named_raw(taken)) else {
             continue;
-        }
-        if let (Some(pid), Some(signal)) = (pid_of(child), Signal::from_named_raw(taken.number)) {
-            // It can only have ended meanwhile, which the next turn sees.
-            let _ = rustix::process::kill_process(pid, signal);
+        };
+        match signal {
+            Signal::CHILD => {}
+            Signal::TSTP => stand_still(pid),
+            _ => send(pid, signal),
         }
     }
+}
+
+/// Stops the stage, and this process until somebody lets it go on.
+fn stand_still(stage: Pid) {
+    send(stage, Signal::STOP);
+    send(rustix::process::getpid(), Signal::STOP);
+    send(stage, Signal::CONT);
+}
+
+fn send(pid: Pid, signal: Signal) {
+    // It can only have ended meanwhile, which its SIGCHLD says.
+    let _ = rustix::process::kill_process(pid, signal);
 }
 
 fn pid_of(child: &Child) -> Option<Pid> {
