@@ -505,16 +505,58 @@ fn a_signal_to_the_program_reaches_the_stage() {
             .arguments(["--", "sleep", &mark])
             .start();
         assert!(eventually(|| processes_with(&mark).len() >= 5));
-        let pid = running.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        send("-TERM", running.child.id());
         assert_eq!(running.child.wait().unwrap().code(), Some(128 + 15));
         assert_all_gone(&mark);
+    }
+}
+
+#[test]
+fn the_stage_stands_still_while_the_program_is_stopped() {
+    for (number, caller) in callers().into_iter().enumerate() {
+        let mark = format!("7654326.{number}");
+        let mut running = Probe::new(&caller)
+            .arguments(["--", "sleep", &mark])
+            .start();
+        assert!(eventually(|| processes_with(&mark).len() >= 5));
+        let program = running.child.id();
+        let children = format!("/proc/{program}/task/{program}/children");
+        let stage: u32 = fs::read_to_string(children)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let both_stopped = || [program, stage].map(is_stopped);
+        send("-TSTP", program);
+        assert!(eventually(|| both_stopped() == [true, true]));
+        send("-CONT", program);
+        assert!(eventually(|| both_stopped() == [false, false]));
+        send("-TERM", program);
+        assert_eq!(running.child.wait().unwrap().code(), Some(128 + 15));
+        assert_all_gone(&mark);
+    }
+}
+
+/// Tells whether a process has been stopped by a signal (proc_pid_stat(5)).
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.starts_with('T')
+}
+
+fn send(signal: &str, pid: u32) {
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_command_has_no_terminal_even_where_the_program_has_one() {
+    for caller in callers() {
+        let probe =
+            Probe::new(&caller).script("if true < /dev/tty; then echo one; else echo none; fi");
+        let report = probe.on_a_terminal();
+        assert_eq!(report.out(), "none", "{report:#?}");
     }
 }
 

@@ -204,6 +204,20 @@ impl Probe {
         Report::new(&output.stdout, output.status.code())
     }
 
+    /// Runs the probe to its end on a terminal of its own.
+    pub(crate) fn on_a_terminal(self) -> Report {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let quoted: Vec<String> = words
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let output = Command::new("script")
+            .args(["--quiet", "--return", "--command", &quoted.join(" ")])
+            .arg("/dev/null")
+            .output()
+            .unwrap();
+        Report::new(&output.stdout, output.status.code())
+    }
+
     /// Starts the probe and leaves it running.
     pub(crate) fn start(mut self) -> Running {
         let child = self
