@@ -167,7 +167,7 @@ fn what_cannot_be_chosen_is_refused_before_anything_runs() {
         (&["--l4t", "36"], ["--l4t", "generic"]),
         (
             &["--secret", "id=ubuntu-pro-token,src=/no/such/file"],
-            ["ubuntu-pro-token", "No such file"],
+            ["ubuntu-pro-token", "`/no/such/file` does not exist"],
         ),
     ] {
         let ran = prepared("debian-12", "amd64", options).run();
