@@ -41,7 +41,11 @@ impl StoreArgs {
         let dir = self.store.clone().map_or_else(Store::default_dir, Ok)?;
         if dir.exists() {
             given::directory(&dir)
-                .context(|| format!("cannot use the store in {}", dir.display()))?;
+                .context(|| format!("cannot use the store in {}", dir.display()))
+                .map_err(|error| {
+                    error
+                        .hint("it is in the way: move it, or name another directory with `--store`")
+                })?;
         }
         Ok(dir)
     }

@@ -396,7 +396,10 @@ fn a_store_that_cannot_be_looked_at_is_not_said_to_be_missing() {
     for (store, words) in [
         (&store, &["Permission denied", "hint: `namei -l "][..]),
         (&strange, &["lock is a directory, not a file"]),
-        (&file, &["Not a directory", "in the way"]),
+        (
+            &file,
+            &["is a file, where a directory is meant", "in the way"],
+        ),
     ] {
         for command in [
             &["store", "ls"][..],
