@@ -89,6 +89,33 @@ pub(crate) struct CommandResult {
     pub(crate) stdout: Vec<u8>,
 }
 
+/// Returns what every command gets, and what the base image adds to it.
+///
+/// The search path and the language are not the base's: sorted lists, and which lines are known to be harmless, depend on them.
+fn base_variables(image_env: &[String]) -> Vec<(OsString, OsString)> {
+    let ours = [
+        ("PATH", PATH),
+        ("HOME", "/root"),
+        ("TERM", "dumb"),
+        ("LANG", "C"),
+        ("LC_CTYPE", "C.UTF-8"),
+    ];
+    let mut out: Vec<_> = ours.map(|(name, value)| (name.into(), value.into())).into();
+    let is_ours = |name: &str| ["PATH", "LANG", "LC_CTYPE"].contains(&name);
+    for variable in image_env {
+        if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| !is_ours(name)) {
+            set(&mut out, name.into(), value.into());
+        }
+    }
+    out
+}
+
+/// Sets a variable, in place of one of the same name.
+fn set(variables: &mut Vec<(OsString, OsString)>, name: OsString, value: OsString) {
+    variables.retain(|(known, _)| *known != name);
+    variables.push((name, value));
+}
+
 impl Environment<'_> {
     /// Runs one command in the sandbox, passing its output on line by line.
     ///
@@ -193,24 +220,8 @@ impl Environment<'_> {
     }
 
     fn variables(&self, options: &CommandOptions) -> Vec<(OsString, OsString)> {
-        let mut out: Vec<(OsString, OsString)> = vec![
-            ("PATH".into(), PATH.into()),
-            ("HOME".into(), "/root".into()),
-            ("TERM".into(), "dumb".into()),
-            ("LANG".into(), "C".into()),
-            ("LC_CTYPE".into(), "C.UTF-8".into()),
-        ];
-        let mut set = |name: OsString, value: OsString| {
-            out.retain(|(known, _)| *known != name);
-            out.push((name, value));
-        };
-        for variable in &self.image_env {
-            if let Some((name, value)) =
-                variable.split_once('=').filter(|(name, _)| *name != "PATH")
-            {
-                set(name.into(), value.into());
-            }
-        }
+        let mut out = base_variables(&self.image_env);
+        let mut set = |name, value| set(&mut out, name, value);
         if let Some(clamp) = self.clamp_mtime {
             set("SOURCE_DATE_EPOCH".into(), clamp.to_string().into());
         }
@@ -267,4 +278,23 @@ fn tail_of(stdout: &[u8]) -> Vec<String> {
         .filter(|line| !line.is_empty())
         .map(|line| kfactory_sandbox::printable(&line[..line.len().min(CAPTURED_LINE_BYTES)]))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_sets_variables_but_neither_the_search_path_nor_the_language() {
+        let base = ["HOME=/home", "X=1", "PATH=/x", "LANG=de_DE.UTF-8"].map(str::to_owned);
+        let variables = base_variables(&base);
+        let value = |wanted: &str| {
+            let found = variables.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.to_str().unwrap())
+        };
+        let expected = [("HOME", "/home"), ("X", "1"), ("PATH", PATH), ("LANG", "C")];
+        for (name, expected) in expected {
+            assert_eq!(value(name), Some(expected), "{name}");
+        }
+    }
 }
