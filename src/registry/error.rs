@@ -12,8 +12,8 @@ use reqwest::{Method, StatusCode, Url};
 use super::config::ConfigError;
 use super::reference::ReferenceError;
 use super::transport::{authority, is_loopback};
-use super::wait::LEAST_RATE;
 use crate::error::telling;
+use crate::pace::Stalled;
 use kfactory_layers::digest::Digest;
 
 /// The most of a registry's own words to repeat, in characters.
@@ -102,26 +102,13 @@ pub enum RegistryError {
         /// What broke.
         source: Box<reqwest::Error>,
     },
-    /// Nothing came or went for too long.
-    #[error("{request}: no progress for {} seconds", after.as_secs())]
-    Timeout {
+    /// The transfer stands still.
+    #[error("{request}: {how}")]
+    Stalled {
         /// The request under way.
         request: RequestLine,
-        /// How long nothing moved.
-        after: Duration,
-    },
-    /// So little came for so long that it would never end.
-    #[error(
-        "{request}: no progress, {bytes} bytes came in {} seconds; fewer than {LEAST_RATE} a second count as none",
-        waited.as_secs()
-    )]
-    TooSlow {
-        /// The request under way.
-        request: RequestLine,
-        /// What came.
-        bytes: u64,
-        /// In which time.
-        waited: Duration,
+        /// In which way.
+        how: Stalled,
     },
     /// The registry has no such repository, tag, manifest or blob.
     #[error("{0}")]
@@ -381,10 +368,7 @@ impl RegistryError {
     /// Whether the same request may well succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Interrupted { .. }
-            | Self::Timeout { .. }
-            | Self::TooSlow { .. }
-            | Self::RateLimited { .. } => true,
+            Self::Interrupted { .. } | Self::Stalled { .. } | Self::RateLimited { .. } => true,
             Self::Refused(refusal) => matches!(refusal.status, 408 | 500 | 502 | 503 | 504),
             // Too few bytes may be a transfer that ended early; too many never are.
             Self::SizeMismatch {
@@ -431,7 +415,10 @@ impl RegistryError {
                         .to_owned(),
                 ]
             }
-            Self::TooSlow { .. } => {
+            Self::Stalled {
+                how: Stalled::TooSlow { .. },
+                ..
+            } => {
                 vec!["`registries.conf` names mirrors that may be faster".to_owned()]
             }
             _ => Vec::new(),
@@ -460,6 +447,26 @@ mod tests {
             body,
         )
         .to_string()
+    }
+
+    #[test]
+    fn a_refusal_shows_request_status_code_and_message_and_no_secret() {
+        let head = "GET https://quay.io/v2/acme/os/manifests/9: 401";
+        for (body, tail) in [
+            (
+                r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#,
+                "UNAUTHORIZED: authentication required",
+            ),
+            (
+                r#"{"details":"incorrect username or password"}"#,
+                "Unauthorized: incorrect username or password",
+            ),
+            ("<html>no</html>", "Unauthorized"),
+            ("too\u{1b}[2J many", "Unauthorized: too [2J many"),
+            ("", "Unauthorized"),
+        ] {
+            assert_eq!(refusal(body.as_bytes()), format!("{head} {tail}"));
+        }
     }
 
     #[derive(Debug, thiserror::Error)]
@@ -492,26 +499,6 @@ mod tests {
                 last: Box::new(unreadable("c", c)),
             };
             assert_eq!(error.to_string(), said);
-        }
-    }
-
-    #[test]
-    fn a_refusal_shows_request_status_code_and_message_and_no_secret() {
-        let head = "GET https://quay.io/v2/acme/os/manifests/9: 401";
-        for (body, tail) in [
-            (
-                r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#,
-                "UNAUTHORIZED: authentication required",
-            ),
-            (
-                r#"{"details":"incorrect username or password"}"#,
-                "Unauthorized: incorrect username or password",
-            ),
-            ("<html>no</html>", "Unauthorized"),
-            ("too\u{1b}[2J many", "Unauthorized: too [2J many"),
-            ("", "Unauthorized"),
-        ] {
-            assert_eq!(refusal(body.as_bytes()), format!("{head} {tail}"));
         }
     }
 
