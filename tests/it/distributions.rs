@@ -71,7 +71,8 @@ impl Release {
         let dest = format!("oci:{}:v1.0.0", layout.0.display());
         let ran = more(self.prepare(&dest, framework, options)).succeed();
         let place = Scratch(self.store.0.join("tree"));
-        let unpacking = Scratch(self.store.0.join("unpack-store"));
+        let store = self.store.0.file_name().unwrap_or_default();
+        let unpacking = Scratch::of_caller(&format!("unpacking-{}", store.display()));
         Kfactory::as_caller(["unpack", &dest, &place.0.display().to_string()])
             .store(&unpacking.0)
             .succeed();

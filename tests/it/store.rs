@@ -380,6 +380,40 @@ fn root_does_not_work_in_a_plain_users_store() {
 }
 
 #[test]
+fn root_makes_no_store_in_a_plain_users_directory() {
+    if !is_root() {
+        return skipped("only root can be root");
+    }
+    let home = world().user_dir("home-of-user");
+    let store = home.join(".local/share/kfactory");
+    let base = small_tar("of-user", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    let user = &world().user;
+    let as_root = |words: &[&str]| {
+        let run = Kfactory::as_caller(words).env("HOME", &home);
+        run.env("XDG_DATA_HOME", "")
+    };
+    let layout = format!("oci:{}:v1", home.join("layout").display());
+    for words in [
+        &["copy", &base, &layout][..],
+        &["convert", &base, "--version", "v1.0.0"],
+        &["store", "rm", "it"],
+    ] {
+        as_root(words).fail(1).tells(&[
+            &format!("error: the store in {}", store.display()),
+            &format!("{} of user {} ({})", home.display(), user.name, user.uid),
+            &format!("hint: run the command as user {}", user.name),
+            "hint: `--store DIR`",
+        ]);
+    }
+    as_root(&["store", "ls"]).succeed();
+    assert_eq!(fs::read_dir(&home).expect("there").count(), 0);
+    // What root made for the store is root's own.
+    fs::create_dir_all(&store).expect("root may");
+    as_root(&["copy", &base, "store:it"]).succeed();
+}
+
+#[test]
 fn a_store_that_cannot_be_looked_at_is_not_said_to_be_missing() {
     if !is_root() {
         return skipped("only root can close a directory to this user");
