@@ -14,6 +14,7 @@
 
 pub mod deb;
 mod owners;
+mod python;
 pub mod uris;
 
 pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
@@ -166,7 +167,12 @@ impl Workspace {
             mode: 0o755,
             content: SYSTEMD_HELPER.to_owned(),
         };
-        [config, systemd_helper]
+        let compile_python = WorkFile {
+            path: self.compile_python(),
+            mode: 0o755,
+            content: python::COMPILE_AGAIN.to_owned(),
+        };
+        [config, systemd_helper, compile_python]
             .into_iter()
             .chain(held_back)
             .collect()
@@ -260,6 +266,10 @@ impl Workspace {
         format!("{}/apt.conf", self.root)
     }
 
+    fn compile_python(&self) -> String {
+        format!("{}/compile-python", self.root)
+    }
+
     fn path(&self) -> String {
         format!("{}/bin:{SYSTEM_PATH}", self.root)
     }
@@ -270,6 +280,7 @@ impl Workspace {
     fn config(&self) -> String {
         let root = &self.root;
         let path = self.path();
+        let compile_python = self.compile_python();
         format!(
             r#"APT::Install-Recommends "false";
 APT::Get::Assume-Yes "true";
@@ -281,6 +292,7 @@ Binary::apt-get::APT::Keep-Downloaded-Packages "true";
 #clear DPkg::Pre-Invoke;
 #clear DPkg::Post-Invoke;
 #clear DPkg::Pre-Install-Pkgs;
+DPkg::Post-Invoke {{ "{compile_python}"; }};
 Acquire::Languages "none";
 Acquire::GzipIndexes "false";
 Acquire::Retries "3";
