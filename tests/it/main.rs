@@ -14,6 +14,7 @@ mod conversion;
 mod copy;
 mod deps;
 mod distributions;
+mod extension_sources;
 mod extensions;
 mod families;
 mod inspect;
