@@ -4,113 +4,17 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::support::base::{shell_tar, small_tar};
+use crate::support::base::small_tar;
 use crate::support::conversion::{BASE, server_with_base};
+use crate::support::extended::{DEBIAN, rig};
 use crate::support::framework::stand_ins;
 use crate::support::program::Ran;
 use crate::support::tree::Tree;
 use crate::support::user::is_root;
 use crate::support::world::Scratch;
 use crate::support::{Kfactory, need, world};
-
-const DEBIAN: &str = "ID=debian\nNAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n";
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";
-/// Every step of our own.
-const BUILT_IN: &str = "installPackages,installKernel,branding,grub,miscellaneous,cloudconfigs,kairosBinaries,kairosRelease,kernel,initramfsConfigs,initrd,services,sshHardening,workarounds,cleanup";
-
-/// A base with a shell, a store, and a directory of extensions.
-struct Rig {
-    base: String,
-    dir: PathBuf,
-    store: PathBuf,
-    name: &'static str,
-}
-
-impl Rig {
-    fn new(name: &'static str) -> Option<Self> {
-        if !need(&["bwrap", "newuidmap"]) {
-            return None;
-        }
-        let tar = shell_tar(
-            "extensions",
-            &[
-                ("etc/os-release", 0o644, DEBIAN),
-                ("etc/passwd", 0o644, PASSWD),
-                ("etc/shadow", 0o640, "root:*:19000::::::\n"),
-                ("etc/group", 0o644, "root:x:0:\n"),
-                ("tmp/.keep", 0o644, ""),
-            ],
-        )?;
-        Some(Self {
-            base: format!("tar:{}", tar.display()),
-            dir: world().own_dir(&format!("extensions-{name}")),
-            store: world().user_dir(&format!("extensions-{name}")),
-            name,
-        })
-    }
-
-    /// Writes an extension file.
-    fn file(&self, name: &str, text: &str) -> &Self {
-        fs::write(self.dir.join(name), text).expect("our directory");
-        self
-    }
-
-    fn archive(&self) -> PathBuf {
-        self.store.join("image.tar")
-    }
-
-    /// Prepares a conversion in which nothing runs but extensions.
-    fn convert(&self) -> Kfactory {
-        let _ = fs::remove_file(self.archive());
-        let dest = format!("oci-archive:{}", self.archive().display());
-        let dir = self.dir.display().to_string();
-        let arguments = [
-            "convert",
-            &self.base,
-            &dest,
-            "-v",
-            "v1.0.0",
-            "-x",
-            &dir,
-            "--skip-step",
-            BUILT_IN,
-            // A shell and a few files are no system, whatever extensions do to them.
-            "--no-validate",
-            "--progress",
-            "plain",
-        ];
-        Kfactory::new(arguments).store(&self.store).dated()
-    }
-
-    /// Converts, and returns what was said and the tree that was made.
-    #[track_caller]
-    fn made(&self) -> (Ran, Tree) {
-        let ran = self.convert().succeed();
-        let dir = tempfile::Builder::new()
-            .prefix(self.name)
-            .tempdir_in(&world().dir)
-            .expect("a directory")
-            .keep();
-        let target = dir.join("tree");
-        let archive = format!("oci-archive:{}", self.archive().display());
-        let place = target.display().to_string();
-        Kfactory::as_caller(["unpack", &archive, &place])
-            .store(&dir.join("store"))
-            .succeed();
-        (ran, Tree::new(target))
-    }
-}
-
-macro_rules! rig {
-    ($name:literal) => {
-        match Rig::new($name) {
-            Some(rig) => rig,
-            None => return,
-        }
-    };
-}
 
 #[test]
 fn row_12_13_14_15_and_62_templates_and_encodings_end_as_the_dialect_says() {
@@ -482,16 +386,21 @@ stages:
       only_os: "Debian.*"
       only_service_manager: systemd
       files:
-        - path: /etc/systemd/system/site.service
+        - &unit
+          path: /etc/systemd/system/site.service
           permissions: 0644
           content: |
             [Service]
             ExecStart=/usr/bin/true
             [Install]
             WantedBy=multi-user.target
+        - {<<: *unit, path: /etc/systemd/system/other.service}
       systemctl:
-        enable: [site]
+        enable: [site, other]
         mask: [apt-daily.timer]
+    - name: Second thoughts
+      systemctl:
+        disable: [other]
     - name: Not here
       only_os: "Fedora.*"
       commands: ["false"]
@@ -553,6 +462,9 @@ fn an_extension_of_several_stages_is_carried_out_on_a_real_debian() {
         tree.resolve("etc/systemd/system/multi-user.target.wants/site.service")
             .is_some()
     );
+    let wanted = tree.names("etc/systemd/system/multi-user.target.wants");
+    assert!(!wanted.contains(&"other.service".to_owned()), "{wanted:?}");
+    assert!(tree.has("etc/systemd/system/other.service"));
     let mask = fs::read_link(tree.dir.join("etc/systemd/system/apt-daily.timer")).expect("a link");
     assert_eq!(mask, Path::new("/dev/null"));
     assert!(

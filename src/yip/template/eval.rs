@@ -329,8 +329,14 @@ impl State<'_> {
 /// Looks up one key after the other. A missing key is nothing, and so is all below it; a key of a nil is an error.
 fn field(line: usize, value: &Value, fields: &[String]) -> Result<Value, Failure> {
     let mut at = value;
-    for name in fields {
+    for (index, name) in fields.iter().enumerate() {
         at = match at {
+            Value::Version(release) => {
+                let found = release.field(name).ok_or_else(|| {
+                    Failure::refused(line, format!("`{name}` of a version is not available"))
+                })?;
+                return field(line, &found, &fields[index + 1..]);
+            }
             Value::Map(entries) => match entries.get(name) {
                 Some(found) => found,
                 None => return Ok(Value::Nil),

@@ -14,8 +14,35 @@ pub(in crate::yip) enum Value {
     Text(String),
     List(Vec<Value>),
     Map(BTreeMap<String, Value>),
+    /// What `semver` makes.
+    Version(Box<Release>),
     /// Data of the machine that builds, which must not get into an image: what it would be.
     Refused(String),
+}
+
+/// A semantic version, and how it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::yip) struct Release {
+    pub(super) version: semver::Version,
+    pub(super) original: String,
+}
+
+impl Release {
+    /// Returns what the methods of a version without arguments answer.
+    pub(super) fn field(&self, name: &str) -> Option<Value> {
+        let number = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
+        let version = &self.version;
+        Some(match name {
+            "Major" => number(version.major),
+            "Minor" => number(version.minor),
+            "Patch" => number(version.patch),
+            "Prerelease" => Value::text(version.pre.as_str()),
+            "Metadata" => Value::text(version.build.as_str()),
+            "Original" => Value::text(self.original.as_str()),
+            "String" => Value::Text(version.to_string()),
+            _ => return None,
+        })
+    }
 }
 
 impl Value {
@@ -43,6 +70,7 @@ impl Value {
             Value::Text(_) => "string",
             Value::List(_) => "[]interface {}",
             Value::Map(_) => "map[string]interface {}",
+            Value::Version(_) => "*semver.Version",
             Value::Refused(_) => "a value of the building machine",
         }
     }
@@ -57,6 +85,7 @@ impl Value {
             Value::Text(text) => !text.is_empty(),
             Value::List(items) => !items.is_empty(),
             Value::Map(entries) => !entries.is_empty(),
+            Value::Version(_) => true,
         }
     }
 
@@ -87,6 +116,7 @@ impl Value {
                     .collect();
                 format!("map[{}]", entries.join(" "))
             }
+            Value::Version(release) => release.version.to_string(),
             Value::Refused(what) => format!("<{what}>"),
         }
     }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"sort"
 	"strings"
 	"text/template"
 
@@ -67,6 +68,13 @@ func main() {
 	encoder.SetIndent("", " ")
 	check(encoder.Encode(vectors))
 	check(os.WriteFile("templates.json", out.Bytes(), 0o644))
+
+	var names []string
+	for name := range sprig.TxtFuncMap() {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	check(os.WriteFile("functions.txt", []byte(strings.Join(names, "\n")+"\n"), 0o644))
 
 	files, err := filepath.Glob("printed/*.in.yaml")
 	check(err)

@@ -8,10 +8,22 @@ use super::run;
 
 /// Builds the package `name` in `dir`, with more `fields` (whole lines) and files (path, content); scripts of it lie in `DEBIAN`.
 pub(crate) fn deb(dir: &Path, name: &str, fields: &str, files: &[(String, &str)]) {
+    deb_of_version(dir, name, "9:99", fields, files);
+}
+
+/// As [`deb`], of another version than the one that is above all others.
+pub(crate) fn deb_of_version(
+    dir: &Path,
+    name: &str,
+    version: &str,
+    fields: &str,
+    files: &[(String, &str)],
+) {
     use std::os::unix::fs::PermissionsExt as _;
-    let build = dir.with_extension("build").join(name);
+    let file = format!("{name}_{}", version.replace(':', "%3a"));
+    let build = dir.with_extension("build").join(&file);
     let control = format!(
-        "Package: {name}\nVersion: 9:99\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
+        "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
     );
     let mut all = vec![("DEBIAN/control".to_owned(), control.as_str())];
     all.extend(files.iter().map(|(path, content)| (path.clone(), *content)));
@@ -29,7 +41,7 @@ pub(crate) fn deb(dir: &Path, name: &str, fields: &str, files: &[(String, &str)]
     run(Command::new("dpkg-deb")
         .args(["--root-owner-group", "-Znone", "--build"])
         .arg(&build)
-        .arg(dir.join(format!("{name}.deb"))));
+        .arg(dir.join(format!("{file}.deb"))));
 }
 
 /// Makes a repository of the packages in `dir`: a source of the form `deb [trusted=yes] ADDRESS ./`.

@@ -25,6 +25,7 @@ pub(super) fn call(name: &str, args: &Args) -> Option<Outcome> {
             .at_least(1)
             .and_then(|()| format::printf(args.text(0)?, args.from(1))),
         "html" => Ok(Value::Text(html(&format::evaluated(args.from(0))))),
+        "js" => Ok(Value::Text(js(&format::evaluated(args.from(0))))),
         "urlquery" => Ok(Value::Text(urlquery(&format::evaluated(args.from(0))))),
         _ => return None,
     })
@@ -95,6 +96,21 @@ fn html(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             c => out.push(c),
+        }
+    }
+    out
+}
+
+fn js(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' | '"' => out.extend(['\\', c]),
+            '<' | '>' | '&' | '=' | '\0'..='\u{1f}' => {
+                out.push_str(&format!("\\u{:04X}", u32::from(c)));
+            }
+            c if c.is_ascii() || format::is_printable(c) => out.push(c),
+            c => out.push_str(&format!("\\u{:04X}", u32::from(c))),
         }
     }
     out

@@ -27,6 +27,9 @@ fn choosing(name: &str, args: &Args) -> Option<Outcome> {
             .find(|value| value.is_true())
             .cloned()
             .unwrap_or(Value::Nil)),
+        "all" => Ok(Value::Bool(args.from(0).iter().all(Value::is_true))),
+        "any" => Ok(Value::Bool(args.from(0).iter().any(Value::is_true))),
+        "deepCopy" => args.exactly(1).and_then(|()| Ok(args.any(0)?.clone())),
         "ternary" => args
             .exactly(3)
             .and_then(|()| Ok(args.any(if args.bool(2)? { 0 } else { 1 })?.clone())),
@@ -109,6 +112,7 @@ fn lists(name: &str, args: &Args) -> Option<Outcome> {
             _ => Ok(Value::Bool(args.list(1)?.contains(args.any(0)?))),
         }),
         "slice" => slice(args),
+        "chunk" => chunk(args),
         _ => return None,
     })
 }
@@ -137,6 +141,16 @@ fn slice(args: &Args) -> Outcome {
     }
 }
 
+fn chunk(args: &Args) -> Outcome {
+    args.exactly(2)?;
+    let size = usize::try_from(args.int(0)?).ok().filter(|size| *size > 0);
+    let size = size.ok_or("a chunk holds at least one item")?;
+    let parts = args.list(1)?.chunks(size);
+    Ok(Value::List(
+        parts.map(|part| Value::List(part.to_vec())).collect(),
+    ))
+}
+
 fn mappings(name: &str, args: &Args) -> Option<Outcome> {
     Some(match name {
         "dict" => Ok(dict(args)),
@@ -152,6 +166,7 @@ fn mappings(name: &str, args: &Args) -> Option<Outcome> {
             .exactly(1)
             .and_then(|()| Ok(Value::List(args.map(0)?.values().cloned().collect()))),
         "pluck" => pluck(args),
+        "dig" => dig(args),
         "pick" => filter(args, true),
         "omit" => filter(args, false),
         _ => return None,
@@ -183,6 +198,24 @@ fn pluck(args: &Args) -> Outcome {
         out.extend(args.map(index)?.get(key).cloned());
     }
     Ok(Value::List(out))
+}
+
+/// Looks one key after the other up in mappings inside one another: keys, what it is otherwise, the mapping.
+fn dig(args: &Args) -> Outcome {
+    args.at_least(3)?;
+    let last = args.from(0).len() - 1;
+    let mut at = args.map(last)?;
+    for index in 0..last - 1 {
+        let Some(found) = at.get(args.text(index)?) else {
+            return Ok(args.any(last - 1)?.clone());
+        };
+        match found {
+            found if index == last - 2 => return Ok(found.clone()),
+            Value::Map(entries) => at = entries,
+            other => return Err(format!("{} is no dict to look into", other.kind()).into()),
+        }
+    }
+    Ok(Value::Map(at.clone()))
 }
 
 fn filter(args: &Args, keep: bool) -> Outcome {
@@ -218,6 +251,11 @@ fn json(name: &str, args: &Args) -> Option<Outcome> {
         "toJson" => write(false, true),
         "toPrettyJson" => write(true, true),
         "toRawJson" => write(false, false),
+        "mustFromJson" => args.exactly(1).and_then(|()| {
+            serde_json::from_str(args.text(0)?)
+                .map(from_json)
+                .map_err(|error| Fault::Failed(error.to_string()))
+        }),
         "fromJson" => args.exactly(1).and_then(|()| {
             // What is no JSON gives nothing.
             Ok(serde_json::from_str(args.text(0)?).map_or(Value::Nil, from_json))
@@ -255,6 +293,7 @@ fn to_json(value: &Value) -> Result<serde_json::Value, Fault> {
                 .collect();
             entries?.into()
         }
+        Value::Version(release) => release.version.to_string().into(),
         Value::Refused(what) => return Err(Fault::Unsupported(what.clone())),
     })
 }

@@ -117,6 +117,7 @@ fn one(verb: &Verb, letter: char, value: &Value) -> Result<String, Fault> {
         ('v', Value::Int(number)) if !verb.sharp => Ok(signed(verb, *number)),
         ('v', value) if !verb.sharp && !verb.plus && verb.precision.is_none() => Ok(value.shown()),
         ('s', Value::Text(text)) => Ok(cut(text)),
+        ('s', Value::Version(_)) if verb.precision.is_none() => Ok(value.shown()),
         ('q', Value::Text(text)) if !verb.sharp && !verb.plus => Ok(quoted(&cut(text))),
         ('d', Value::Int(number)) if verb.precision.is_none() => Ok(signed(verb, *number)),
         ('x', Value::Int(number)) if *number >= 0 => {
@@ -188,6 +189,11 @@ fn pad(verb: &Verb, text: String, value: &Value) -> Result<String, Fault> {
     }
 }
 
+/// Returns whether a literal shows the character itself.
+pub(super) fn is_printable(c: char) -> bool {
+    !(c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{feff}')
+}
+
 /// Writes a text as a Go string literal.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
@@ -205,7 +211,7 @@ pub(super) fn quoted(text: &str) -> String {
             c if u32::from(c) < 0x20 || c == '\u{7f}' => {
                 out.push_str(&format!("\\x{:02x}", u32::from(c)));
             }
-            c if c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{feff}' => {
+            c if !is_printable(c) => {
                 out.push_str(&format!("\\u{:04x}", u32::from(c)));
             }
             c => out.push(c),

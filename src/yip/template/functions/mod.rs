@@ -2,9 +2,14 @@
 
 mod builtin;
 mod data;
+mod decimal;
+mod encoding;
 mod format;
+mod kinds;
+mod layout;
 mod numbers;
 mod text;
+mod version;
 
 use super::value::Value;
 
@@ -46,8 +51,44 @@ impl From<&str> for Fault {
 pub(super) type Outcome = Result<Value, Fault>;
 
 /// Where functions of one kind are: each answers `None` for a name that is not its own.
-const TABLES: &[fn(&str, &Args) -> Option<Outcome>] =
-    &[builtin::call, text::call, numbers::call, data::call];
+const TABLES: &[fn(&str, &Args) -> Option<Outcome>] = &[
+    builtin::call,
+    text::call,
+    layout::call,
+    encoding::call,
+    numbers::call,
+    decimal::call,
+    data::call,
+    kinds::call,
+    version::call,
+];
+
+/// Functions that differ from others only in how they fail, which here is the same: an error either way.
+const TWINS: &[&str] = &[
+    "append",
+    "chunk",
+    "compact",
+    "deepCopy",
+    "first",
+    "has",
+    "initial",
+    "last",
+    "prepend",
+    "push",
+    "regexFind",
+    "regexFindAll",
+    "regexReplaceAll",
+    "regexReplaceAllLiteral",
+    "regexSplit",
+    "rest",
+    "reverse",
+    "slice",
+    "toJson",
+    "toPrettyJson",
+    "toRawJson",
+    "uniq",
+    "without",
+];
 
 /// What a name of sprig's means that is not here.
 const ELSEWHERE: &[(&str, &[&str])] = &[
@@ -56,8 +97,23 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
         &["env", "expandenv", "getHostByName"],
     ),
     (
-        "it depends on the moment of the build",
-        &["now", "ago", "htmlDate", "htmlDateInZone"],
+        "it depends on the moment of the build, or on the time zone of the building machine",
+        &[
+            "ago",
+            "date",
+            "dateInZone",
+            "dateModify",
+            "date_in_zone",
+            "date_modify",
+            "htmlDate",
+            "htmlDateInZone",
+            "mustDateModify",
+            "mustToDate",
+            "must_date_modify",
+            "now",
+            "toDate",
+            "unixEpoch",
+        ],
     ),
     (
         "it gives something else each time, so that no two builds would be equal",
@@ -83,103 +139,56 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "kfactory does not have it; write the result instead, or compute it in a command",
+        "keys and secrets do not belong into a build's files: make them on the machine that needs them",
+        &["buildCustomCert", "decryptAES", "derivePassword"],
+    ),
+    (
+        "it changes a mapping in place; make another with `dict`, `pick` or `omit`",
         &[
-            "abbrev",
-            "abbrevboth",
-            "adler32sum",
-            "b32dec",
-            "b32enc",
-            "sha1sum",
-            "all",
-            "any",
-            "buildCustomCert",
-            "call",
-            "camelcase",
-            "chunk",
-            "date",
-            "dateInZone",
-            "dateModify",
-            "date_in_zone",
-            "date_modify",
-            "decryptAES",
-            "deepCopy",
-            "deepEqual",
-            "derivePassword",
-            "dig",
-            "divf",
-            "duration",
-            "durationRound",
-            "addf",
-            "add1f",
-            "hello",
-            "js",
-            "kebabcase",
-            "kindIs",
-            "kindOf",
-            "maxf",
             "merge",
             "mergeOverwrite",
-            "minf",
-            "mulf",
-            "mustAppend",
-            "mustChunk",
-            "mustCompact",
-            "mustDateModify",
-            "mustDeepCopy",
-            "mustFirst",
-            "mustFromJson",
-            "mustHas",
-            "mustInitial",
-            "mustLast",
             "mustMerge",
             "mustMergeOverwrite",
-            "mustPrepend",
-            "mustPush",
-            "mustRegexFind",
-            "mustRegexFindAll",
-            "mustRegexMatch",
-            "mustRegexReplaceAll",
-            "mustRegexReplaceAllLiteral",
-            "mustRegexSplit",
-            "mustRest",
-            "mustReverse",
-            "mustSlice",
-            "mustToDate",
-            "mustToJson",
-            "mustToPrettyJson",
-            "mustToRawJson",
-            "mustUniq",
-            "mustWithout",
-            "must_date_modify",
-            "round",
-            "semver",
-            "semverCompare",
             "set",
-            "snakecase",
-            "subf",
-            "swapcase",
-            "toDate",
-            "typeIs",
-            "typeIsLike",
-            "typeOf",
-            "unixEpoch",
             "unset",
+        ],
+    ),
+    ("SHA-1 can be forged; use `sha256sum`", &["sha1sum"]),
+    (
+        "kfactory does not have it; write the result instead, or compute it in a command",
+        &[
+            "call",
+            "camelcase",
+            "deepEqual",
+            "duration",
+            "durationRound",
+            "kebabcase",
+            "snakecase",
             "urlJoin",
             "urlParse",
-            "wrap",
-            "wrapWith",
         ],
     ),
 ];
 
+/// Returns the name that a function is found under.
+fn canonical(name: &str) -> String {
+    let twin = name.strip_prefix("must").map(|rest| {
+        let mut letters = rest.chars();
+        let first = letters.next().map(|c| c.to_ascii_lowercase());
+        first.into_iter().chain(letters).collect::<String>()
+    });
+    twin.filter(|twin| TWINS.contains(&twin.as_str()))
+        .unwrap_or_else(|| name.to_owned())
+}
+
 /// Says whether templates can call `name`.
 pub(super) fn known(name: &str) -> Known {
     let no_arguments = Args(Vec::new());
+    let found = canonical(name);
     if matches!(name, "and" | "or")
         || TABLES
             .iter()
-            .any(|table| table(name, &no_arguments).is_some())
+            .any(|table| table(&found, &no_arguments).is_some())
     {
         return Known::Yes;
     }
@@ -190,9 +199,10 @@ pub(super) fn known(name: &str) -> Known {
 /// Calls `name`.
 pub(super) fn call(name: &str, arguments: Vec<Value>) -> Outcome {
     let arguments = Args(arguments);
+    let name = canonical(name);
     TABLES
         .iter()
-        .find_map(|table| table(name, &arguments))
+        .find_map(|table| table(&name, &arguments))
         .unwrap_or_else(|| Err("wrong number of args".into()))
 }
 

@@ -62,14 +62,18 @@ fn pair(args: &Args, combine: impl Fn(i64, i64) -> Result<i64, Fault>) -> Outcom
 
 fn float(args: &Args, change: impl Fn(f64) -> f64) -> Outcome {
     args.exactly(1)?;
-    let number = match args.any(0)? {
+    Ok(Value::Float(change(to_float(args.any(0)?))))
+}
+
+/// Makes a number with a point of anything: what is none is 0.
+pub(super) fn to_float(value: &Value) -> f64 {
+    match value {
         Value::Float(number) => *number,
         Value::Int(number) => *number as f64,
         Value::Bool(value) => f64::from(u8::from(*value)),
         Value::Text(text) => text.parse().unwrap_or(0.0),
         _ => 0.0,
-    };
-    Ok(Value::Float(change(number)))
+    }
 }
 
 /// Makes an integer of anything: what is none is 0.

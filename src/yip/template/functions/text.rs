@@ -1,10 +1,8 @@
-//! Text: cases, cutting, joining, regular expressions, encodings and digests.
+//! Text: cases, cutting, joining, regular expressions, paths.
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
 use regex::Regex;
-use sha2::Digest as _;
 
 use super::super::value::Value;
 use super::{Args, Fault, Outcome, fits, format};
@@ -14,7 +12,6 @@ pub(super) fn call(name: &str, args: &Args) -> Option<Outcome> {
         .or_else(|| cutting(name, args))
         .or_else(|| joining(name, args))
         .or_else(|| searching(name, args))
-        .or_else(|| encoding(name, args))
         .or_else(|| paths(name, args))
 }
 
@@ -31,6 +28,7 @@ fn two(args: &Args, change: impl FnOnce(&str, &str) -> Value) -> Outcome {
 
 fn cases(name: &str, args: &Args) -> Option<Outcome> {
     Some(match name {
+        "hello" => args.exactly(0).map(|()| Value::text("Hello!")),
         "upper" => one(args, str::to_uppercase),
         "lower" => one(args, str::to_lowercase),
         "title" => one(args, |text| {
@@ -288,6 +286,9 @@ fn searching(name: &str, args: &Args) -> Option<Outcome> {
         "contains" => two(args, |part, text| Value::Bool(text.contains(part))),
         "hasPrefix" => two(args, |start, text| Value::Bool(text.starts_with(start))),
         "hasSuffix" => two(args, |end, text| Value::Bool(text.ends_with(end))),
+        "mustRegexMatch" => args
+            .exactly(2)
+            .and_then(|()| Ok(Value::Bool(pattern(args.text(0)?)?.is_match(args.text(1)?)))),
         "regexMatch" => args.exactly(2).and_then(|()| {
             let found =
                 pattern(args.text(0)?).map(|regex| args.text(1).map(|text| regex.is_match(text)));
@@ -347,27 +348,6 @@ fn searching(name: &str, args: &Args) -> Option<Outcome> {
 
 fn pattern(text: &str) -> Result<Regex, Fault> {
     crate::yip::pattern::compile(text).map_err(Fault::Failed)
-}
-
-fn encoding(name: &str, args: &Args) -> Option<Outcome> {
-    let base64 = base64::engine::general_purpose::STANDARD;
-    Some(match name {
-        "b64enc" => one(args, |text| base64.encode(text)),
-        "b64dec" => args.exactly(1).and_then(|()| {
-            let bytes = base64.decode(args.text(0)?).ok();
-            match bytes.and_then(|bytes| String::from_utf8(bytes).ok()) {
-                Some(text) => Ok(Value::Text(text)),
-                None => Err(Fault::Unsupported("it does not hold text in base64".into())),
-            }
-        }),
-        "sha256sum" => one(args, |text| hex(&sha2::Sha256::digest(text))),
-        "sha512sum" => one(args, |text| hex(&sha2::Sha512::digest(text))),
-        _ => return None,
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn paths(name: &str, args: &Args) -> Option<Outcome> {
