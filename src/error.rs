@@ -103,28 +103,19 @@ impl Error {
 
     /// Wraps `source` and all its causes as an error about the outside world, or as the user's stop where that is one of them.
     pub fn from_source(source: &(dyn std::error::Error + 'static)) -> Self {
-        let mut chain = Vec::new();
         let mut kind = Kind::User;
-        let mut next = Some(source);
         let mut hints = Vec::new();
-        while let Some(cause) = next {
+        for cause in std::iter::successors(Some(source), |cause| cause.source()) {
             if cause.downcast_ref().is_some_and(Stopped::is_in) {
                 kind = Kind::Interrupted;
             }
             if cause.downcast_ref().is_some_and(is_full) {
                 hints = vec![FULL.to_owned()];
             }
-            next = cause.source();
-            let text = cause.to_string();
-            if next.is_none() || !EMPTY.contains(&text.as_str()) {
-                chain.push(text);
-            }
         }
-        // An error whose Display already ends with its source would print it twice.
-        chain.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
         Self {
             kind,
-            chain,
+            chain: telling(source),
             hints,
             output: Vec::new(),
         }
@@ -232,6 +223,22 @@ impl Error {
             "hints": self.hints,
         })
     }
+}
+
+/// Returns what `error` and its causes say, each once and the empty ones left out; never nothing.
+pub(crate) fn telling(error: &dyn std::error::Error) -> Vec<String> {
+    let mut chain = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        next = cause.source();
+        let text = cause.to_string();
+        if next.is_none() || !EMPTY.contains(&text.as_str()) {
+            chain.push(text);
+        }
+    }
+    // An error whose Display already ends with its source would print it twice.
+    chain.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
+    chain
 }
 
 /// What to do where a file system has no room left, the store's or another.

@@ -14,9 +14,11 @@ use tokio::runtime::Runtime;
 
 use crate::convert::{self, BaseImage, Engine, Options, STEPS_COMMENT};
 use crate::error::{Context as _, Result};
+use crate::exec;
 use crate::location::Location;
 use crate::plan::Facts;
 use crate::progress::{Reporter, bytes_text};
+use crate::provider::bus::Plugins;
 use crate::store::{Access, Store};
 use crate::tree::{self, Tree, Wanted};
 use crate::yip::{self, SourceText};
@@ -74,7 +76,18 @@ pub struct LayerReport {
     pub media_type: String,
 }
 
-/// Reads the base's facts, and the stage extensions it carries, without unpacking it.
+/// What a plan needs of a base.
+#[derive(Debug)]
+pub struct Found {
+    /// What the plan is made for.
+    pub facts: Facts,
+    /// The stage extensions that it carries.
+    pub extensions: Vec<SourceText>,
+    /// The provider plugins that it holds.
+    pub plugins: Plugins,
+}
+
+/// Reads what a plan needs of a base without unpacking it.
 ///
 /// # Errors
 ///
@@ -85,13 +98,17 @@ pub fn facts(
     options: &Options,
     runtime: &Runtime,
     reporter: &Arc<Reporter>,
-) -> Result<(Facts, Vec<SourceText>)> {
+) -> Result<Found> {
     if let Location::Dir(dir) = base {
         base.check_there()
             .context(|| format!("cannot read `{base}`"))?;
         let root = Root::open(dir).context(|| format!("opening {}", dir.display()))?;
         let facts = convert::facts_of_dir(dir, platform, &base.to_string())?;
-        return Ok((facts, yip::read_root(&root)?));
+        return Ok(Found {
+            facts,
+            extensions: yip::read_root(&root)?,
+            plugins: exec::plugins_of(&root)?,
+        });
     }
     let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
     let image = convert::fetch(
@@ -112,7 +129,11 @@ pub fn facts(
     };
     convert::machine::check(open, &platform, &base)?;
     let facts = convert::facts_of(os_release(&tree)?.as_deref(), &image.image, &base)?;
-    Ok((facts, extensions(&tree)?))
+    Ok(Found {
+        facts,
+        extensions: extensions(&tree)?,
+        plugins: exec::plugins_in(&tree),
+    })
 }
 
 /// Makes the report of an image whose blobs are in the store.

@@ -25,6 +25,7 @@
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`], `given`: their slips, in plain words;
 //!   `screen`: the terminal's width.
+//! - `pace`: downloads that come too slowly.
 #![forbid(unsafe_code)]
 
 pub mod build_args;
@@ -45,6 +46,7 @@ pub mod kairos;
 pub mod kernel_file;
 mod leftover;
 pub mod location;
+mod pace;
 pub mod parity;
 pub mod plan;
 mod priority;

@@ -17,7 +17,8 @@ pub(crate) fn columns() -> Option<usize> {
 
 /// Folds every line that is longer than `columns` between its words; what follows stands below the line's last column.
 ///
-/// A word that fits on no line, such as a URL, is left whole.
+/// A word, such as a path, is never broken: one that does not fit below that column begins further to the left, and one that fits on no
+/// line, such as a URL, in the first column, where what the terminal makes of it can be picked up as one.
 pub(crate) fn fold(text: &str, columns: usize) -> String {
     let mut out = String::new();
     for line in text.lines() {
@@ -29,17 +30,22 @@ pub(crate) fn fold(text: &str, columns: usize) -> String {
 fn fold_line(line: &str, columns: usize, out: &mut String) {
     let indent = " ".repeat(last_column(line, columns));
     let mut width = 0;
+    let start = out.len();
     for (index, word) in line.split(' ').enumerate() {
         let length = word.chars().count();
-        let is_full = width + 1 + length > columns && width > indent.len() && length > 0;
-        if is_full {
-            out.truncate(out.trim_end_matches(' ').len());
-            out.push('\n');
-            out.push_str(&indent);
-            width = indent.len();
-        } else if index > 0 {
-            out.push(' ');
-            width += 1;
+        let gap = usize::from(index > 0);
+        let is_blank = out[start..].trim_start_matches(' ').is_empty();
+        let is_full = width + gap + length > columns && length > 0;
+        if is_full && (width > indent.len() || is_blank || indent.len() + length > columns) {
+            out.truncate(start.max(out.trim_end_matches(' ').len()));
+            if !is_blank {
+                out.push('\n');
+            }
+            width = indent.len().min(columns.saturating_sub(length));
+            out.push_str(&indent[..width]);
+        } else {
+            out.push_str(&" "[..gap]);
+            width += gap;
         }
         out.push_str(word);
         width += length;
@@ -80,11 +86,20 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_fits_nowhere_is_left_whole() {
+    fn a_word_that_fits_nowhere_is_left_whole_in_the_first_column() {
         let text = "     https://r.example/a/long/path\nsee https://r.example/a/long/path there\n";
         assert_eq!(
             fold(text, 20),
-            "     https://r.example/a/long/path\nsee\n  https://r.example/a/long/path\n  there\n"
+            "https://r.example/a/long/path\nsee\nhttps://r.example/a/long/path\n  there\n"
+        );
+    }
+
+    #[test]
+    fn a_word_that_does_not_fit_below_its_column_moves_to_the_left() {
+        let text = "base   /etc/systemd/x.conf and\n        /etc/systemd/x.conf\n    write /etc/systemd/x.conf (0644)\n";
+        assert_eq!(
+            fold(text, 20),
+            "base\n /etc/systemd/x.conf\n       and\n /etc/systemd/x.conf\n    write\n /etc/systemd/x.conf\n      (0644)\n"
         );
     }
 

@@ -4,13 +4,13 @@
 //! goes when the next one is made in the directory, at once: a maker that finds its new file removed before it was locked makes
 //! another.
 
-use std::fs::{self, Permissions, TryLockError};
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::input::open_regular;
 
@@ -20,12 +20,60 @@ pub const PREFIX: &str = ".kfactory-partial-";
 /// Where the file system knows no locks, a file that was written to within this time counts as one in use.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Makes a file beside `path`, to be given that name by [`NamedTempFile::persist`], and removes what killed makers left there.
+/// A file that is being made; it goes away when this is dropped before [`persist`](Self::persist).
+///
+/// No error of it names the file as it is called now, which nobody asked for: whoever made it says for which one it stands.
+#[derive(Debug)]
+pub struct Partial(NamedTempFile);
+
+impl Partial {
+    /// Returns the file.
+    pub fn as_file(&self) -> &File {
+        self.0.as_file()
+    }
+
+    /// Returns the file, to be written to.
+    pub fn as_file_mut(&mut self) -> &mut File {
+        self.0.as_file_mut()
+    }
+
+    /// Gives the file the name `path`, in place of what had that name.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses; the file is gone then.
+    pub fn persist(self, path: &Path) -> io::Result<()> {
+        self.0.persist(path).map(drop).map_err(|error| error.error)
+    }
+
+    /// Returns the file, and what removes it when it is dropped.
+    pub fn into_parts(self) -> (File, TempPath) {
+        self.0.into_parts()
+    }
+}
+
+impl Write for Partial {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.as_file().write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.as_file().flush()
+    }
+}
+
+impl Seek for Partial {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.as_file().seek(to)
+    }
+}
+
+/// Makes a file beside `path`, to be given that name by [`Partial::persist`], and removes what killed makers left there.
 ///
 /// # Errors
 ///
 /// The directory cannot be written to.
-pub fn create_beside(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+pub fn create_beside(path: &Path, mode: u32) -> io::Result<Partial> {
     let dir = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -40,16 +88,17 @@ pub fn create_beside(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
 /// # Errors
 ///
 /// The directory cannot be written to.
-pub fn create_in(dir: &Path, mode: u32) -> io::Result<NamedTempFile> {
+pub fn create_in(dir: &Path, mode: u32) -> io::Result<Partial> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(mode);
     loop {
         let file = tempfile::Builder::new()
             .prefix(PREFIX)
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(dir)?;
+            .make_in(dir, |path| options.open(path))?;
         // Where the file system knows no locks, only its age protects the file.
         let _ = file.as_file().lock();
         if file.as_file().metadata()?.nlink() > 0 {
-            return Ok(file);
+            return Ok(Partial(file));
         }
         // Taken for abandoned before it was locked: another one.
     }
@@ -104,14 +153,27 @@ mod tests {
     }
 
     #[test]
+    fn no_error_names_a_file_that_nobody_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = create_beside(&dir.path().join("none/file"), 0o644).unwrap_err();
+        let file = create_in(dir.path(), 0o644).unwrap();
+        // What cannot be written to stands for a disk without room.
+        let shut = File::open(file.0.path()).unwrap();
+        let mut shut = Partial(NamedTempFile::from_parts(shut, file.into_parts().1));
+        for error in [missing, shut.write_all(b"x").unwrap_err()] {
+            assert!(!error.to_string().contains(PREFIX), "{error}");
+        }
+    }
+
+    #[test]
     fn what_a_killed_maker_left_goes_and_what_others_make_stays() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(format!("{PREFIX}dead")), b"half").unwrap();
         fs::write(dir.path().join(".partial-of-another-program"), b"").unwrap();
         let live = create_beside(&dir.path().join("one"), 0o644).unwrap();
         let other = create_beside(&dir.path().join("two"), 0o644).unwrap();
-        live.persist(dir.path().join("one")).unwrap();
-        other.persist(dir.path().join("two")).unwrap();
+        live.persist(&dir.path().join("one")).unwrap();
+        other.persist(&dir.path().join("two")).unwrap();
         assert_eq!(
             names(dir.path()),
             [".partial-of-another-program", "one", "two"]

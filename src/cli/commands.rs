@@ -221,16 +221,19 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
     // Before the base is read, which may take a while.
     Extensions::find(&[], request)?;
     crate::provider::read_configs(&request.providers()?)?;
-    let (facts, carried) = inspection::facts(
+    let found = inspection::facts(
         &base,
         &platform,
         &session.options,
         &session.runtime,
         &session.reporter,
     )?;
-    let plan = planning::plan(&facts, request, &checked.version)?;
+    let plan = planning::plan(&found.facts, request, &checked.version)?;
     convert::check_inputs(request, &plan, &session.options)?;
-    Ok(plan.with_extensions(&Extensions::find(&carried, request)?, request))
+    let extensions = Extensions::find(&found.extensions, request)?;
+    Ok(plan
+        .with_plugins(&found.plugins)
+        .with_extensions(&extensions, request))
 }
 
 pub(super) fn packages(args: &PackagesArgs) -> Result<i32> {

@@ -402,9 +402,13 @@ impl Command {
     /// Checks whose store it is, while owners can still be told apart: in the stage all strangers are one.
     fn check_store(&self) -> Result<()> {
         // Without a place for the store, the command itself says so.
-        match self.store().map(StoreArgs::dir) {
-            Some(Ok(dir)) => crate::store::check_owner(&dir),
-            _ => Ok(()),
+        let Some(Ok(dir)) = self.store().map(StoreArgs::dir) else {
+            return Ok(());
+        };
+        crate::store::check_owner(&dir)?;
+        match self {
+            Command::Store { .. } | Command::Doctor(_) => Ok(()),
+            _ => crate::store::check_place(&dir),
         }
     }
 

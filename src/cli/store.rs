@@ -37,7 +37,11 @@ pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
             &format!("{count} images of the store cannot be read"),
         )),
     }
+    .map_err(|error| error.hint(STUCK))
 }
+
+/// What an image that cannot be read means for the others.
+const STUCK: &str = "until it can be read or is forgotten, `kfactory store gc` frees nothing: any blob may be its own";
 
 /// Makes one error of several.
 fn all_of(errors: Vec<Error>, message: &str) -> Error {
@@ -99,7 +103,7 @@ impl Listing {
             dir: store.dir().to_owned(),
             images,
             layers: layers.collect(),
-            space: store.usage(&named),
+            space: store.usage(&named, unreadable.is_empty()),
         };
         Ok((listing, unreadable))
     }
@@ -232,7 +236,7 @@ pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
 /// Says what was freed and, where images or what is `kept` for them stayed, what of it is for what and how to lose it.
 fn report(store: &Store, before: u64, kept: Option<&BTreeSet<Digest>>) -> Result<i32> {
     let none = BTreeSet::new();
-    let usage = store.usage(kept.unwrap_or(&none));
+    let usage = store.usage(kept.unwrap_or(&none), true);
     let mut text = format!(
         "freed {}, {} left\n",
         bytes_text(before.saturating_sub(usage.bytes)),

@@ -19,7 +19,7 @@ use crate::stop;
 use crate::store::{Damage, StepRecord};
 
 /// Part of every cache key: raised when the same actions begin to mean something else.
-const CACHE_FORMAT: u32 = 4;
+const CACHE_FORMAT: u32 = 5;
 
 impl Builder<'_> {
     /// Returns a layer's key: what it stands on, its steps, and its inputs by content.

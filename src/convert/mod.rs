@@ -26,7 +26,7 @@ mod replaced;
 pub mod space;
 mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use kfactory_layers::archive::DockerArchive;
@@ -45,8 +45,9 @@ pub use framework::{Builds, check as check_inputs, image as framework_image};
 
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::exec;
 use crate::location::Location;
-use crate::plan::{self, Plan, PlannedProvider};
+use crate::plan::{self, Plan};
 use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
@@ -190,8 +191,9 @@ fn convert_keeping(
     let carried =
         yip::read_root(&Root::open(&tree).context(|| format!("opening {}", tree.display()))?)?;
     let plan = plan::plan(&facts, request, &checked.version)?
+        .with_plugins(&exec::plugins_of(&Root::open(&tree)?)?)
         .with_extensions(&Extensions::find(&carried, request)?, request);
-    announce(&plan, &tree, reporter)?;
+    announce(&plan, reporter);
 
     let scope = scope(&plan, request)?;
     let (made, validation) = layers::Builder {
@@ -278,7 +280,7 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
 }
 
 /// Says what is about to be made, and what the user should know about it.
-fn announce(plan: &plan::Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
+fn announce(plan: &plan::Plan, reporter: &Reporter) {
     reporter.note(&format!(
         "converting {} ({}) as {}",
         plan.facts.distro.name,
@@ -288,7 +290,6 @@ fn announce(plan: &plan::Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
     for note in &plan.notes {
         reporter.warn(note);
     }
-    warn_of_missing_plugins(plan, tree, reporter)?;
     for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
         if plan.skipped.contains(&step) {
             reporter.warn(&format!(
@@ -296,7 +297,6 @@ fn announce(plan: &plan::Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
             ));
         }
     }
-    Ok(())
 }
 
 /// Reads a location; a registry name without a registry goes through the short names of `registries.conf`.
@@ -368,26 +368,6 @@ pub fn parse_platform(text: Option<&str>) -> Result<Platform> {
 
 fn usage(error: impl std::error::Error + 'static) -> Error {
     Error::from_source(&error).kind_is(Kind::Usage)
-}
-
-/// Says early what would be an error only after minutes of installing. No error yet: a package or an extension may bring the plugin.
-fn warn_of_missing_plugins(plan: &Plan, tree: &Path, reporter: &Reporter) -> Result<()> {
-    let by_plugin = |it: &&PlannedProvider| {
-        it.download.is_none() && crate::provider::Distribution::find(&it.name).is_none()
-    };
-    let Some(provider) = plan.providers.iter().find(by_plugin) else {
-        return Ok(());
-    };
-    if crate::exec::plugins_of(&Root::open(tree)?)?
-        .found
-        .is_empty()
-    {
-        reporter.warn(&format!(
-            "the base holds no provider plugin: unless a step brings one that installs `{}`, this conversion will fail",
-            provider.name
-        ));
-    }
-    Ok(())
 }
 
 /// How the comment in the history of a layer begins that names its steps.

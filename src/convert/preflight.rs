@@ -15,6 +15,7 @@ use crate::location::Location;
 use crate::registry::Registry;
 use crate::staging;
 use crate::stop;
+use crate::tree::is_kernels_own;
 
 /// Where every tar archive says what it is. Spec: POSIX.1-2017, pax, "ustar Interchange Format": the field `magic`.
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
@@ -92,9 +93,33 @@ fn local_destination(destination: &Location) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    tempfile::tempfile_in(&dir)
-        .map(|_| ())
-        .context(|| format!("writing into {}", dir.display()))
+    match tempfile::tempfile_in(&dir) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(no_file_in(&dir, error)),
+    }
+}
+
+/// Says why no file can be made in `dir`, and what to do.
+fn no_file_in(dir: &Path, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let shown = dir.display();
+    let opened = std::fs::File::open(dir).map_err(Error::from);
+    if opened.and_then(is_kernels_own).unwrap_or(false) {
+        return Error::user(format!(
+            "{shown} is what the kernel shows of itself: no file can be made there"
+        ))
+        .hint("name a directory on a disk");
+    }
+    let remedy = match error.kind() {
+        PermissionDenied => Some(format!("`ls -ld {shown}` shows who may write there")),
+        ReadOnlyFilesystem => Some(format!(
+            "name another directory; `findmnt -T {shown}` shows what is mounted read-only"
+        )),
+        _ => None,
+    };
+    Error::from(error)
+        .context(format!("making a file in {shown}"))
+        .hints(remedy)
 }
 
 /// Returns the directory itself or the nearest one above it: what a run that fails leaves behind is nothing at all.
@@ -180,6 +205,23 @@ impl PushChecks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_file_can_be_made_is_said_with_the_reason() {
+        for place in ["oci:/proc/x", "oci:/sys/x:v1", "oci-archive:/proc/x.tar"] {
+            let text = writable(&[place.parse().unwrap()])
+                .unwrap_err()
+                .render_text();
+            for words in [
+                &format!("cannot write to `{place}`"),
+                " is what the kernel shows",
+                "hint: ",
+            ] {
+                assert!(text.contains(words), "{text}");
+            }
+            assert!(!text.contains("os error"), "{text}");
+        }
+    }
 
     #[test]
     fn an_archive_takes_no_place_but_a_files() {

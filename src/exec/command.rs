@@ -92,20 +92,20 @@ pub(crate) struct CommandResult {
 /// Returns what every command gets, and what the base image adds to it.
 ///
 /// The search path and the language are not the base's: sorted lists, and which lines are known to be harmless, depend on them.
+/// Nor is how Python hashes strings, at random where nothing is said: before 3.11 the byte code that packages compile has sets of
+/// constants in the order of their hashes.
 fn base_variables(image_env: &[String]) -> Vec<(OsString, OsString)> {
     let ours = [
         ("PATH", PATH),
-        ("HOME", "/root"),
-        ("TERM", "dumb"),
         ("LANG", "C"),
         ("LC_CTYPE", "C.UTF-8"),
+        ("PYTHONHASHSEED", "0"),
     ];
-    let mut out: Vec<_> = ours.map(|(name, value)| (name.into(), value.into())).into();
-    let is_ours = |name: &str| ["PATH", "LANG", "LC_CTYPE"].contains(&name);
-    for variable in image_env {
-        if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| !is_ours(name)) {
-            set(&mut out, name.into(), value.into());
-        }
+    let defaults = [("HOME", "/root"), ("TERM", "dumb")];
+    let of_base = image_env.iter().filter_map(|it| it.split_once('='));
+    let mut out = Vec::new();
+    for (name, value) in defaults.into_iter().chain(of_base).chain(ours) {
+        set(&mut out, name.into(), value.into());
     }
     out
 }
@@ -285,14 +285,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_sets_variables_but_neither_the_search_path_nor_the_language() {
-        let base = ["HOME=/home", "X=1", "PATH=/x", "LANG=de_DE.UTF-8"].map(str::to_owned);
+    fn a_base_sets_variables_but_none_that_the_result_depends_on() {
+        let base = [
+            "HOME=/home",
+            "X=1",
+            "PATH=/x",
+            "LANG=de_DE.UTF-8",
+            "PYTHONHASHSEED=random",
+        ]
+        .map(str::to_owned);
         let variables = base_variables(&base);
         let value = |wanted: &str| {
             let found = variables.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.to_str().unwrap())
         };
-        let expected = [("HOME", "/home"), ("X", "1"), ("PATH", PATH), ("LANG", "C")];
+        let expected = [
+            ("HOME", "/home"),
+            ("X", "1"),
+            ("PATH", PATH),
+            ("LANG", "C"),
+            ("PYTHONHASHSEED", "0"),
+        ];
         for (name, expected) in expected {
             assert_eq!(value(name), Some(expected), "{name}");
         }

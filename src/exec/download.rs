@@ -14,6 +14,8 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::distro::apt::{PackageHash, PackageUri};
 use crate::error::{Context as _, Error, Result};
+use crate::framework::http::redact;
+use crate::pace::{self, Fault, Patience, Stalled};
 use crate::stop;
 
 /// Connections at a time: mirrors answer one request in a round trip, so several hide it; more are impolite.
@@ -98,7 +100,7 @@ fn cached_path(uri: &PackageUri, cache: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// A directory cannot be written, or the run is stopped.
+/// A directory cannot be written, the run is stopped, or an archive trickles: apt would wait for it without an end.
 pub(super) fn fetch(
     uris: &[&PackageUri],
     cache: &Path,
@@ -117,7 +119,7 @@ pub(super) fn fetch(
         futures_util::stream::iter(
             uris.iter()
                 .filter(|uri| is_http(uri))
-                .map(|uri| one(&client, uri, cache, progress, cached)),
+                .map(|uri| one(&client, uri, cache, Patience::default(), progress, cached)),
         )
         .buffer_unordered(CONNECTIONS.max(jobs))
         .try_collect::<Vec<()>>()
@@ -148,29 +150,32 @@ async fn one(
     client: &reqwest::Client,
     uri: &PackageUri,
     cache: &Path,
+    patience: Patience,
     progress: &(dyn Fn(u64) + Sync),
     cached: &(dyn Fn(&PackageUri) + Sync),
 ) -> Result<()> {
     let Some(place) = cached_path(uri, cache) else {
         return Ok(());
     };
-    let Ok(response) = client
-        .get(&uri.url)
-        .send()
-        .await
-        .and_then(reqwest::Response::error_for_status)
-    else {
+    let Ok(mut answer) = pace::send(client.get(&uri.url), patience).await else {
         return Ok(());
     };
+    if !answer.head.status().is_success() {
+        return Ok(());
+    }
     let doing = || format!("writing into the package cache {}", cache.display());
     let partial = tempfile::NamedTempFile::new_in(cache).context(doing)?;
     let mut file = tokio::fs::File::from_std(partial.as_file().try_clone().context(doing)?);
     let mut hasher = Sha256::new();
-    let mut body = response.bytes_stream();
     let mut size = 0;
-    while let Some(chunk) = body.next().await {
-        let Ok(chunk) = chunk else {
-            return Ok(());
+    loop {
+        let chunk = match answer.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(Fault::Stalled(trickle @ Stalled::TooSlow { .. })) => {
+                return Err(trickles(uri, &trickle));
+            }
+            Err(_) => return Ok(()),
         };
         size += chunk.len() as u64;
         if size > uri.size_bytes {
@@ -195,9 +200,38 @@ async fn one(
     Ok(())
 }
 
+fn trickles(uri: &PackageUri, how: &Stalled) -> Error {
+    Error::from_source(how)
+        .context(format!("cannot download {}", redact(&uri.url)))
+        .hint("choose another mirror in the base's package sources")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_archive_that_trickles_is_an_error_and_not_left_to_apt() {
+        let (base, _) = pace::trickle::server();
+        let cache = tempfile::tempdir().unwrap();
+        let uri = PackageUri {
+            url: format!("{base}/a.deb"),
+            size_bytes: 1 << 20,
+            ..uri(b"")
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let patience = Patience(std::time::Duration::from_millis(300));
+        let fetching = one(&client, &uri, cache.path(), patience, &|_| {}, &|_| {});
+        let text = fetching.await.unwrap_err().render_text();
+        let words = [
+            &*format!("cannot download {base}/a.deb"),
+            "no progress, ",
+            "hint: ",
+        ];
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
+    }
 
     fn uri(content: &[u8]) -> PackageUri {
         PackageUri {

@@ -37,7 +37,7 @@ pub use command::Runner;
 pub(crate) use command::{CommandOptions, CommandResult};
 pub use environment::{Environment, Target};
 pub use packages::Session as PackageSession;
-pub use plugins::{Plugins, plugins_of};
+pub use plugins::{plugins_in, plugins_of};
 pub use tidy::{normalize, prune};
 
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! Runs the provider plugins of the image: each gets every event, in the sandbox, and has a time to answer in.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use kfactory_layers::metadata::FileKind;
@@ -10,9 +11,10 @@ use kfactory_sandbox::spec::{Mount, Stdin, Stdout};
 use super::{CommandOptions, Environment, PATH, Target, files, kubernetes};
 use crate::error::{Error, Kind, Result};
 use crate::provider::bus::{
-    self, ClaimError, Event, Installed, MAX_ANSWER_BYTES, Payload, Plugin, Reply,
+    self, ClaimError, Event, Installed, MAX_ANSWER_BYTES, Payload, Plugin, Plugins, Reply,
 };
 use crate::request::PLUGIN_SECS;
+use crate::tree::Tree;
 
 /// Where plugins are looked for beside the search path of commands. The last is the working directory.
 const DIRS: &[&str] = &["/system/providers", "/usr/local/system/providers", "/"];
@@ -199,33 +201,59 @@ fn ask(
     bus::read_answer(&ran.stdout).map_err(|error| bad_answer(plugin, &error))
 }
 
-/// The plugins of an image.
-#[derive(Debug, Default)]
-pub struct Plugins {
-    /// The first of each name along the search path.
-    pub found: Vec<Plugin>,
-    /// What has a plugin's name and cannot be one.
-    pub not_executable: Vec<String>,
-}
-
 /// Looks for provider plugins in the image at `root`.
 ///
 /// # Errors
 ///
 /// A directory cannot be read.
 pub fn plugins_of(root: &Root) -> Result<Plugins> {
+    let names = |dir: &str| {
+        let is_dir = root
+            .metadata_opt(dir)?
+            .is_some_and(|metadata| metadata.kind == FileKind::Directory);
+        if !is_dir {
+            return Ok(Vec::new());
+        }
+        let entries = root.read_dir(dir)?.into_iter();
+        Ok(entries.map(|entry| entry.name).collect())
+    };
+    let is_program = |path: &str| {
+        let found = root.metadata_opt(path)?;
+        Ok(found.is_some_and(|it| it.kind == FileKind::File && it.mode & 0o111 != 0))
+    };
+    look(&names, &is_program)
+}
+
+/// As [`plugins_of`], in a tree that is not unpacked.
+pub fn plugins_in(tree: &Tree) -> Plugins {
+    let names = |dir: &str| Ok(tree.names(dir).map(|(name, _)| name.to_owned()).collect());
+    let found = look(&names, &|path| Ok(tree.has_executable(path)));
+    found.expect("a tree in memory is read without an error")
+}
+
+/// Looks through the directories of plugins; `names` returns what one holds, `is_program` whether a path can be executed.
+fn look(
+    names: &dyn Fn(&str) -> Result<Vec<OsString>>,
+    is_program: &dyn Fn(&str) -> Result<bool>,
+) -> Result<Plugins> {
     let mut plugins = Plugins::default();
     for dir in PATH.split(':').chain(DIRS.iter().copied()) {
-        for file in names_in(root, dir)? {
-            let name = file[bus::PREFIX.len()..].to_owned();
+        let files = names(dir)?.into_iter();
+        let mut files: Vec<String> = files.filter_map(|name| name.into_string().ok()).collect();
+        files.sort();
+        for file in files {
+            let Some(name) = file
+                .strip_prefix(bus::PREFIX)
+                .filter(|name| !name.is_empty())
+            else {
+                continue;
+            };
             let path = format!("{}/{file}", dir.trim_end_matches('/'));
             if plugins.found.iter().any(|known| known.name == name) {
                 continue;
             }
-            let is_program = root
-                .metadata_opt(&path)?
-                .is_some_and(|it| it.kind == FileKind::File && it.mode & 0o111 != 0);
-            if is_program {
+            if is_program(&path)? {
+                let name = name.to_owned();
                 plugins.found.push(Plugin { name, path });
             } else {
                 plugins.not_executable.push(path);
@@ -233,24 +261,6 @@ pub fn plugins_of(root: &Root) -> Result<Plugins> {
         }
     }
     Ok(plugins)
-}
-
-/// Returns the names of plugins in one directory, sorted.
-fn names_in(root: &Root, dir: &str) -> Result<Vec<String>> {
-    let is_dir = root
-        .metadata_opt(dir)?
-        .is_some_and(|metadata| metadata.kind == FileKind::Directory);
-    if !is_dir {
-        return Ok(Vec::new());
-    }
-    let mut names: Vec<String> = root
-        .read_dir(dir)?
-        .into_iter()
-        .filter_map(|entry| entry.name.into_string().ok())
-        .filter(|name| name.starts_with(bus::PREFIX) && name.len() > bus::PREFIX.len())
-        .collect();
-    names.sort();
-    Ok(names)
 }
 
 /// Returns the plugins of the image, and says which files are none.

@@ -259,7 +259,7 @@ fn http_hints(error: &http::HttpError) -> Vec<String> {
             "is there such a release? `--framework release:NAME=VERSION` chooses another".into(),
             format!("a mirror in `{MIRROR_ENV}` must have the same paths as github.com"),
         ],
-        http::HttpError::Network { .. } => vec![
+        http::HttpError::Network { .. } | http::HttpError::Stalled { .. } => vec![
             format!("`{MIRROR_ENV}=https://mirror.example` takes the releases from a mirror"),
             "`--framework dir:PATH` or `oci:DIR` needs no network".into(),
         ],

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use reqwest::{Response, StatusCode, Url, redirect};
+
+use crate::pace::{self, Fault, Patience, Stalled};
 
 /// Why a download failed. URLs are without credentials and query.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,14 @@ pub enum HttpError {
         /// What went wrong.
         source: reqwest::Error,
     },
+    /// There was next to no answer for too long.
+    #[error("GET {url}")]
+    Stalled {
+        /// What was asked for.
+        url: String,
+        /// In which way.
+        source: Stalled,
+    },
     /// The answer is longer than such a file can be.
     #[error("GET {url}: more than {limit_bytes} bytes")]
     TooLarge {
@@ -49,6 +58,8 @@ pub enum HttpError {
 
 /// How often a download is tried in all.
 const ATTEMPTS: u32 = 4;
+/// How often one that stands still is: each time is a minute in which nobody learns anything.
+const ATTEMPTS_IN_SILENCE: u32 = 2;
 /// The first wait between two tries; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait that a server may ask for.
@@ -58,7 +69,10 @@ const MAX_REDIRECTS: usize = 5;
 
 /// A client for one server.
 #[derive(Debug)]
-pub(crate) struct Client(reqwest::Client);
+pub(crate) struct Client {
+    client: reqwest::Client,
+    patience: Patience,
+}
 
 impl Client {
     /// Makes a client for `base`. Proxies come from the environment, but never for this very machine.
@@ -68,15 +82,15 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("kfactory/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(15))
-            .read_timeout(Duration::from_secs(60))
             .redirect(redirect::Policy::custom(never_to_plain_http));
         if is_loopback(&parse(base)?) {
             builder = builder.no_proxy();
         }
-        builder
-            .build()
-            .map(Self)
-            .map_err(|source| network(base, source))
+        let client = builder.build();
+        Ok(Self {
+            client: client.map_err(|error| failed(base, error.into()))?,
+            patience: Patience::default(),
+        })
     }
 
     /// Fetches `url` and hands each piece to `sink`, with the length that the server promised.
@@ -100,7 +114,7 @@ impl Client {
             })?;
             let mut asked = None;
             match self.try_once(url, limit_bytes, &mut sink, &mut asked).await {
-                Err(error) if attempt < ATTEMPTS && is_transient(&error) => {
+                Err(error) if attempt < attempts(&error) => {
                     tokio::time::sleep(asked.unwrap_or(wait).min(MAX_WAIT)).await;
                     wait *= 2;
                 }
@@ -116,24 +130,19 @@ impl Client {
         sink: &mut impl FnMut(&[u8], Option<u64>) -> std::io::Result<()>,
         asked: &mut Option<Duration>,
     ) -> Result<(), HttpError> {
-        let response = self
-            .0
-            .get(parse(url)?)
-            .send()
-            .await
-            .map_err(|source| network(url, source))?;
-        if response.status() != StatusCode::OK {
-            *asked = retry_after(&response);
+        let failed = |fault| failed(url, fault);
+        let request = self.client.get(parse(url)?);
+        let mut answer = pace::send(request, self.patience).await.map_err(failed)?;
+        if answer.head.status() != StatusCode::OK {
+            *asked = retry_after(&answer.head);
             return Err(HttpError::Status {
                 url: redact(url),
-                status: response.status().as_u16(),
+                status: answer.head.status().as_u16(),
             });
         }
-        let total = response.content_length();
-        let mut body = response.bytes_stream();
+        let total = answer.head.content_length();
         let mut seen = 0;
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|source| network(url, source))?;
+        while let Some(piece) = answer.chunk().await.map_err(failed)? {
             seen += piece.len() as u64;
             if seen > limit_bytes {
                 return Err(HttpError::TooLarge {
@@ -190,19 +199,23 @@ fn never_to_plain_http(attempt: redirect::Attempt<'_>) -> redirect::Action {
     }
 }
 
-fn network(url: &str, source: reqwest::Error) -> HttpError {
-    HttpError::Network {
-        url: redact(url),
-        source: source.without_url(),
+fn failed(url: &str, fault: Fault) -> HttpError {
+    let url = redact(url);
+    match fault {
+        Fault::Http(source) => HttpError::Network { url, source },
+        Fault::Stalled(source) => HttpError::Stalled { url, source },
     }
 }
 
-fn is_transient(error: &HttpError) -> bool {
-    match error {
+/// Returns how often to try in all what ends so.
+fn attempts(error: &HttpError) -> u32 {
+    let is_transient = match error {
+        HttpError::Stalled { .. } => return ATTEMPTS_IN_SILENCE,
         HttpError::Status { status, .. } => matches!(status, 408 | 429 | 500..),
         HttpError::Network { source, .. } => !source.is_redirect() && !source.is_builder(),
         _ => false,
-    }
+    };
+    if is_transient { ATTEMPTS } else { 1 }
 }
 
 /// Reads the wait that the server asks for, in its form with seconds. The form with a date is not worth a parser.
@@ -232,6 +245,20 @@ mod tests {
         ] {
             assert_eq!(is_authenticated(url), expected, "{url}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_trickle_ends_by_name_after_it_was_asked_once_more() {
+        let (base, asked) = pace::trickle::server();
+        let mut client = Client::new(&base).unwrap();
+        client.patience = Patience(Duration::from_millis(300));
+        let url = format!("{base}/release.tar.gz");
+        let fetching = client.fetch(&url, 1 << 20, || Ok(()), |_, _| Ok(()));
+        let error = fetching.await.expect_err("it would take hours");
+        let text = crate::error::telling(&error).join(": ");
+        let words = format!("GET {url}: no progress, ");
+        assert!(text.starts_with(&words), "{text}");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 
     #[test]

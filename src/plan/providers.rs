@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use super::Plan;
 use crate::distro::Arch;
 use crate::error::{Error, Result};
 use crate::framework::Variant;
+use crate::provider::bus::Plugins;
 use crate::provider::{self, Installer, Provider};
 use crate::request::Request;
 use crate::step::{Step, StepName};
@@ -20,6 +22,36 @@ pub struct PlannedProvider {
     /// What is downloaded for it unless it is cached; `None` where a plugin installs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download: Option<String>,
+    /// Where a plugin is to install it: the plugins of the base, by their paths; `None` where the base has not been looked into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugins: Option<Vec<String>>,
+}
+
+impl Plan {
+    /// Adds which plugins the base holds for the providers that are left to plugins.
+    #[must_use]
+    pub fn with_plugins(mut self, plugins: &Plugins) -> Self {
+        let paths = plugins.found.iter().map(|plugin| plugin.path.clone());
+        let paths: Vec<String> = paths.collect();
+        for provider in self.providers.iter_mut().filter(|it| it.download.is_none()) {
+            provider.plugins = Some(paths.clone());
+            // No error: a package or an extension may bring one. The plugin of k3s and k0s comes with the image's own programs.
+            if paths.is_empty() && provider::Distribution::find(&provider.name).is_none() {
+                self.notes.push(no_plugin(&provider.name, plugins));
+            }
+        }
+        self
+    }
+}
+
+fn no_plugin(provider: &str, plugins: &Plugins) -> String {
+    let none = match plugins.not_executable.first() {
+        Some(path) => format!("the base holds no provider plugin ({path} is no executable file)"),
+        None => "the base holds no provider plugin".to_owned(),
+    };
+    format!(
+        "{none}: unless a step brings one that installs `{provider}`, this conversion will fail"
+    )
 }
 
 /// Says which providers have no FIPS builds, where those were asked for.
@@ -73,6 +105,7 @@ pub(super) fn planned(
             name: provider.name.clone(),
             version,
             download,
+            plugins: None,
         })
     };
     providers.iter().map(planned).collect()

@@ -25,13 +25,17 @@ pub(super) fn render(plan: &Plan) -> String {
     for provider in &plan.providers {
         let version = provider.version.iter().map(|it| format!(" {it}"));
         let name = format!("{}{}", provider.name, version.collect::<String>());
-        let _ = match &provider.download {
-            Some(url) => writeln!(out, "provider   {name}\n           {url}"),
-            None => writeln!(
-                out,
-                "provider   {name}, left to the plugins of the image (`agent-provider-*`); `convert` fails if none claims it"
+        let from = match (&provider.download, provider.plugins.as_deref()) {
+            (Some(url), _) => format!("\n           {url}"),
+            (None, None | Some([])) => {
+                ", left to the plugins of the image (`agent-provider-*`); `convert` fails if none claims it".to_owned()
+            }
+            (None, Some(paths)) => format!(
+                ", left to the plugins of the image; `convert` fails if none claims it\n           {}",
+                paths.join("\n           ")
             ),
         };
+        let _ = writeln!(out, "provider   {name}{from}");
     }
     for (index, file) in plan.extensions.iter().enumerate() {
         let title = if index == 0 { "extensions" } else { "" };

@@ -28,6 +28,15 @@ pub struct Plugin {
     pub path: String,
 }
 
+/// The plugins of an image.
+#[derive(Debug, Default)]
+pub struct Plugins {
+    /// The first of each name along the search path.
+    pub found: Vec<Plugin>,
+    /// What has a plugin's name and cannot be one.
+    pub not_executable: Vec<String>,
+}
+
 /// What a plugin is to install.
 ///
 /// The names in the document are those that plugins know.

@@ -12,7 +12,8 @@ use reqwest::{Method, StatusCode, Url};
 use super::config::ConfigError;
 use super::reference::ReferenceError;
 use super::transport::{authority, is_loopback};
-use super::wait::LEAST_RATE;
+use crate::error::telling;
+use crate::pace::Stalled;
 use kfactory_layers::digest::Digest;
 
 /// The most of a registry's own words to repeat, in characters.
@@ -101,26 +102,13 @@ pub enum RegistryError {
         /// What broke.
         source: Box<reqwest::Error>,
     },
-    /// Nothing came or went for too long.
-    #[error("{request}: no progress for {} seconds", after.as_secs())]
-    Timeout {
+    /// The transfer stands still.
+    #[error("{request}: {how}")]
+    Stalled {
         /// The request under way.
         request: RequestLine,
-        /// How long nothing moved.
-        after: Duration,
-    },
-    /// So little came for so long that it would never end.
-    #[error(
-        "{request}: no progress, {bytes} bytes came in {} seconds; fewer than {LEAST_RATE} a second count as none",
-        waited.as_secs()
-    )]
-    TooSlow {
-        /// The request under way.
-        request: RequestLine,
-        /// What came.
-        bytes: u64,
-        /// In which time.
-        waited: Duration,
+        /// In which way.
+        how: Stalled,
     },
     /// The registry has no such repository, tag, manifest or blob.
     #[error("{0}")]
@@ -205,7 +193,7 @@ pub enum RegistryError {
         found: Digest,
     },
     /// Neither a mirror nor the registry had what was asked for.
-    #[error("{}; then {}", Earlier(earlier), OneLine(last.as_ref()))]
+    #[error("{}", InOrder(earlier, last))]
     Mirrors {
         /// Each mirror's failure, in the order tried.
         earlier: Vec<RegistryError>,
@@ -329,32 +317,38 @@ pub(super) fn printable(text: &str) -> String {
     line.trim().to_owned()
 }
 
-/// Joins the mirrors' failures into one clause.
-struct Earlier<'a>(&'a [RegistryError]);
+/// Joins the failures of mirrors and registry into one clause; a cause that several in a row share stands once, after the last of them.
+struct InOrder<'a>(&'a [RegistryError], &'a RegistryError);
 
-impl fmt::Display for Earlier<'_> {
+impl fmt::Display for InOrder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, error) in self.0.iter().enumerate() {
-            let separator = if position == 0 { "" } else { "; " };
-            write!(f, "{separator}{}", OneLine(error))?;
+        let all = self.0.iter().chain([self.1]);
+        let told: Vec<Vec<String>> = all.map(|error| telling(error)).collect();
+        let alike = |one: &Vec<String>, next: &Vec<String>| one.len() > 1 && one[1..] == next[1..];
+        let runs: Vec<String> = told.chunk_by(alike).map(in_a_row).collect();
+        match runs.split_last() {
+            Some((last, earlier)) if !earlier.is_empty() => {
+                write!(f, "{}; then {last}", earlier.join("; "))
+            }
+            _ => f.write_str(&runs.concat()),
         }
-        Ok(())
     }
 }
 
-/// An error with its causes, for failures that no `source()` chain leads to.
-pub(super) struct OneLine<'a>(pub(super) &'a dyn std::error::Error);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
+/// Writes failures of the same cause as one.
+fn in_a_row(failures: &[Vec<String>]) -> String {
+    let heads: Vec<&str> = failures.iter().map(|told| told[0].as_str()).collect();
+    let mut text = match heads.split_last() {
+        Some((last, earlier)) if !earlier.is_empty() => {
+            format!("{} and {last}", earlier.join(", "))
         }
-        Ok(())
+        _ => heads.concat(),
+    };
+    for cause in &failures[0][1..] {
+        text.push_str(": ");
+        text.push_str(cause);
     }
+    text
 }
 
 impl RegistryError {
@@ -374,10 +368,7 @@ impl RegistryError {
     /// Whether the same request may well succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Interrupted { .. }
-            | Self::Timeout { .. }
-            | Self::TooSlow { .. }
-            | Self::RateLimited { .. } => true,
+            Self::Interrupted { .. } | Self::Stalled { .. } | Self::RateLimited { .. } => true,
             Self::Refused(refusal) => matches!(refusal.status, 408 | 500 | 502 | 503 | 504),
             // Too few bytes may be a transfer that ended early; too many never are.
             Self::SizeMismatch {
@@ -424,7 +415,10 @@ impl RegistryError {
                         .to_owned(),
                 ]
             }
-            Self::TooSlow { .. } => {
+            Self::Stalled {
+                how: Stalled::TooSlow { .. },
+                ..
+            } => {
                 vec!["`registries.conf` names mirrors that may be faster".to_owned()]
             }
             _ => Vec::new(),
@@ -472,6 +466,39 @@ mod tests {
             ("", "Unauthorized"),
         ] {
             assert_eq!(refusal(body.as_bytes()), format!("{head} {tail}"));
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Cause(&'static str);
+
+    fn unreadable(path: &str, cause: &'static str) -> RegistryError {
+        RegistryError::File {
+            path: path.into(),
+            source: std::io::Error::other(Cause(cause)),
+        }
+    }
+
+    #[test]
+    fn what_mirrors_and_registry_share_is_said_once() {
+        for (causes, said) in [
+            (["gone"; 3], "using `a`, using `b` and using `c`: gone"),
+            (
+                ["gone", "gone", "shut"],
+                "using `a` and using `b`: gone; then using `c`: shut",
+            ),
+            (
+                ["gone", "shut", "gone"],
+                "using `a`: gone; using `b`: shut; then using `c`: gone",
+            ),
+        ] {
+            let [a, b, c] = causes;
+            let error = RegistryError::Mirrors {
+                earlier: vec![unreadable("a", a), unreadable("b", b)],
+                last: Box::new(unreadable("c", c)),
+            };
+            assert_eq!(error.to_string(), said);
         }
     }
 

@@ -1,6 +1,6 @@
 //! An answer whose head has arrived: checked access to its headers, bounded access to its body.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, HeaderName};
@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{Refusal, RegistryError, RequestLine};
 use super::retry::retry_after;
-use super::wait::{Pace, Patience};
+use crate::pace::{Answer, Fault};
 
 /// The most of an error's body to read, in bytes.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -18,9 +18,7 @@ const MAX_REFUSAL: usize = 64 * 1024;
 pub(super) struct Reply {
     request: RequestLine,
     url: Url,
-    response: reqwest::Response,
-    patience: Patience,
-    pace: Pace,
+    answer: Answer,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -28,16 +26,13 @@ impl Reply {
     pub(super) fn new(
         request: RequestLine,
         url: Url,
-        response: reqwest::Response,
-        patience: Patience,
+        answer: Answer,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             request,
             url,
-            response,
-            patience,
-            pace: Pace::default(),
+            answer,
             _permit: permit,
         }
     }
@@ -48,11 +43,11 @@ impl Reply {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        self.response.status()
+        self.answer.head.status()
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.answer.head.headers()
     }
 
     /// Returns a header's text; `None` as well for one that is not printable ASCII.
@@ -79,27 +74,16 @@ impl Reply {
 
     /// Returns the next piece of the body, `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
-        let (asked, patience) = (Instant::now(), self.patience);
-        match tokio::time::timeout(patience.0, self.response.chunk()).await {
-            Ok(Ok(Some(chunk))) => {
-                let in_time = self.pace.came(chunk.len(), asked.elapsed(), patience);
-                in_time.map_err(|slow| RegistryError::TooSlow {
-                    request: self.request.clone(),
-                    bytes: slow.bytes,
-                    waited: slow.waited,
-                })?;
-                Ok(Some(chunk))
-            }
-            Ok(Ok(None)) => Ok(None),
-            Ok(Err(error)) => Err(RegistryError::Interrupted {
+        self.answer.chunk().await.map_err(|fault| match fault {
+            Fault::Stalled(how) => RegistryError::Stalled {
                 request: self.request.clone(),
-                source: Box::new(error.without_url()),
-            }),
-            Err(_) => Err(RegistryError::Timeout {
+                how,
+            },
+            Fault::Http(source) => RegistryError::Interrupted {
                 request: self.request.clone(),
-                after: patience.0,
-            }),
-        }
+                source: Box::new(source),
+            },
+        })
     }
 
     /// Reads the whole body, which may have at most `limit` bytes.

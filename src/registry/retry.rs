@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::error::RegistryError;
-use super::wait::Patience;
+use crate::pace::Patience;
 
 /// How often, and with which pauses, a request is repeated.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +46,7 @@ impl RetryPolicy {
     pub(super) fn pause(&self, failed: u32, error: &RegistryError) -> Option<Duration> {
         let tries = match error {
             // Each one is a minute in which nobody learns anything.
-            RegistryError::Timeout { .. } | RegistryError::TooSlow { .. } => {
-                self.tries.min(TRIES_IN_SILENCE)
-            }
+            RegistryError::Stalled { .. } => self.tries.min(TRIES_IN_SILENCE),
             _ => self.tries,
         };
         if failed >= tries || !error.is_transient() {
@@ -215,9 +213,11 @@ mod tests {
     #[test]
     fn a_registry_that_says_nothing_is_asked_twice() {
         let url = "https://registry.example/v2/".parse().expect("a URL");
-        let silence = RegistryError::Timeout {
+        let silence = RegistryError::Stalled {
             request: super::super::error::RequestLine::new(&reqwest::Method::GET, &url),
-            after: Duration::from_secs(60),
+            how: crate::pace::Stalled::Silent {
+                after: Duration::from_secs(60),
+            },
         };
         let policy = RetryPolicy::default();
         assert!(policy.pause(1, &silence).is_some());

@@ -17,7 +17,8 @@ use super::error::{RegistryError, RequestLine};
 use super::failure::{answers_without_tls, classify};
 use super::reference::{DOCKER_HUB, split_port};
 use super::reply::Reply;
-use super::wait::{Patience, Progress, wait};
+use super::wait::{Progress, wait};
+use crate::pace::{Answer, Patience};
 
 /// Connections to one host at a time; further requests wait. Registries throttle clients that open many.
 pub const MAX_CONNECTIONS_PER_HOST: usize = 8;
@@ -331,14 +332,8 @@ impl Transport {
             host.after_contact(error)
         })?;
         host.reached.store(true, Ordering::Relaxed);
-        let patience = self.options.silence;
-        Ok(Reply::new(
-            line,
-            call.url.clone(),
-            response,
-            patience,
-            permit,
-        ))
+        let answer = Answer::new(response, self.options.silence);
+        Ok(Reply::new(line, call.url.clone(), answer, permit))
     }
 
     fn host(&self, name: &str) -> Arc<Host> {

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context as _, Error, Result};
 use crate::stop::Stoppable;
 
-pub use owner::check_owner;
+pub use owner::{check_owner, check_place};
 pub use run::{Run, discard_tree, remove_tree};
 pub use usage::{Part, PartKind, Usage};
 pub use whole::{Checked, Damage, in_parallel};
@@ -150,9 +150,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The directory cannot be made or belongs to somebody else, or, with [`Access::Exclusive`], another run is using it.
+    /// The directory cannot be made, belongs to somebody else or would be in such a one, or, with [`Access::Exclusive`], another run is using it.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         check_owner(dir)?;
+        check_place(dir)?;
         Self::exists(dir)?;
         for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
             fs::create_dir_all(dir.join(name))

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kfactory_sandbox::stage::in_stage;
 use rustix::fs::Access;
@@ -61,6 +61,47 @@ pub fn check_owner(dir: &Path) -> Result<()> {
     .hint(format!("as {} this one can be used", user(owner))))
 }
 
+/// Checks that root makes no store among the files of a plain user, who could not use it: one at `dir` that is there is right.
+///
+/// As [`check_owner`], best asked where owners have their own IDs.
+///
+/// # Errors
+///
+/// We are root, there is nothing at `dir`, and where it would be made belongs to a user of this machine.
+pub fn check_place(dir: &Path) -> Result<()> {
+    let me = rustix::process::geteuid();
+    if !me.is_root() || in_stage() || dir.exists() {
+        return Ok(());
+    }
+    let Some((above, owner)) = nearest(dir) else {
+        return Ok(());
+    };
+    // One without an account is whoever a directory was mounted from: nobody who would come back for the store.
+    if owner == me.as_raw() || owner == NOBODY || name_of(owner).is_none() {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "the store in {} would be root's, in the directory {} of {}, who could not use it",
+        dir.display(),
+        above.display(),
+        user(owner)
+    ))
+    .hint(format!(
+        "run the command as {}, without `sudo`",
+        user(owner)
+    ))
+    .hint("`--store DIR` or the variable `KFACTORY_STORE` names a store of root's own"))
+}
+
+/// Returns the nearest directory above `dir` that is there, and its owner.
+fn nearest(dir: &Path) -> Option<(PathBuf, u32)> {
+    let dir = std::path::absolute(dir).ok()?;
+    dir.ancestors().skip(1).find_map(|above| {
+        let found = fs::metadata(above).ok()?;
+        Some((above.to_owned(), found.uid()))
+    })
+}
+
 /// Checks that root does not work in somebody else's store: its files there would be in that user's way.
 ///
 /// In a user namespace root is whoever made it. The stage is one, and outside of it the question has been asked.
@@ -94,16 +135,20 @@ fn stranger(path: &Path, me: u32) -> Option<u32> {
 
 /// Returns a user's name, where there is one, and number.
 fn user(uid: u32) -> String {
+    match name_of(uid) {
+        Some(name) => format!("user {name} ({uid})"),
+        None => format!("user {uid}"),
+    }
+}
+
+fn name_of(uid: u32) -> Option<String> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)? == uid.to_string()).then_some(name)
     });
-    match name {
-        Some(name) => format!("user {name} ({uid})"),
-        None => format!("user {uid}"),
-    }
+    name.map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub enum PartKind {
     LayerBlobs,
     /// Blobs that nothing names any more, and unfinished ones.
     OtherBlobs,
+    /// Blobs that nothing names as far as can be read, while an image cannot be.
+    UnknownBlobs,
     /// What a cached layer changed, to be built upon.
     Changes,
     /// A base, to be built upon.
@@ -63,6 +65,7 @@ impl PartKind {
             Self::ImageBlobs => "blobs of images",
             Self::LayerBlobs => "blobs of cached layers alone",
             Self::OtherBlobs => "blobs that nothing names",
+            Self::UnknownBlobs => "blobs that nothing readable names",
             Self::Changes => "changes of layer",
             Self::UnpackedBase => "unpacked base",
             Self::Cache => "cache of",
@@ -73,8 +76,9 @@ impl PartKind {
 }
 
 impl Store {
-    /// Adds up what the store takes, part by part. `image_blobs` are those that its images are made of.
-    pub fn usage(&self, image_blobs: &BTreeSet<Digest>) -> Usage {
+    /// Adds up what the store takes, part by part. `image_blobs` are those that its images are made of; where `is_whole` is not true,
+    /// those of the images that can be read: then a garbage collection leaves everything.
+    pub fn usage(&self, image_blobs: &BTreeSet<Digest>, is_whole: bool) -> Usage {
         let steps = self.steps();
         let layer_blobs: BTreeSet<Digest> = steps
             .iter()
@@ -89,7 +93,10 @@ impl Store {
                 (record.changes.as_str(), (record.layer.as_str(), kept))
             })
             .collect();
-        let mut sum = Sum::default();
+        let mut sum = Sum {
+            keeps_all: !is_whole,
+            ..Sum::default()
+        };
         for (name, path) in entries(&self.dir.join("blobs").join(Digest::ALGORITHM)) {
             let digest = Digest::from_hex(&name);
             let is_in = |set: &BTreeSet<_>| digest.is_some_and(|digest| set.contains(&digest));
@@ -97,8 +104,10 @@ impl Store {
                 PartKind::ImageBlobs
             } else if is_in(&layer_blobs) {
                 PartKind::LayerBlobs
-            } else {
+            } else if is_whole {
                 PartKind::OtherBlobs
+            } else {
+                PartKind::UnknownBlobs
             };
             sum.add(kind, "", kind == PartKind::ImageBlobs, &path);
         }
@@ -137,6 +146,7 @@ struct Sum {
     /// Inodes that have been counted.
     seen: BTreeSet<(u64, u64)>,
     unreadable: usize,
+    keeps_all: bool,
 }
 
 impl Sum {
@@ -158,7 +168,7 @@ impl Sum {
                 bytes += metadata.blocks() * 512;
             }
         }
-        let key = (kind, name.to_owned(), kept);
+        let key = (kind, name.to_owned(), kept || self.keeps_all);
         *self.parts.entry(key).or_default() += bytes;
     }
 
@@ -196,7 +206,7 @@ mod tests {
         fs::write(tree.join("a"), [3; 30_000]).unwrap();
         fs::hard_link(tree.join("a"), tree.join("b")).unwrap();
         fs::create_dir(store.changes("left")).unwrap();
-        let usage = store.usage(&BTreeSet::from([named.digest]));
+        let usage = store.usage(&BTreeSet::from([named.digest]), true);
         let of = |kind| {
             let parts = usage.parts.iter().filter(|part| part.kind == kind);
             parts.map(|part| part.bytes).sum::<u64>()

@@ -87,7 +87,7 @@ fn read_one(dir: impl AsFd, name: &OsStr, depth: usize) -> Result<Node> {
 }
 
 /// Tells whether a directory is on a file system whose files nobody wrote. Spec: statfs(2).
-fn is_kernels_own(dir: impl AsFd) -> Result<bool> {
+pub(crate) fn is_kernels_own(dir: impl AsFd) -> Result<bool> {
     const PROC: i64 = 0x9fa0;
     const SYSFS: i64 = 0x6265_6572;
     const DEVPTS: i64 = 0x1cd1;

@@ -21,6 +21,7 @@ use kfactory_layers::digest::Digest;
 use kfactory_layers::metadata::{Device, Timestamp, Xattrs};
 use kfactory_layers::root::Root;
 
+pub(crate) use dir::is_kernels_own;
 pub use dir::of_dir;
 pub use image::{Wanted, of_image};
 pub use window::Window;

@@ -56,12 +56,12 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
     let ledger = ledger
         .map(|path| LedgerFile::create(path, dir))
         .transpose()?;
-    let place = staging.path();
-    let root = Root::open(&place).context(|| format!("opening {}", place.display()))?;
-    let (mut done, refused) = apply_all(image, &root, store)?;
+    let doing = || format!("making {}", dir.display());
+    let root = Root::open(staging.path()).context(doing)?;
+    let (mut done, refused) = apply_all(image, &root, dir, store)?;
     done.maps_ids = maps_ids();
     done.not_applied = refused.len();
-    done.entries = count(&root)?;
+    done.entries = count(&root).context(doing)?;
     let ledger = match ledger {
         Some(file) => Some(write_ledger(file, &root, refused, done.maps_ids)?),
         None => None,
@@ -70,13 +70,18 @@ pub fn unpack(image: &Image, dir: &Path, ledger: Option<&Path>, store: &Store) -
         if let Some(written) = ledger {
             written.remove();
         }
-        error.context(format!("making {}", dir.display()))
+        error.context(doing())
     })?;
     Ok(done)
 }
 
-/// Applies the layers to `root` and returns what could not be applied.
-fn apply_all(image: &Image, root: &Root, store: &Store) -> Result<(Unpacked, Vec<LedgerEntry>)> {
+/// Applies the layers to `root`, which is to become `dir`, and returns what could not be applied.
+fn apply_all(
+    image: &Image,
+    root: &Root,
+    dir: &Path,
+    store: &Store,
+) -> Result<(Unpacked, Vec<LedgerEntry>)> {
     let mut done = Unpacked::default();
     let mut options = ApplyOptions {
         ownership: Ownership::AsFarAsAllowed,
@@ -89,7 +94,7 @@ fn apply_all(image: &Image, root: &Root, store: &Store) -> Result<(Unpacked, Vec
                 "unpacking layer {} of {total} ({}) into {}",
                 index + 1,
                 layer.digest,
-                root.path().display()
+                dir.display()
             )
         };
         let mut changeset = Changeset::open(store, layer, *diff_id, None)

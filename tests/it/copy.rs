@@ -167,6 +167,7 @@ fn a_copy_that_fails_leaves_a_layout_as_it_was_and_no_new_one() {
         return skipped("only root can mount a small file system");
     }
     let dir = world().user_dir("copies-full");
+    let store = world().own_dir("copies-full-store");
     let mut noise = vec![0; 4_000_000];
     let mut random = fs::File::open("/dev/urandom").expect("there");
     std::io::Read::read_exact(&mut random, &mut noise).expect("endless");
@@ -189,7 +190,7 @@ fn a_copy_that_fails_leaves_a_layout_as_it_was_and_no_new_one() {
         );
         let place = format!("oci:{}:v2", full.join("above/layout").display());
         Kfactory::as_caller(["copy", from, &place])
-            .store(&dir.join("store"))
+            .store(&store)
             .wrapped_by(&["unshare", "--mount", "sh", "-c", &script, "sh"])
     };
     let noise = format!("tar:{}", source.display());
@@ -200,7 +201,7 @@ fn a_copy_that_fails_leaves_a_layout_as_it_was_and_no_new_one() {
     let before = dir.join("before");
     let place = format!("oci:{}:v1", before.display());
     Kfactory::as_caller(["copy", &small, &place])
-        .store(&dir.join("store"))
+        .store(&store)
         .succeed();
     let copied = format!(
         "mkdir {0}/above && cp -a {1} {0}/above/layout",

@@ -30,5 +30,6 @@ mod refused;
 mod repeat;
 mod store;
 mod support;
+mod systemd_helper;
 mod unpack;
 mod validate;

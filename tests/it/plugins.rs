@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::Kfactory;
 use crate::support::small::{Small, k3s_program};
 
 /// Answers to every event that it is none of its business.
@@ -286,6 +287,43 @@ fn a_provider_that_nobody_installs_is_an_error() {
         "caused by: the image holds no provider plugin",
     ];
     small.fail(1, &["--provider", "edge"], &words);
+}
+
+#[test]
+fn a_plan_says_which_plugins_the_base_holds_however_it_is_given() {
+    let files = [
+        ("system/providers/agent-provider-edge", 0o755, EDGE),
+        ("usr/bin/agent-provider-notes", 0o644, "no program"),
+    ];
+    let Some(small) = Small::new("planned", &files) else {
+        return;
+    };
+    let layout = format!("oci:{}:v1", small.dir.join("layout").display());
+    let kfactory = |words: &[&str]| Kfactory::new(words).store(&small.store);
+    kfactory(&["copy", &small.base, &layout]).succeed();
+    kfactory(&["copy", &small.base, "store:planned"]).succeed();
+    let tree = small.dir.join("tree");
+    kfactory(&["unpack", &small.base, tree.to_str().expect("UTF-8")]).succeed();
+    let plan = |base: &str| {
+        kfactory(&["plan", base, "--version", "v1.0.0", "-pedge"])
+            .succeed()
+            .stdout
+    };
+    let dir = format!("dir:{}", tree.display());
+    for base in [&small.base, &layout, "store:planned", &dir] {
+        let text = plan(base);
+        let words = "provider   edge, left to the plugins of the image; `convert` fails if none claims it\n           \
+                     /system/providers/agent-provider-edge\n";
+        assert!(text.contains(words), "{base}: {text}");
+        assert!(!text.contains("agent-provider-notes"), "{base}: {text}");
+    }
+    let Some(small) = Small::new("planned-without", &files[1..]) else {
+        return;
+    };
+    let text = plan(&small.base);
+    let words = "note       the base holds no provider plugin (/usr/bin/agent-provider-notes is no executable file): \
+                 unless a step brings one that installs `edge`, this conversion will fail\n";
+    assert!(text.contains(words), "{text}");
 }
 
 #[test]

@@ -380,6 +380,40 @@ fn root_does_not_work_in_a_plain_users_store() {
 }
 
 #[test]
+fn root_makes_no_store_in_a_plain_users_directory() {
+    if !is_root() {
+        return skipped("only root can be root");
+    }
+    let home = world().user_dir("home-of-user");
+    let store = home.join(".local/share/kfactory");
+    let base = small_tar("of-user", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    let user = &world().user;
+    let as_root = |words: &[&str]| {
+        let run = Kfactory::as_caller(words).env("HOME", &home);
+        run.env("XDG_DATA_HOME", "")
+    };
+    let layout = format!("oci:{}:v1", home.join("layout").display());
+    for words in [
+        &["copy", &base, &layout][..],
+        &["convert", &base, "--version", "v1.0.0"],
+        &["store", "rm", "it"],
+    ] {
+        as_root(words).fail(1).tells(&[
+            &format!("error: the store in {}", store.display()),
+            &format!("{} of user {} ({})", home.display(), user.name, user.uid),
+            &format!("hint: run the command as user {}", user.name),
+            "hint: `--store DIR`",
+        ]);
+    }
+    as_root(&["store", "ls"]).succeed();
+    assert_eq!(fs::read_dir(&home).expect("there").count(), 0);
+    // What root made for the store is root's own.
+    fs::create_dir_all(&store).expect("root may");
+    as_root(&["copy", &base, "store:it"]).succeed();
+}
+
+#[test]
 fn a_store_that_cannot_be_looked_at_is_not_said_to_be_missing() {
     if !is_root() {
         return skipped("only root can close a directory to this user");
@@ -448,9 +482,9 @@ fn what_cannot_be_cleaned_up_is_told_once() {
 #[test]
 fn images_that_cannot_be_read_keep_no_others_from_being_listed() {
     let store = world().user_dir("store-with-bad-records");
-    let base = small_tar("bad-records", &[("etc/motd", 0o644, "hello\n")]);
-    let base = format!("tar:{}", base.display());
     for name in ["bad", "good", "worse"] {
+        let base = small_tar(&format!("{name}-records"), &[("etc/motd", 0o644, name)]);
+        let base = format!("tar:{}", base.display());
         Kfactory::new(["copy", &base, &format!("store:{name}")])
             .store(&store)
             .succeed();
@@ -465,7 +499,11 @@ fn images_that_cannot_be_read_keep_no_others_from_being_listed() {
         ran.tells(&[
             &format!("record of image `{name}`"),
             &format!("hint: `kfactory store rm '{name}'` forgets the image"),
+            "`kfactory store gc` frees nothing",
         ]);
+        // As a collection would: it refuses, and keeps what may be needed.
+        assert!(!ran.stdout.contains("  frees"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("blobs that nothing readable names"));
     }
 }
 

@@ -5,17 +5,16 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tar_core::{EntryBuilder, EntryType, HEADER_SIZE};
-use tempfile::NamedTempFile;
 
 use super::ArchiveError;
 use crate::digest::Digest;
-use crate::partial;
+use crate::partial::{self, Partial};
 
 const COPY_BUFFER: usize = 256 * 1024;
 
 /// An archive being written under a temporary name next to its own.
 pub(super) struct TarOut {
-    file: NamedTempFile,
+    file: Partial,
     path: PathBuf,
 }
 
@@ -102,7 +101,7 @@ impl TarOut {
         self.write(&[0; 2 * HEADER_SIZE])?;
         let synced = self.file.as_file().sync_data();
         synced.map_err(ArchiveError::io("syncing", &self.path))?;
-        let named = self.file.persist(&self.path).map_err(|error| error.error);
+        let named = self.file.persist(&self.path);
         named.map_err(ArchiveError::io("naming", &self.path))?;
         Ok(())
     }

@@ -13,12 +13,10 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::digest::{Digest, HashingWriter, VerifyError, VerifyingReader};
 use crate::input::open_regular;
 use crate::manifest::Descriptor;
-use crate::partial;
+use crate::partial::{self, Partial};
 use crate::source::{BlobSource, not_found, verified};
 
 /// Bytes collected before the file is written: compressed output comes in pieces of any size.
@@ -168,6 +166,7 @@ impl BlobStore {
         }
         let mut writer = self.writer()?;
         writer
+            .out
             .write_all(bytes)
             .map_err(BlobError::io("writing blob", self.path(&digest)))?;
         writer.commit()
@@ -186,7 +185,7 @@ impl BlobStore {
     ) -> Result<Blob, BlobError> {
         let mut writer = self.writer()?;
         let mut verifying = VerifyingReader::new(reader, *digest, size);
-        io::copy(&mut verifying, &mut writer)
+        io::copy(&mut verifying, &mut writer.out)
             .map_err(BlobError::io("writing blob", self.path(digest)))?;
         writer.commit_as(digest, size)
     }
@@ -284,12 +283,12 @@ impl BlobStore {
         Ok(names)
     }
 
-    fn partial(&self) -> Result<NamedTempFile, BlobError> {
+    fn partial(&self) -> Result<Partial, BlobError> {
         partial::create_in(&self.dir, 0o644).map_err(BlobError::io("creating a file in", &self.dir))
     }
 
     /// Gives a whole and checked partial file its name, durably.
-    fn publish(&self, partial: NamedTempFile, blob: Blob) -> Result<Blob, BlobError> {
+    fn publish(&self, partial: Partial, blob: Blob) -> Result<Blob, BlobError> {
         let path = self.path(&blob.digest);
         partial
             .as_file()
@@ -297,7 +296,7 @@ impl BlobStore {
             .map_err(BlobError::io("syncing blob", &path))?;
         partial
             .persist(&path)
-            .map_err(|error| BlobError::io("naming blob", &path)(error.error))?;
+            .map_err(BlobError::io("naming blob", &path))?;
         sync_dir(&self.dir).map_err(BlobError::io("syncing directory", &self.dir))?;
         Ok(blob)
     }
@@ -312,7 +311,7 @@ impl BlobSource for BlobStore {
 /// A blob being written. It has no name until [`commit`](Self::commit); dropping it removes the file.
 #[derive(Debug)]
 pub struct BlobWriter {
-    out: HashingWriter<BufWriter<NamedTempFile>>,
+    out: HashingWriter<BufWriter<Partial>>,
     store: BlobStore,
 }
 
@@ -362,7 +361,7 @@ impl BlobWriter {
     }
 
     /// Writes out what is buffered; the file has no name yet.
-    fn into_file(self) -> Result<(NamedTempFile, Blob), BlobError> {
+    fn into_file(self) -> Result<(Partial, Blob), BlobError> {
         let (buffered, digest, size) = self.out.finish();
         let path = self.store.path(&digest);
         let partial = buffered
@@ -372,14 +371,22 @@ impl BlobWriter {
     }
 }
 
+/// Its errors name the directory of the blobs: who writes a layer may not know where it goes.
 impl Write for BlobWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.out.write(buf)
+        let written = self.out.write(buf);
+        written.map_err(|error| named(&error, &self.store.dir))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        let flushed = self.out.flush();
+        flushed.map_err(|error| named(&error, &self.store.dir))
     }
+}
+
+fn named(error: &io::Error, dir: &Path) -> io::Error {
+    let text = format!("writing a blob into {}: {error}", dir.display());
+    io::Error::new(error.kind(), text)
 }
 
 fn check_file(mut file: &File, digest: &Digest, size: u64) -> io::Result<()> {

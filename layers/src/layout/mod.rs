@@ -493,7 +493,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
         let mut file = partial::create_beside(path, 0o644)?;
         file.write_all(bytes)?;
         file.as_file().sync_data()?;
-        file.persist(path).map_err(|error| error.error)?;
+        file.persist(path)?;
         sync_dir(dir)
     };
     write().map_err(io_error("writing", path))

@@ -72,7 +72,10 @@ pub fn plan_in_place(request: &Request, root: &Path) -> Result<Plan> {
     let facts = super::facts_of_dir(root, &platform, &checked.base.to_string())?;
     // Those of the tree itself run only where the request names their directory, as it is with kairos-init.
     let extensions = Extensions::find(&[], request)?;
-    Ok(plan::plan(&facts, request, &checked.version)?.with_extensions(&extensions, request))
+    let plugins = exec::plugins_of(&Root::open(root)?)?;
+    Ok(plan::plan(&facts, request, &checked.version)?
+        .with_plugins(&plugins)
+        .with_extensions(&extensions, request))
 }
 
 /// Changes the tree as `request` says, whose base is that tree; the store at `options.store` serves as scratch and cache.
@@ -111,7 +114,7 @@ pub fn convert_in_place(
             reporter,
         },
     };
-    announce(&plan, &place.root, reporter)?;
+    announce(&plan, reporter);
     work.run()?;
     Ok(plan)
 }

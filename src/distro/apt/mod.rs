@@ -14,6 +14,7 @@
 
 pub mod deb;
 mod owners;
+mod python;
 pub mod uris;
 
 pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
@@ -38,35 +39,8 @@ pub const HELD_BACK: &[&str] = &[
 /// The body of a held-back command.
 const NO_OP: &str = "#!/bin/sh\nexit 0\n";
 
-/// Answers from a look at a file or two what package scripts ask `deb-systemd-helper` most; it takes 25 ms to start, and they ask
-/// it a hundred times. What would change something, and every other way to ask, goes to the program itself.
-///
-/// Spec: deb-systemd-helper(1); a unit's state file lists the links that its package made.
-const SYSTEMD_HELPER: &str = r#"#!/bin/sh
-helper=/usr/bin/deb-systemd-helper
-if [ -z "$DPKG_MAINTSCRIPT_PACKAGE" ] || [ -n "$DPKG_ROOT" ] || [ -n "$_DEB_SYSTEMD_HELPER_DEBUG" ]; then
-    exec "$helper" "$@"
-fi
-state=/var/lib/systemd/deb-systemd-helper
-user_state=/var/lib/systemd/deb-systemd-user-helper
-for unit; do :; done
-unit=${unit##*/}
-case "$# $*" in
-"2 unmask "* | "3 --user unmask "*)
-    # Only what it has masked itself is unmasked.
-    if [ ! -e "$state-masked" ] && [ ! -e "$user_state-masked" ]; then exit 0; fi ;;
-"2 debian-installed "*)
-    if [ -f "$state-enabled/$unit.dsh-also" ]; then exit 0; else exit 1; fi ;;
-"3 --quiet was-enabled "* | "4 --quiet --user was-enabled "*)
-    if [ $# -eq 4 ]; then state=$user_state; fi
-    if [ ! -f "$state-enabled/$unit.dsh-also" ]; then exit 0; fi
-    while read -r link; do
-        if [ ! -L "$link" ]; then exit 1; fi
-    done < "$state-enabled/$unit.dsh-also"
-    exit 0 ;;
-esac
-exec "$helper" "$@"
-"#;
+/// Stands in for `deb-systemd-helper` where what is asked is plain; the file says why.
+const SYSTEMD_HELPER: &str = include_str!("deb-systemd-helper.sh");
 
 /// Where the rootfs' own commands are, in the order Debian searches.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -166,7 +140,12 @@ impl Workspace {
             mode: 0o755,
             content: SYSTEMD_HELPER.to_owned(),
         };
-        [config, systemd_helper]
+        let compile_python = WorkFile {
+            path: self.compile_python(),
+            mode: 0o755,
+            content: python::COMPILE_AGAIN.to_owned(),
+        };
+        [config, systemd_helper, compile_python]
             .into_iter()
             .chain(held_back)
             .collect()
@@ -260,6 +239,10 @@ impl Workspace {
         format!("{}/apt.conf", self.root)
     }
 
+    fn compile_python(&self) -> String {
+        format!("{}/compile-python", self.root)
+    }
+
     fn path(&self) -> String {
         format!("{}/bin:{SYSTEM_PATH}", self.root)
     }
@@ -270,6 +253,7 @@ impl Workspace {
     fn config(&self) -> String {
         let root = &self.root;
         let path = self.path();
+        let compile_python = self.compile_python();
         format!(
             r#"APT::Install-Recommends "false";
 APT::Get::Assume-Yes "true";
@@ -281,6 +265,7 @@ Binary::apt-get::APT::Keep-Downloaded-Packages "true";
 #clear DPkg::Pre-Invoke;
 #clear DPkg::Post-Invoke;
 #clear DPkg::Pre-Install-Pkgs;
+DPkg::Post-Invoke {{ "{compile_python}"; }};
 Acquire::Languages "none";
 Acquire::GzipIndexes "false";
 Acquire::Retries "3";

@@ -4,19 +4,21 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use kfactory_layers::root::Root;
 use reqwest::header::CONTENT_DISPOSITION;
 
 use super::tree::{self, NewFile};
 use super::{Context, accounts};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::framework::http::redact;
+use crate::pace::{self, Fault, Patience};
 use crate::step::Owner;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a transfer is tried in all.
 const ATTEMPTS: u32 = 4;
+/// How often one that stands still is: each time is a minute in which nobody learns anything.
+const ATTEMPTS_IN_SILENCE: u32 = 2;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// No single file of an extension is larger.
 const MAX_BYTES: u64 = 16 << 30;
@@ -44,7 +46,7 @@ pub(super) fn download(
     let root = &context.target.root;
     let limit = (timeout_secs > 0).then(|| Duration::from_secs(timeout_secs));
     let fetched = get(context, url, MAX_BYTES, limit)
-        .map_err(|error| error.context(format!("cannot download {}", shown(url))))?;
+        .map_err(|error| error.context(format!("cannot download {}", redact(url))))?;
     let is_dir =
         path.ends_with('/') || root.metadata_opt(path)?.is_some_and(|found| found.is_dir());
     let path = match is_dir {
@@ -81,22 +83,9 @@ fn name_of(url: &str, sent: Option<&str>) -> Result<String> {
         .or(last.filter(|name| is_name(name)))
         .map(str::to_owned)
         .ok_or_else(|| {
-            Error::user(format!("{} names no file", shown(url)))
+            Error::user(format!("{} names no file", redact(url)))
                 .hint("end `path` with the file's name")
         })
-}
-
-/// Returns a URL without what may be secret in it.
-fn shown(url: &str) -> String {
-    match reqwest::Url::parse(url) {
-        Ok(mut url) => {
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            url.set_query(None);
-            url.to_string()
-        }
-        Err(_) => "(not a URL)".to_owned(),
-    }
 }
 
 fn get(
@@ -116,7 +105,6 @@ fn get(
     let client = reqwest::Client::builder()
         .user_agent(concat!("kfactory/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .build()
         .map_err(|error| Error::from_source(&error))?;
     runtime.block_on(async {
@@ -143,7 +131,7 @@ async fn retried(
     for attempt in 1.. {
         match once(context, client, url, max_bytes).await {
             Ok(fetched) => return Ok(fetched),
-            Err((error, may_retry)) if !may_retry || attempt >= ATTEMPTS => return Err(error),
+            Err((error, attempts)) if attempt >= attempts => return Err(error),
             Err(_) => tokio::time::sleep(wait).await,
         }
         wait *= 2;
@@ -151,16 +139,22 @@ async fn retried(
     Err(Error::internal("a download ended without an answer"))
 }
 
-/// Tries once; the flag of an error says whether another try may help.
+/// Tries once; the number beside an error says how often to try in all what ends so.
 async fn once(
     context: &Context<'_>,
     client: &reqwest::Client,
     url: &str,
     max_bytes: u64,
-) -> std::result::Result<Fetched, (Error, bool)> {
-    let network = |error: reqwest::Error| (Error::from_source(&error.without_url()), true);
-    let response = client.get(url).send().await.map_err(network)?;
-    let status = response.status();
+) -> std::result::Result<Fetched, (Error, u32)> {
+    let network = |fault: Fault| match fault {
+        Fault::Stalled(_) => (Error::from_source(&fault), ATTEMPTS_IN_SILENCE),
+        Fault::Http(_) => (Error::from_source(&fault), ATTEMPTS),
+    };
+    let request = client.get(url);
+    let mut answer = pace::send(request, Patience::default())
+        .await
+        .map_err(network)?;
+    let status = answer.head.status();
     if !status.is_success() {
         let may_retry = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
         return Err((
@@ -168,28 +162,27 @@ async fn once(
                 "the server answers with status {}",
                 status.as_u16()
             )),
-            may_retry,
+            if may_retry { ATTEMPTS } else { 1 },
         ));
     }
-    let name = response
+    let name = answer
+        .head
         .headers()
         .get(CONTENT_DISPOSITION)
         .and_then(|value| value.to_str().ok())
         .and_then(sent_name);
-    let local = |error: std::io::Error| (Error::from_source(&error), false);
+    let local = |error: std::io::Error| (Error::from_source(&error), 1);
     let mut content = tempfile::tempfile_in(&context.env.scratch).map_err(local)?;
-    let mut body = response.bytes_stream();
     let mut size = 0;
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(network)?;
+    while let Some(piece) = answer.chunk().await.map_err(network)? {
         if context.env.cancel.is_cancelled() {
-            return Err((Error::new(Kind::Interrupted, "stopped by the user"), false));
+            return Err((Error::new(Kind::Interrupted, "stopped by the user"), 1));
         }
         size += piece.len() as u64;
         if size > max_bytes {
             return Err((
                 Error::user(format!("it is larger than {max_bytes} bytes")),
-                false,
+                1,
             ));
         }
         content.write_all(&piece).map_err(local)?;
@@ -272,12 +265,12 @@ fn key_text(context: &Context<'_>, key: &str) -> Result<String> {
         return Ok(key.to_owned());
     };
     let mut fetched = get(context, &url, MAX_KEY_BYTES, None)
-        .map_err(|error| error.context(format!("cannot fetch the SSH keys of {}", shown(&url))))?;
+        .map_err(|error| error.context(format!("cannot fetch the SSH keys of {}", redact(&url))))?;
     let mut text = String::new();
     fetched
         .content
         .read_to_string(&mut text)
-        .context(|| format!("reading the SSH keys of {}", shown(&url)))?;
+        .context(|| format!("reading the SSH keys of {}", redact(&url)))?;
     Ok(text.trim_end_matches('\n').to_owned())
 }
 
@@ -349,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_forge_are_at_its_address_and_nothing_shows_a_password() {
+    fn keys_of_a_forge_are_at_its_address() {
         assert_eq!(
             key_url("github:me").as_deref(),
             Some("https://github.com/me.keys")
@@ -359,6 +352,5 @@ mod tests {
             Some("https://gitlab.com/me.keys")
         );
         assert_eq!(key_url("ssh-rsa AAAA"), None);
-        assert_eq!(shown("https://u:p@h/x?token=1"), "https://h/x");
     }
 }

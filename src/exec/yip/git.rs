@@ -13,6 +13,7 @@ use super::Context;
 use super::tree;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec::command::PROXY_VARIABLES;
+use crate::pace::{IDLE, LEAST_RATE};
 use crate::step::GitAuth;
 
 /// Transports that lead to another machine; others read files of this one, or run programs.
@@ -108,6 +109,8 @@ impl Git {
             ("core.logAllRefUpdates".to_owned(), "false".to_owned()),
             ("core.hooksPath".to_owned(), "/dev/null".to_owned()),
             ("gc.auto".to_owned(), "0".to_owned()),
+            ("http.lowSpeedLimit".to_owned(), LEAST_RATE.to_string()),
+            ("http.lowSpeedTime".to_owned(), IDLE.as_secs().to_string()),
         ];
         if let Some(auth) = wanted.auth {
             if let (Some(user), Some(password)) = (&auth.username, &auth.password) {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::env::Env;
 use super::fake::Fake;
 use super::retry::RetryPolicy;
-use super::wait::Patience;
 use super::{Digest, Reference, Registry, RegistryOptions};
+use crate::pace::Patience;
 
 /// Tries as often as users get, without their pauses.
 const QUICK: RetryPolicy = RetryPolicy {

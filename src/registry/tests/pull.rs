@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::super::fake::{Fake, answer, error};
 use super::super::pull::MANIFEST_TYPES;
 use super::super::retry::RetryPolicy;
-use super::super::wait::Patience;
 use super::super::{Digest, RegistryError, RegistryOptions};
 use super::{Dest, QUICK, client, client_that, client_with, reference, sample, silent};
+use crate::pace::Patience;
 
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
@@ -142,7 +142,7 @@ async fn a_trickle_ends_by_name_after_it_was_asked_once_more() {
         .await;
     let error = fetching.expect_err("it would take three minutes");
     let text = error.to_string();
-    assert!(matches!(error, RegistryError::TooSlow { .. }), "{text}");
+    assert!(matches!(error, RegistryError::Stalled { .. }), "{text}");
     for word in [fake.name.as_str(), &digest.to_string(), " bytes came in "] {
         assert!(text.contains(word), "{text}");
     }

@@ -20,7 +20,7 @@ fn blob(store: &Path, digest: &str) -> std::path::PathBuf {
     store.join("blobs").join(digest.replace(':', "/"))
 }
 
-/// Says where two images differ, each the manifest digest `0` in the store `1`: layer by layer, entry by entry.
+/// Says where two images differ, each the manifest digest `0` in the store or layout `1`: layer by layer, entry by entry.
 pub(crate) fn image_differences(one: (&str, &Path), other: (&str, &Path), limit: usize) -> String {
     let layers = |(digest, store): (&str, &Path)| -> Vec<String> {
         let manifest = document(store, digest);
