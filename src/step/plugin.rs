@@ -34,8 +34,8 @@ pub enum Plugin {
         url: String,
         /// Where to.
         path: String,
-        /// The branch.
-        branch: String,
+        /// The branch; `None`: the one that the repository itself prefers.
+        branch: Option<String>,
         /// Whether no other branch is fetched.
         branch_only: bool,
         /// How to log in.
@@ -346,7 +346,11 @@ impl Plugin {
             Plugin::Git {
                 url, path, branch, ..
             } => {
-                format!("clone branch {branch} of {url} into {path}")
+                let what = match branch {
+                    Some(branch) => format!("branch {branch} of "),
+                    None => String::new(),
+                };
+                format!("clone {what}{url} into {path}")
             }
             Plugin::EnsureEntity { path, .. } => format!("ensure an entry in {}", entity_of(path)),
             Plugin::DeleteEntity { path, .. } => {

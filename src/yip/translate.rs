@@ -297,11 +297,7 @@ fn git(git: &Git) -> Plugin {
     Plugin::Git {
         url: git.url.value.clone(),
         path: absolute(&git.path),
-        branch: if git.branch.is_empty() {
-            "master".to_owned()
-        } else {
-            git.branch.value.clone()
-        },
+        branch: optional(&git.branch),
         branch_only: git.branch_only,
         auth: has_auth.then_some(auth),
     }

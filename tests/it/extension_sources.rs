@@ -60,7 +60,7 @@ stages:
     assert_eq!(tree.read("srv/next/sub/text"), "next\n");
     assert_eq!(tree.metadata("srv/site/tool").mode() & 0o7777, 0o755);
     assert_eq!(tree.metadata("srv/site/sub/text").mode() & 0o7777, 0o644);
-    for (clone, branch) in [("srv/site", "master"), ("srv/next", "next")] {
+    for (clone, branch) in [("srv/site", "trunk"), ("srv/next", "next")] {
         let dir = tree.dir.join(clone);
         assert_eq!(
             run(git(&dir).args(["branch", "--show-current"])).trim(),
@@ -77,7 +77,7 @@ stages:
         run(git(&dir).args(["branch", "--remotes", "--format=%(refname:short)"]))
     };
     assert!(branches("srv/site").contains("origin/next"));
-    assert!(!branches("srv/next").contains("master"));
+    assert!(!branches("srv/next").contains("trunk"));
     for secret in ["opensesame", &login] {
         assert!(!everything_in(&tree.dir.join("srv")).contains(secret));
         assert!(!ran.says(secret));

@@ -25,7 +25,8 @@ const DIRECTORY_MODE: u32 = 0o755;
 pub(super) struct Wanted<'a> {
     pub(super) url: &'a str,
     pub(super) path: &'a str,
-    pub(super) branch: &'a str,
+    /// `None`: the one that the repository itself prefers, as most yip programs have it.
+    pub(super) branch: Option<&'a str>,
     pub(super) branch_only: bool,
     pub(super) auth: Option<&'a GitAuth>,
 }
@@ -43,18 +44,21 @@ pub(super) fn clone(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
         .context(|| "making a directory for the clone".into())?;
     let work = scratch.path().join("work");
     let git = Git::new(scratch.path(), wanted)?;
-    let mut clone = vec!["clone", "--quiet", "--template=", "--branch", wanted.branch];
+    let mut clone = vec!["clone", "--quiet", "--template="];
+    if let Some(branch) = wanted.branch {
+        clone.extend(["--branch", branch]);
+    }
     if wanted.branch_only {
         clone.push("--single-branch");
     }
     let place = work.display().to_string();
     clone.extend(["--", wanted.url, &place]);
     git.run(&clone, scratch.path()).map_err(|error| {
-        error.context(format!(
-            "cannot clone branch {} of {}",
-            wanted.branch,
-            shown(wanted.url)
-        ))
+        let what = match wanted.branch {
+            Some(branch) => format!("branch {branch} of "),
+            None => String::new(),
+        };
+        error.context(format!("cannot clone {what}{}", shown(wanted.url)))
     })?;
     // The index remembers times and inodes of this machine's files; read again from the commit, it knows none.
     std::fs::remove_file(work.join(".git/index")).context(|| "preparing the clone".into())?;
@@ -84,7 +88,7 @@ fn update(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
     context.shell_verbatim(&format!(
         "{git} fetch --quiet {} {} && {git} reset --quiet --hard FETCH_HEAD",
         quoted(wanted.url),
-        quoted(wanted.branch)
+        quoted(wanted.branch.unwrap_or("HEAD"))
     ))
 }
 

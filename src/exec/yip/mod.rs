@@ -134,7 +134,7 @@ impl<'a> Context<'a> {
                 git::Wanted {
                     url,
                     path,
-                    branch,
+                    branch: branch.as_deref(),
                     branch_only: *branch_only,
                     auth: auth.as_ref(),
                 },

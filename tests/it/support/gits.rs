@@ -63,7 +63,8 @@ pub(crate) fn git(dir: &Path) -> Command {
     command
 }
 
-/// Makes the repository `dir/site.git`, which is served as it is: `master` holds a program, a link and a text; `next` another text.
+/// Makes the repository `dir/site.git`, which is served as it is: `trunk`, its own branch, holds a program,
+/// a link and a text; `next` another text.
 pub(crate) fn repository(dir: &Path) -> PathBuf {
     let work = dir.join("work");
     std::fs::create_dir_all(work.join("sub")).expect("a directory");
@@ -72,7 +73,7 @@ pub(crate) fn repository(dir: &Path) -> PathBuf {
     write("sub/text", "first\n");
     std::os::unix::fs::symlink("sub/text", work.join("link")).expect("ours");
     run(Command::new("chmod").arg("755").arg(work.join("tool")));
-    run(git(&work).args(["init", "-q", "-b", "master"]));
+    run(git(&work).args(["init", "-q", "-b", "trunk"]));
     run(git(&work).args(["add", "."]));
     run(git(&work).args(["commit", "-q", "-m", "first", "--date", "@1700000000 +0000"]));
     run(git(&work).args(["checkout", "-q", "-b", "next"]));
@@ -86,6 +87,7 @@ pub(crate) fn repository(dir: &Path) -> PathBuf {
         "--date",
         "@1700000000 +0000",
     ]));
+    run(git(&work).args(["checkout", "-q", "trunk"]));
     run(git(dir).args(["clone", "-q", "--bare", "work", "site.git"]));
     // For servers that know nothing of git.
     run(git(&dir.join("site.git")).args(["update-server-info"]));
