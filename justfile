@@ -44,9 +44,9 @@ dist arch="x86_64":
     cargo build --release --locked --target {{arch}}-unknown-linux-musl
     @ls -l {{target}}/{{arch}}-unknown-linux-musl/release/kfactory
 
-# Feed a fuzz target (yip) whatever breaks it; needs cargo-fuzz and a nightly compiler
+# Feed a fuzz target (yip) whatever breaks it, say `just fuzz yip -max_total_time=900`; needs cargo-fuzz and a nightly compiler
 fuzz target="yip" *ARGS:
-    cargo +nightly fuzz run {{target}} {{ARGS}}
+    bash fuzz/run {{target}} {{ARGS}}
 
 # Licences and advisories of every dependency
 deny:

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Plan;
 use crate::distro::Family;
 use crate::distro::policy::InitramfsTool;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kairos::StaticFile;
 use crate::kairos::dracut::{DracutFacts, dracut_files};
 use crate::kairos::files::ssh_hardening;
@@ -17,6 +17,7 @@ use crate::step::{Action, Hook, Phase, Step};
 
 /// Renders the plan as one yip document: the stages `install` and `init`, and those that extensions add steps to.
 ///
+/// It has the form in which yip programs print what they loaded, so that either loads it and prints the same.
 /// Steps of extensions are printed as they were written, in the stage they were written for.
 pub(super) fn render(plan: &Plan) -> Result<String> {
     let mut stages = serde_json::Map::new();
@@ -32,8 +33,7 @@ pub(super) fn render(plan: &Plan) -> Result<String> {
         }
     }
     let document = json!({ "name": "Kairos conversion", "stages": stages });
-    serde_saphyr::to_string(&document)
-        .map_err(|error| Error::internal(format!("writing yip YAML: {error}")))
+    crate::yip::printed(&document)
 }
 
 fn stage_of(step: &Step) -> Hook {

@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::distro::Arch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::request::{Network, Request};
 use crate::step::{Action, Hook, Step, StepName};
 
@@ -127,6 +127,57 @@ impl Extensions {
     }
 }
 
+/// Prints a document as yip programs print it: keys in the dialect's order, each with its form, stages by name.
+///
+/// # Errors
+///
+/// [`Extensions::load`] would refuse to read it.
+pub fn printed(document: &serde_json::Value) -> Result<String> {
+    let mut problems = Problems::new("the printed document");
+    let found = decode::document("", &written(document)?, &mut problems);
+    if let Some(problem) = problems.errors().first() {
+        let message = &problem.message;
+        return Err(Error::internal(format!(
+            "writing yip YAML that cannot be read: {message}"
+        )));
+    }
+    written(&as_printed(&found))
+}
+
+fn written(value: &serde_json::Value) -> Result<String> {
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: false,
+        folded_wrap_chars: usize::MAX,
+    };
+    let text = serde_saphyr::to_string_with_options(value, options)
+        .map_err(|error| Error::internal(format!("writing yip YAML: {error}")))?;
+    // Blank lines of a block are indented too, which other printers do not do; spaces that are part of a value stay.
+    let bare = text
+        .split('\n')
+        .map(|line| if line.trim().is_empty() { "" } else { line });
+    let bare = bare.collect::<Vec<_>>().join("\n");
+    let is_same = serde_saphyr::from_str(&bare).is_ok_and(|read: serde_json::Value| read == *value);
+    Ok(if is_same { bare } else { text })
+}
+
+/// Returns a document as its printer writes it, stages by name.
+fn as_printed(document: &schema::Document) -> serde_json::Value {
+    let stages: BTreeMap<&str, Vec<serde_json::Value>> = document
+        .stages
+        .iter()
+        .map(|stage| {
+            let steps = stage.steps.iter().map(render::step).collect();
+            (stage.name.value.as_str(), steps)
+        })
+        .collect();
+    let mut out = serde_json::Map::new();
+    if !document.name.is_empty() {
+        out.insert("name".to_owned(), document.name.as_str().into());
+    }
+    out.insert("stages".to_owned(), serde_json::json!(stages));
+    out.into()
+}
+
 /// Reads and checks every text.
 fn read(texts: &[SourceText]) -> (Vec<schema::Document>, Problems) {
     let mut problems = Problems::default();
@@ -167,13 +218,25 @@ fn refuse_network(step: &Step, problems: &mut Problems) {
     }
 }
 
-/// Takes any text through the loader and the template engine. For fuzzing: whatever the text, this returns.
+/// Takes any text through the loader, the printer and the template engine. For fuzzing: whatever the text, this returns.
+///
+/// # Panics
+///
+/// What was loaded and printed cannot be loaded again, or prints differently then: a defect.
 pub fn exercise(text: &str) {
     let source = SourceText {
         file: "fuzz.yaml".to_owned(),
         text: text.to_owned(),
     };
     let _ = Extensions::load(std::slice::from_ref(&source), Network::Host);
+    let (documents, problems) = read(&[source]);
+    if problems.errors().is_empty() {
+        let first = printed(&as_printed(&documents[0])).unwrap_or_else(|error| panic!("{error}"));
+        let mut problems = Problems::default();
+        let again = decode::document("", &first, &mut problems);
+        let again = printed(&as_printed(&again)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(first, again, "printing is not stable");
+    }
     let _ = Entity::parse(text);
     let system = System::from_os_release(text, Arch::Amd64);
     let _ = system.render(text);

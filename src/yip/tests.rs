@@ -645,13 +645,16 @@ fn steps_are_printed_as_yip_prints_them_golden() {
             let steps = stage.steps.iter().map(render::step).collect();
             stages.insert(stage.name.value.clone(), serde_json::Value::Array(steps));
         }
-        // Both as values: which quotes a printer chooses is its own affair.
+        // As values, and as lines without quotes: which quotes a printer chooses is its own affair.
         let mut expected: serde_json::Value = serde_saphyr::from_str(&read_text("out")).unwrap();
         assert_eq!(
             serde_json::Value::Object(stages),
             expected["stages"].take(),
             "{name}"
         );
+        let printed = printed(&as_printed(&documents[0])).unwrap();
+        let bare = |text: &str| text.replace(['"', '\''], "");
+        assert_eq!(bare(&printed), bare(&read_text("out")), "{name}");
     }
 }
 

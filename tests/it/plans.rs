@@ -195,6 +195,31 @@ fn a_plan_as_yip_is_yaml_with_the_two_stages() {
 }
 
 #[test]
+fn a_plan_as_yip_is_read_as_extensions_and_printed_the_same_again() {
+    let dir = world().own_dir("plans-as-yip");
+    for name in [
+        "debian-12",
+        "fedora-43",
+        "alpine-3.23",
+        "opensuse-leap-16.0",
+        "hadron-0.1",
+    ] {
+        let text = plan(name, "amd64", &["--output", "yip"]);
+        std::fs::write(dir.join("10.yaml"), &text).expect("ours");
+        let place = dir.display().to_string();
+        let both = plan(name, "amd64", &["--output", "yip", "-x", &place]);
+        fn steps(text: &str, times: usize) -> Vec<&str> {
+            let lines = text.lines().filter(|line| line.starts_with("    "));
+            let lines: Vec<&str> = lines.collect();
+            let mut lines = lines.repeat(times);
+            lines.sort_unstable();
+            lines
+        }
+        assert!(steps(&both, 1) == steps(&text, 2), "{name}:\n{both}");
+    }
+}
+
+#[test]
 fn options_change_the_plan_and_steps_left_out_are_named() {
     let text = plan(
         "debian-12",
