@@ -13,7 +13,7 @@ use super::print;
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
 use crate::screen;
-use crate::store::{Access, PartKind, Store, Usage, forgettable, remove_tree};
+use crate::store::{Access, PartKind, Store, Usage, entries, forgettable, remove_tree};
 
 pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
     let dir = args.dir()?;
@@ -284,16 +284,16 @@ fn collect(store: &Store) -> Result<BTreeSet<Digest>> {
             let _ = fs::remove_file(store.dir().join("steps").join(format!("{key}.json")));
         }
     }
-    for name in names(&store.dir().join("changes")) {
+    for (name, path) in entries(&store.dir().join("changes")) {
         if !changes.contains(&name) {
-            remove(&store.dir().join("changes").join(name))?;
+            remove(&path)?;
         }
     }
     // A base is unpacked again in a second or two; its blobs stay as long as an image needs them.
     empty(&store.dir().join("trees"))?;
-    for name in names(&store.dir().join("blobs/sha256")) {
+    for (name, path) in entries(&store.dir().join("blobs/sha256")) {
         if Digest::from_hex(&name).is_none_or(|digest| !kept.contains(&digest)) {
-            let _ = fs::remove_file(store.dir().join("blobs/sha256").join(name));
+            let _ = fs::remove_file(path);
         }
     }
     Ok(kept)
@@ -327,26 +327,15 @@ fn blob_size(store: &Store, digest: &Digest) -> u64 {
     fs::metadata(store.blobs().path(digest)).map_or(0, |metadata| metadata.len())
 }
 
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(std::result::Result::ok)
-        .filter_map(|e| e.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
 /// Removes what `dir` holds: files first, because a tree counts as whole as long as the file beside it says so.
 ///
 /// # Errors
 ///
 /// Something is still there.
 fn empty(dir: &Path) -> Result<()> {
-    let (trees, files): (Vec<_>, Vec<_>) = names(dir)
+    let (trees, files): (Vec<_>, Vec<_>) = entries(dir)
         .into_iter()
-        .map(|name| dir.join(name))
+        .map(|(_, path)| path)
         .partition(|path| path.is_dir() && !path.is_symlink());
     for path in files {
         let _ = fs::remove_file(path);

@@ -433,7 +433,8 @@ pub fn boot_id() -> String {
         .to_owned()
 }
 
-fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
+/// Returns the name and path of everything in a directory, sorted; nothing where it cannot be read.
+pub(crate) fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
     let mut list: Vec<(String, PathBuf)> = fs::read_dir(dir)
         .into_iter()
         .flatten()

@@ -403,6 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn the_one_hook_after_dpkg_is_a_program_of_the_workspace() {
+        let files = workspace().files();
+        let cleared = files[0].content.split("#clear DPkg::Post-Invoke;").nth(1);
+        let hook = "DPkg::Post-Invoke { \"/run/kfactory/apt/compile-python\"; };";
+        assert!(cleared.is_some_and(|after| after.contains(hook)));
+        let program = files
+            .iter()
+            .find(|file| file.path == "/run/kfactory/apt/compile-python");
+        let program = program.expect("written");
+        assert_eq!(
+            (program.mode, program.content.as_str()),
+            (0o755, python::COMPILE_AGAIN)
+        );
+    }
+
+    #[test]
     fn held_back_commands_come_first_for_apt_and_for_package_scripts() {
         let first = "/run/kfactory/apt/bin:/usr/local/sbin:";
         let workspace = workspace();
