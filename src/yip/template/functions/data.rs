@@ -128,6 +128,9 @@ fn concat(args: &Args) -> Outcome {
 fn slice(args: &Args) -> Outcome {
     args.at_least(1)?;
     let items = args.list(0)?;
+    if items.is_empty() {
+        return Ok(Value::Nil);
+    }
     let bound = |index: usize, default: usize| match args.from(0).len() > index {
         true => {
             usize::try_from(args.int(index)?).map_err(|_| Fault::from("slice index out of range"))

@@ -325,11 +325,7 @@ fn searching(name: &str, args: &Args) -> Option<Outcome> {
         }),
         "regexSplit" => args.exactly(3).and_then(|()| {
             let regex = pattern(args.text(0)?)?;
-            let parts: Vec<&str> = match usize::try_from(args.int(2)?) {
-                Ok(0) => Vec::new(),
-                Ok(most) => regex.splitn(args.text(1)?, most).collect(),
-                Err(_) => regex.split(args.text(1)?).collect(),
-            };
+            let parts = split_by(&regex, args.text(1)?, usize::try_from(args.int(2)?).ok());
             Ok(Value::List(parts.into_iter().map(Value::text).collect()))
         }),
         "regexQuoteMeta" => one(args, |text| {
@@ -344,6 +340,31 @@ fn searching(name: &str, args: &Args) -> Option<Outcome> {
         }),
         _ => return None,
     })
+}
+
+/// Splits as Go does: what matches nothing divides characters, but neither starts nor ends the text.
+fn split_by<'a>(regex: &Regex, text: &'a str, most: Option<usize>) -> Vec<&'a str> {
+    if most == Some(0) {
+        return Vec::new();
+    }
+    if text.is_empty() {
+        return vec![""];
+    }
+    let (mut out, mut start, mut end) = (Vec::new(), 0, 0);
+    for found in regex.find_iter(text) {
+        if most == Some(out.len() + 1) {
+            break;
+        }
+        end = found.start();
+        if found.end() != 0 {
+            out.push(&text[start..end]);
+        }
+        start = found.end();
+    }
+    if end != text.len() {
+        out.push(&text[start..]);
+    }
+    out
 }
 
 fn pattern(text: &str) -> Result<Regex, Fault> {
