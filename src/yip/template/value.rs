@@ -148,7 +148,7 @@ impl Value {
     }
 }
 
-/// Writes a number as `%v` does: shortest form, with an exponent where that is below -4 or at least 21.
+/// Writes a number as `%v` does: shortest form, with an exponent where that is below -4 or at least 6.
 fn float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -162,7 +162,7 @@ fn float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..21).contains(&exponent) {
+    if (-4..6).contains(&exponent) {
         format!("{number}")
     } else {
         let sign = if exponent < 0 { '-' } else { '+' };
@@ -179,7 +179,10 @@ mod tests {
         for (number, text) in [
             (1.0, "1"),
             (1.5, "1.5"),
-            (1e20, "100000000000000000000"),
+            (100_000.0, "100000"),
+            (999_999.5, "999999.5"),
+            (1e6, "1e+06"),
+            (12_345_678.9, "1.23456789e+07"),
             (1e21, "1e+21"),
             (1e-4, "0.0001"),
             (1e-5, "1e-05"),
