@@ -83,7 +83,14 @@ fn to_int(value: &Value) -> i64 {
         // Towards zero, and never out of range.
         Value::Float(number) => *number as i64,
         Value::Bool(value) => i64::from(*value),
-        Value::Text(text) => crate::yip::fields::integer(text).unwrap_or(0),
+        Value::Text(text) => {
+            // `1.00` is a whole number, `1.5` is none.
+            let whole = text
+                .rsplit_once('.')
+                .filter(|(_, zeros)| !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0'));
+            let digits = whole.map_or(text.as_str(), |(digits, _)| digits);
+            crate::yip::fields::integer(digits).unwrap_or(0)
+        }
         _ => 0,
     }
 }
