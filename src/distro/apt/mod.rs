@@ -142,7 +142,7 @@ impl Workspace {
         };
         let compile_python = WorkFile {
             path: self.compile_python(),
-            mode: 0o755,
+            mode: 0o644,
             content: python::COMPILE_AGAIN.to_owned(),
         };
         [config, systemd_helper, compile_python]
@@ -265,7 +265,7 @@ Binary::apt-get::APT::Keep-Downloaded-Packages "true";
 #clear DPkg::Pre-Invoke;
 #clear DPkg::Post-Invoke;
 #clear DPkg::Pre-Install-Pkgs;
-DPkg::Post-Invoke {{ "{compile_python}"; }};
+DPkg::Post-Invoke {{ "sh {compile_python}"; }};
 Acquire::Languages "none";
 Acquire::GzipIndexes "false";
 Acquire::Retries "3";
@@ -406,7 +406,7 @@ mod tests {
     fn the_one_hook_after_dpkg_is_a_program_of_the_workspace() {
         let files = workspace().files();
         let cleared = files[0].content.split("#clear DPkg::Post-Invoke;").nth(1);
-        let hook = "DPkg::Post-Invoke { \"/run/kfactory/apt/compile-python\"; };";
+        let hook = "DPkg::Post-Invoke { \"sh /run/kfactory/apt/compile-python\"; };";
         assert!(cleared.is_some_and(|after| after.contains(hook)));
         let program = files
             .iter()
@@ -414,7 +414,7 @@ mod tests {
         let program = program.expect("written");
         assert_eq!(
             (program.mode, program.content.as_str()),
-            (0o755, python::COMPILE_AGAIN)
+            (0o644, python::COMPILE_AGAIN)
         );
     }
 

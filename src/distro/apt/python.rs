@@ -7,12 +7,11 @@
 /// Compiles again what was compiled since this file was written, by the Pythons that it may matter for.
 ///
 /// The order counts too: whether a name is written once more or referred to depends on what the process has compiled before.
-pub(super) const COMPILE_AGAIN: &str = r#"#!/bin/sh
-for minor in 8 9 10; do
+pub(super) const COMPILE_AGAIN: &str = r#"for minor in 8 9 10; do
     python=/usr/bin/python3.$minor
     if [ ! -x "$python" ]; then continue; fi
     find "/usr/lib/python3.$minor" -name "*.cpython-3$minor.pyc" -newer "$0" | LC_ALL=C sort |
         sed "s,__pycache__/\([^/]*\)\.cpython-3$minor\.pyc\$,\1.py," |
-        env -i PYTHONHASHSEED=0 SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" "$python" -S -m py_compile -
+        env -i PYTHONHASHSEED=0 SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" "$python" -S -m py_compile - || exit
 done
 "#;
