@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::screen::{columns_of, fold};
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Mode {
@@ -250,7 +252,9 @@ impl Reporter {
         match self.mode {
             Mode::None => {}
             Mode::Auto => {
-                let _ = self.bars.println(&text);
+                let folded = columns_of(&std::io::stderr()).map(|columns| fold(&text, columns));
+                let text = folded.as_deref().unwrap_or(&text);
+                let _ = self.bars.println(text.trim_end_matches('\n'));
             }
             _ => {
                 let _ = writeln!(std::io::stderr().lock(), "{text}");

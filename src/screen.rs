@@ -1,17 +1,22 @@
 //! The terminal that people read results on: how wide it is, and text folded to fit it. What is piped is never touched.
 
-use std::io::IsTerminal as _;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 /// Narrower ones are windows that nobody reads tables in.
 const FEWEST: usize = 40;
 
 /// Returns the columns of the terminal that standard output is; `None` where it is none.
 pub(crate) fn columns() -> Option<usize> {
-    let out = std::io::stdout();
+    columns_of(&std::io::stdout())
+}
+
+/// Returns the columns of the terminal that an output is; `None` where it is none.
+pub(crate) fn columns_of(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
     if !out.is_terminal() {
         return None;
     }
-    let size = rustix::termios::tcgetwinsize(&out).ok()?;
+    let size = rustix::termios::tcgetwinsize(out).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= FEWEST)
 }
 

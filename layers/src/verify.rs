@@ -113,7 +113,16 @@ impl<R: Read> VerifyingReader<R> {
             return Ok(());
         }
         let expected = self.expected;
-        Err(self.fail(VerifyError::Digest { expected, found }))
+        // A descriptor with too small a size is wrong in that, not in its digest.
+        let goes_on = matches!(self.inner.read(&mut [0]), Ok(1..));
+        Err(self.fail(if goes_on {
+            VerifyError::TooLong {
+                digest: expected,
+                expected: self.size,
+            }
+        } else {
+            VerifyError::Digest { expected, found }
+        }))
     }
 
     fn read_content(&mut self, mut hasher: Hasher, buf: &mut [u8]) -> io::Result<usize> {
@@ -219,6 +228,10 @@ mod tests {
         ));
         assert!(matches!(
             verify(b"hello!", digest, 5),
+            Err(VerifyError::TooLong { .. })
+        ));
+        assert!(matches!(
+            verify(b"hello", digest, 3),
             Err(VerifyError::TooLong { .. })
         ));
         assert!(matches!(

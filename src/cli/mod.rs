@@ -463,7 +463,12 @@ fn report(error: &Error, mode: Mode) -> i32 {
     let mut stderr = std::io::stderr().lock();
     let _ = match mode {
         Mode::Json => writeln!(stderr, "{}", error.render_json()),
-        _ => write!(stderr, "{}", printable_text(&error.render_text())),
+        _ => {
+            let text = printable_text(&error.render_text());
+            let columns = screen::columns_of(&stderr);
+            let folded = columns.map(|columns| screen::fold(&text, columns));
+            write!(stderr, "{}", folded.as_deref().unwrap_or(&text))
+        }
     };
     error.kind().exit_code()
 }

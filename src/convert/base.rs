@@ -182,7 +182,7 @@ fn from_registry(
                 .select(platform)
                 .map_err(|error| Error::from_source(&error))?;
             found = registry
-                .fetch_manifest(&reference.with_digest(chosen.digest))
+                .fetch_entry(reference, chosen)
                 .await
                 .map_err(remote)?;
         }

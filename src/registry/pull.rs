@@ -15,6 +15,7 @@ use super::reply::Reply;
 use super::token;
 use super::transport::Call;
 use kfactory_layers::digest::Digest;
+use kfactory_layers::manifest::Descriptor;
 
 /// The manifest kinds we read, in the order of preference.
 pub(super) const MANIFEST_TYPES: [&str; 4] = [
@@ -63,6 +64,29 @@ impl Registry {
                 Err(error) => endpoints.failed(error)?,
             }
         }
+    }
+
+    /// Fetches the manifest that `entry` of the index at `reference` describes.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch_manifest`](Self::fetch_manifest), and [`RegistryError::SizeMismatch`] where the index has another size.
+    pub async fn fetch_entry(
+        &self,
+        reference: &Reference,
+        entry: &Descriptor,
+    ) -> Result<FetchedManifest, RegistryError> {
+        let reference = reference.with_digest(entry.digest);
+        let manifest = self.fetch_manifest(&reference).await?;
+        let found = manifest.bytes.len() as u64;
+        if found != entry.size {
+            return Err(RegistryError::SizeMismatch {
+                what: format!("manifest `{reference}`, by the index that names it"),
+                expected: entry.size,
+                found,
+            });
+        }
+        Ok(manifest)
     }
 
     async fn fetch_manifest_at(

@@ -4,8 +4,9 @@ use crate::support::base::os_release_tar;
 use crate::support::buildah::Buildah;
 use crate::support::conversion::{conversion, convert};
 use crate::support::framework::framework;
-use crate::support::program::EPOCH;
+use crate::support::program::{EPOCH, clean_environment};
 use crate::support::user::is_root;
+use crate::support::world::Scratch;
 use crate::support::{Kfactory, need, run, skipped, world};
 
 const DEBIAN: &str =
@@ -191,4 +192,39 @@ fn build_in_two_phases(buildah: &Buildah, base: &str) -> Option<String> {
     let image = format!("oci:{}:v1.0.0", buildah.home.join("built").display());
     buildah.run(&["push", "--quiet", "built", &image]);
     Some(image)
+}
+
+#[test]
+fn a_plain_users_tree_is_validated_with_the_files_of_all_its_owners() {
+    if !need(&["tar", "newuidmap"]) {
+        return;
+    }
+    let place = Scratch::of_user("kairos-init-validate");
+    let files = place.0.join("files");
+    let closed = files.join("etc/polkit-1/rules.d");
+    std::fs::create_dir_all(&closed).expect("made");
+    std::fs::write(files.join("etc/os-release"), DEBIAN).expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&closed, mode).expect("ours");
+    let tar = place.0.join("base.tar");
+    run(std::process::Command::new("tar")
+        .args(["--owner=100", "--group=100", "-C"])
+        .arg(&files)
+        .arg("-cf")
+        .arg(&tar)
+        .arg("."));
+    let tree = place.0.join("tree").display().to_string();
+    Kfactory::new(["unpack", &format!("tar:{}", tar.display()), &tree])
+        .store(&place.0.join("store"))
+        .succeed();
+    let program = place.0.join("kairos-init");
+    std::os::unix::fs::symlink(&world().program, &program).expect("ours");
+    let mut command = world().user.command(&program);
+    clean_environment(&mut command, &place.0);
+    command.args(["--root", &tree, "validate"]);
+    let output = command.output().expect("it runs");
+    let (told, said) = (output.stdout, String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("kernel-missing: "), "{told}{said}");
 }

@@ -115,6 +115,18 @@ enum Command {
     },
 }
 
+impl Cli {
+    /// Returns whether the files that it reads or changes have many owners, of whom a plain user is only one.
+    fn needs_stage(&self) -> bool {
+        let is_on_tree = match self.command {
+            Some(Command::Validate { .. }) => true,
+            Some(_) => false,
+            None => !self.dry_run,
+        };
+        is_on_tree && !is_own_root(&self.root)
+    }
+}
+
 /// Tells whether the program was called by the name that this command line belongs to.
 pub(super) fn is_called(program: Option<&OsString>) -> bool {
     program.and_then(|program| Path::new(program).file_name()) == Some(OsStr::new(NAME))
@@ -133,9 +145,10 @@ pub(super) fn main(arguments: Vec<OsString>) -> i32 {
             return error.exit_code();
         }
     };
-    let in_tree = cli.command.is_none() && !cli.dry_run && !is_own_root(&cli.root);
-    if in_tree && !kfactory_sandbox::stage::in_stage() {
-        if let Err(error) = check_store() {
+    if cli.needs_stage() && !kfactory_sandbox::stage::in_stage() {
+        if cli.command.is_none()
+            && let Err(error) = check_store()
+        {
             return report(&error, Mode::Plain);
         }
         return super::enter_stage(Mode::Plain);

@@ -10,6 +10,7 @@ use super::super::retry::RetryPolicy;
 use super::super::{Digest, RegistryError, RegistryOptions};
 use super::{Dest, QUICK, client, client_that, client_with, reference, sample, silent};
 use crate::pace::Patience;
+use kfactory_layers::manifest::Descriptor;
 
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
@@ -397,6 +398,39 @@ async fn who_leads_to_another_scheme_is_named_with_it() {
         assert!(error.contains(word), "{error}");
     }
     assert!(!error.contains("unencrypted"), "{error}");
+}
+
+#[tokio::test]
+async fn plain_http_on_this_machine_does_not_lead_to_plain_http_elsewhere() {
+    let fake = Fake::scripted(|seen, _| {
+        seen.is("GET", "/manifests/")
+            .then(|| answer(302).header("location", "http://192.0.2.1:1/v2/a/manifests/1"))
+    })
+    .await;
+    let error = client()
+        .fetch_manifest(&reference(&fake, "a:1"))
+        .await
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains("leads to unencrypted"), "{error}");
+    assert!(error.contains("192.0.2.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_manifest_has_the_size_that_its_index_says() {
+    let fake = Fake::honest().await;
+    let digest = fake.add_manifest("1", MANIFEST_TYPES[3], IMAGE);
+    let index = reference(&fake, "a/b:1");
+    let size = IMAGE.len() as u64;
+    for (stated, is_right) in [(size, true), (size - 1, false), (size + 1, false)] {
+        let entry = Descriptor::new(MANIFEST_TYPES[3], digest, stated);
+        let found = client().fetch_entry(&index, &entry).await;
+        assert_eq!(found.is_ok(), is_right, "{found:?}");
+        if let Err(error) = found {
+            let text = format!("expected {stated} bytes, found {size}");
+            assert!(error.to_string().contains(&text), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

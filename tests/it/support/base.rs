@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::tools::find;
-use super::world::{cache_dir, world};
+use super::world::{cache_dir, within_reach, world};
 use super::{run, skipped};
 
 /// An older base would have many packages to upgrade.
@@ -58,8 +58,9 @@ impl Bootstrap<'_> {
             .and_then(|m| m.modified())
             .ok()
             .and_then(|time| time.elapsed().ok());
+        let reach = || within_reach(&made).map_err(|error| error.to_string());
         if age.is_some_and(|age| age < self.max_age) {
-            return Ok(made);
+            return reach();
         }
         if find("mmdebstrap").is_none() {
             return Err("`mmdebstrap` is not installed".into());
@@ -82,7 +83,7 @@ impl Bootstrap<'_> {
             return Err(format!("mmdebstrap cannot make a base system: {why}"));
         }
         std::fs::rename(&part, &made).map_err(|error| error.to_string())?;
-        Ok(made)
+        reach()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::base::{Bootstrap, MAX_AGE};
 use super::skipped;
-use super::world::cache_dir;
+use super::world::{cache_dir, within_reach};
 
 const UBUNTU: &str = "http://archive.ubuntu.com/ubuntu";
 const UBUNTU_KEYRING: &str = "/usr/share/keyrings/ubuntu-archive-keyring.gpg";
@@ -101,8 +101,9 @@ fn ubuntu_keyring() -> Result<PathBuf, String> {
         return Ok(UBUNTU_KEYRING.into());
     }
     let made = cache_dir().join("ubuntu-archive-keyring.gpg");
+    let reach = |made: &Path| within_reach(made).map_err(|error| error.to_string());
     if made.exists() {
-        return Ok(made);
+        return reach(&made);
     }
     let tar = Bootstrap {
         name: "ubuntu-archive-keyring",
@@ -124,5 +125,5 @@ fn ubuntu_keyring() -> Result<PathBuf, String> {
     let part = made.with_extension("part");
     fs::write(&part, output.stdout).map_err(|error| error.to_string())?;
     fs::rename(&part, &made).map_err(|error| error.to_string())?;
-    Ok(made)
+    reach(&made)
 }

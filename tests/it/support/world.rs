@@ -106,6 +106,31 @@ pub(crate) fn cache_dir() -> PathBuf {
     dir
 }
 
+/// Returns `made`, a file or directory of [`cache_dir`], at a place that everybody may reach: root's home, in which the build directory may be, is
+/// closed to others.
+pub(crate) fn within_reach(made: &Path) -> std::io::Result<PathBuf> {
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = LOCK
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let place = world()
+        .own_dir("made")
+        .join(made.file_name().expect("a file"));
+    let copy = |how: &str| {
+        let mut copy = Command::new("cp");
+        let copied = copy.args(["-a", how]).arg(made).arg(&place).status();
+        copied.map(|status| status.success())
+    };
+    // On another file system there are no links.
+    if place.exists() || copy("--link")? || copy("--reflink=auto")? {
+        return Ok(place);
+    }
+    Err(std::io::Error::other(format!(
+        "{} cannot be copied",
+        made.display()
+    )))
+}
+
 /// Removes a tree that may hold files of the plain user's subordinate IDs.
 pub(crate) fn remove_tree(dir: &Path) {
     if !is_root() {
