@@ -264,9 +264,7 @@ mod tests {
         for text in [
             doubled("concat $a $a"),
             doubled("list $a $a"),
-            format!(
-                "{{{{$a := 1}}}}{{{{range until 20000}}}}{{{{$a = list $a}}}}{{{{end}}}}{{{{toJson $a}}}}"
-            ),
+            "{{$a := 1}}{{range until 20000}}{{$a = list $a}}{{end}}{{toJson $a}}".to_owned(),
             format!("{{{{define \"a0\"}}}}{{{{end}}}}{calls}{{{{template \"a40\"}}}}"),
         ] {
             let rendered = render(&text, &data()).unwrap();
