@@ -407,6 +407,14 @@ fn root_makes_no_store_in_a_plain_users_directory() {
         ]);
     }
     as_root(&["store", "ls"]).succeed();
+    let text = as_root(&["doctor"]).fail(1).stdout;
+    for words in [
+        &format!("FAIL  the store in {}", store.display()),
+        &format!("remedy: run the command as user {}", user.name),
+        "FAIL  conversions cannot run here",
+    ] {
+        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    }
     assert_eq!(fs::read_dir(&home).expect("there").count(), 0);
     // What root made for the store is root's own.
     fs::create_dir_all(&store).expect("root may");
