@@ -23,6 +23,7 @@ use kfactory_layers::tar::ArchiveReader;
 
 use super::outputs::short;
 use super::{Engine, machine, space};
+use crate::bare_path;
 use crate::distro::os_release::OsRelease;
 use crate::distro::{Arch, Distro};
 use crate::error::{Context as _, Error, Result};
@@ -54,7 +55,8 @@ pub(super) fn open(
     run: &Run,
 ) -> Result<BaseImage> {
     let opened = location.check_there().and_then(|()| match location {
-        Location::Registry(reference) => from_registry(reference, platform, engine, run),
+        Location::Registry(reference) => from_registry(reference, platform, engine, run)
+            .map_err(|error| error.hints(bare_path::hint_for(reference))),
         Location::Layout { .. } | Location::OciArchive { .. } | Location::DockerArchive { .. } => {
             local_source(location, platform, run)
                 .and_then(|source| from_source(source.as_ref(), engine))
