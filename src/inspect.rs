@@ -19,7 +19,7 @@ use crate::location::Location;
 use crate::plan::Facts;
 use crate::progress::{Reporter, bytes_text};
 use crate::provider::bus::Plugins;
-use crate::store::{Access, Store};
+use crate::store::Store;
 use crate::tree::{self, Tree, Wanted};
 use crate::yip::{self, SourceText};
 
@@ -110,7 +110,7 @@ pub fn facts(
             plugins: exec::plugins_of(&root)?,
         });
     }
-    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
+    let store = Store::open_beside(&options.store, &options.stop, reporter)?;
     let image = convert::fetch(
         base,
         platform,
