@@ -42,6 +42,12 @@ impl FromStr for KernelChoice {
             Some((name, version)) => (name, Some(version)),
             None => (text, None),
         };
+        if name.eq_ignore_ascii_case("none") {
+            return Err(
+                Error::usage(format!("`--kernel {text}`: that is no kernel package"))
+                    .hint("did you mean `none`?"),
+            );
+        }
         let good_version = version.is_none_or(|version| {
             let allowed = |c: char| c.is_ascii_alphanumeric() || ".+-:~_^".contains(c);
             !version.is_empty() && version.chars().all(allowed)
@@ -151,6 +157,10 @@ mod tests {
         }
         for text in ["-x", "a b", "a=", "linux-", "a=1;b", "*"] {
             assert!(text.parse::<KernelChoice>().is_err(), "{text}");
+        }
+        for text in ["NONE", "None", "none=1"] {
+            let error = text.parse::<KernelChoice>().unwrap_err().render_text();
+            assert!(error.contains("did you mean `none`?"), "{text}: {error}");
         }
     }
 

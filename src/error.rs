@@ -212,6 +212,11 @@ impl Error {
         &self.output
     }
 
+    /// Returns what may remedy it, a text each.
+    pub fn hint_texts(&self) -> &[String] {
+        &self.hints
+    }
+
     /// Renders the error as one JSON object.
     pub fn render_json(&self) -> serde_json::Value {
         serde_json::json!({

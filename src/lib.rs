@@ -28,6 +28,7 @@
 //! - `pace`: downloads that come too slowly.
 #![forbid(unsafe_code)]
 
+mod bare_path;
 pub mod build_args;
 pub mod changeset;
 pub mod choice;

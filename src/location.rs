@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::bare_path;
 use crate::error::{Error, Result};
 use crate::given;
 use crate::registry::Reference;
@@ -275,30 +276,24 @@ fn file_name(path: &std::path::Path) -> String {
 
 fn parse_reference(text: &str) -> Result<Location> {
     if FILE_ENDINGS.iter().any(|ending| text.ends_with(ending)) {
-        return Err(
-            Error::usage(format!("`{text}` looks like a file, not like an image in a registry")).hint(
-                format!("an archive is `oci-archive:{text}`, `docker-archive:{text}` or `tar:{text}`; a recipe is given by `-f`"),
-            ),
-        );
+        let hint = bare_path::hint(text).unwrap_or_else(|| {
+            format!("an archive is `oci-archive:{text}`, `docker-archive:{text}` or `tar:{text}`; a recipe is given by `-f`")
+        });
+        return Err(Error::usage(format!(
+            "`{text}` looks like a file, not like an image in a registry"
+        ))
+        .hint(hint));
     }
     match text.parse::<Reference>() {
         Ok(reference) => Ok(Location::Registry(reference)),
         Err(error) => {
-            let mut out = Error::from_source(&error)
+            let hint = bare_path::hint(text).unwrap_or_else(|| {
+                "known forms: `registry/repository:tag`, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`".to_owned()
+            });
+            Err(Error::from_source(&error)
                 .context(format!("cannot read `{text}` as an image"))
-                .kind_is(crate::error::Kind::Usage);
-            out = if std::path::Path::new(text).is_dir() {
-                out.hint(format!(
-                    "a root filesystem is `dir:{text}`, an OCI layout is `oci:{text}`"
-                ))
-            } else if std::path::Path::new(text).is_file() {
-                out.hint(format!(
-                    "an archive is `oci-archive:{text}`, `docker-archive:{text}` or `tar:{text}`"
-                ))
-            } else {
-                out.hint("known forms: `registry/repository:tag`, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`")
-            };
-            Err(out)
+                .kind_is(crate::error::Kind::Usage)
+                .hint(hint))
         }
     }
 }

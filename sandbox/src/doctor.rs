@@ -200,11 +200,17 @@ fn try_overlay(plan: &Plan, directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a trial's directories, of which the kernel made one that nobody may read.
+/// Removes a trial's directories, of which the kernel made some that nobody may read.
 fn remove_trial(directory: &Path) {
     // Nothing depends on success: the name is our own, and a store holds nothing of that name for good.
-    let inner = directory.join("work/work");
-    let _ = fs::set_permissions(&inner, fs::Permissions::from_mode(0o700));
+    for inner in [
+        "work/work",
+        "work/work/incompat",
+        "work/work/incompat/volatile",
+    ] {
+        let mode = fs::Permissions::from_mode(0o700);
+        let _ = fs::set_permissions(directory.join(inner), mode);
+    }
     let _ = fs::remove_dir_all(directory);
 }
 

@@ -21,7 +21,7 @@ use crate::progress::{Mode, Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
 use crate::screen;
 use crate::step::NAMES;
-use crate::store::{Access, Store};
+use crate::store::Store;
 use crate::yip::Extensions;
 use crate::{inspect as inspection, plan as planning, unpack as unpacking};
 
@@ -85,7 +85,7 @@ impl Session {
 
     /// Opens the store beside other runs; what is read of it and written to it ends when the user stops the run.
     pub(super) fn open_store(&self) -> Result<Store> {
-        Ok(Store::open(&self.options.store, Access::Shared)?.until(&self.options.stop))
+        Store::open_beside(&self.options.store, &self.options.stop, &self.reporter)
     }
 
     fn engine<'a>(&'a self, store: &'a Store) -> Engine<'a> {

@@ -1,18 +1,17 @@
 //! `kfactory doctor`: what this machine offers, found by trying it.
 
+use std::path::{Path, PathBuf};
+
 use kfactory_sandbox::doctor::{self, Finding, Level};
 
 use super::{DoctorArgs, print, show};
 use crate::convert::space::WHOLE_BYTES;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
+use crate::store::{check_owner, check_place};
 
 pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
-    let store = args.store.dir()?;
-    std::fs::create_dir_all(&store)
-        .context(|| format!("creating the store in {}", store.display()))?;
-    let mut findings = doctor::probe(&store);
-    findings.push(disk_space(&store));
+    let findings = findings(&args.store.dir()?)?;
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     if args.json {
         print(&format!(
@@ -23,6 +22,61 @@ pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
         show(&render(&findings))?;
     }
     Ok(i32::from(failed))
+}
+
+/// Tries everything; what had to be made for that is gone when it returns.
+fn findings(store: &Path) -> Result<Vec<Finding>> {
+    if let Err(error) = check_owner(store).and_then(|()| check_place(store)) {
+        // Nothing is to be put there; the rest can be told all the same.
+        let elsewhere = tempfile::tempdir().context(|| "making a directory to try in".into())?;
+        let mut findings = vec![refused(&error)];
+        findings.extend(doctor::probe(elsewhere.path()));
+        for finding in &mut findings {
+            if finding.id == "conversion" && finding.level == Level::Ok {
+                finding.level = Level::Fail;
+                finding.what = "conversions cannot run here without a store".to_owned();
+                finding.remedy = Some(error.hint_texts().join("\n"));
+            }
+        }
+        return Ok(findings);
+    }
+    let _made = Made::at(store)?;
+    let mut findings = doctor::probe(store);
+    findings.push(disk_space(store));
+    Ok(findings)
+}
+
+/// A store that every command would refuse.
+fn refused(error: &Error) -> Finding {
+    Finding {
+        id: "store",
+        level: Level::Fail,
+        what: error.to_string(),
+        remedy: Some(error.hint_texts().join("\n")),
+    }
+}
+
+/// Directories that were made to try in, removed again unless somebody has put something there; the deepest is the first.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn at(dir: &Path) -> Result<Self> {
+        let doing = || format!("creating the store in {}", dir.display());
+        let whole = std::path::absolute(dir).context(doing)?;
+        let missing = whole.ancestors().take_while(|above| !above.exists());
+        // Holds them before they are made: some of them may be when another cannot.
+        let made = Self(missing.map(Path::to_owned).collect());
+        std::fs::create_dir_all(dir).context(doing)?;
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for dir in &self.0 {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
 }
 
 fn as_json(finding: &Finding) -> serde_json::Value {
@@ -50,7 +104,7 @@ fn render(findings: &[Finding]) -> String {
     text
 }
 
-fn disk_space(store: &std::path::Path) -> Finding {
+fn disk_space(store: &Path) -> Finding {
     let free =
         rustix::fs::statvfs(store).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let enough = free >= WHOLE_BYTES;

@@ -405,10 +405,11 @@ impl Command {
         let Some(Ok(dir)) = self.store().map(StoreArgs::dir) else {
             return Ok(());
         };
-        crate::store::check_owner(&dir)?;
         match self {
-            Command::Store { .. } | Command::Doctor(_) => Ok(()),
-            _ => crate::store::check_place(&dir),
+            // Tells what it finds beside everything else.
+            Command::Doctor(_) => Ok(()),
+            Command::Store { .. } => crate::store::check_owner(&dir),
+            _ => crate::store::check_owner(&dir).and_then(|()| crate::store::check_place(&dir)),
         }
     }
 

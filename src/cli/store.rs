@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use kfactory_layers::digest::Digest;
 use kfactory_layers::manifest::Document;
+use kfactory_sandbox::CancelToken;
 use serde::Serialize;
 
 use super::args::StoreArgs;
 use super::print;
 use crate::error::{Context as _, Error, Result};
-use crate::progress::bytes_text;
+use crate::progress::{Mode, Reporter, bytes_text};
 use crate::screen;
 use crate::store::{Access, PartKind, Store, Usage, entries, forgettable, remove_tree};
 
@@ -23,7 +24,7 @@ pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
             false => no_store(&dir),
         };
     }
-    let store = Store::open(&dir, Access::Shared)?;
+    let store = open_beside(&dir)?;
     let (listing, unreadable) = Listing::read(&store)?;
     print(&match json {
         true => format!("{}\n", serde_json::to_string_pretty(&listing)?),
@@ -38,6 +39,10 @@ pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
         )),
     }
     .map_err(|error| error.hint(STUCK))
+}
+
+fn open_beside(dir: &Path) -> Result<Store> {
+    Store::open_beside(dir, &CancelToken::new()?, &Reporter::new(Mode::Plain))
 }
 
 /// What an image that cannot be read means for the others.
@@ -192,7 +197,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
-    let store = Store::open(&args.dir()?, Access::Shared)?;
+    let store = open_beside(&args.dir()?)?;
     let known = store.image_names()?;
     for name in names {
         let name = name.strip_prefix("store:").unwrap_or(name);

@@ -21,9 +21,9 @@ use crate::framework::{
 use crate::given;
 use crate::location::Location;
 use crate::plan::{Plan, framework_variant};
-use crate::progress::Reporter;
+use crate::progress::{Mode, Reporter};
 use crate::request::Request;
-use crate::store::{Access, Store};
+use crate::store::Store;
 
 /// Which builds of the binaries an image needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,8 @@ pub fn check(request: &Request, plan: &Plan, options: &Options) -> Result<()> {
         FrameworkSpec::Image(text) => check_image(text, plan).map_err(doing),
         FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) => {
             check_there(&spec).map_err(doing)?;
-            let store = Store::open(&options.store, Access::Shared)?;
+            let store =
+                Store::open_beside(&options.store, &options.stop, &Reporter::new(Mode::None))?;
             let context = FrameworkContext {
                 variant: framework_variant(&plan.steps),
                 fips: request.fips,

@@ -40,6 +40,7 @@ use kfactory_layers::source::ImageSource as _;
 use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, check_source, facts_of, facts_of_dir};
+pub(crate) use base::{MAX_OS_RELEASE_BYTES, unusable};
 pub use clock::Clock;
 pub use framework::{Builds, check as check_inputs, image as framework_image};
 
@@ -52,7 +53,7 @@ use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
 use crate::stop;
-use crate::store::{Access, Checked, Store, in_parallel};
+use crate::store::{Checked, Store, in_parallel};
 use crate::validate::{Report, Scope, Severity};
 use crate::yip::{self, Extensions};
 
@@ -170,7 +171,7 @@ fn convert_keeping(
     // Read again with those of the base; what is wrong with them is said before anything is pulled.
     Extensions::find(&[], request)?;
     preflight::local(&options.store, &checked.destinations)?;
-    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
+    let store = Store::open_beside(&options.store, &options.stop, reporter)?;
     let run = store.start_run()?;
     let engine = Engine {
         store: &store,

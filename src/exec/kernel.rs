@@ -4,8 +4,10 @@ use kfactory_layers::metadata::FileKind;
 use kfactory_layers::root::Root;
 
 use super::Environment;
+use crate::choice::KernelChoice;
 use crate::error::{Error, Result};
-use crate::kairos::kernel::{self, KernelCandidate};
+use crate::kairos::kernel::{self, KernelCandidate, KernelError};
+use crate::request::Request;
 
 const MODULES: &str = "/usr/lib/modules";
 const LEGACY_MODULES: &str = "/lib/modules";
@@ -16,10 +18,12 @@ const LEGACY_MODULES: &str = "/lib/modules";
 ///
 /// No kernel is installed.
 pub(super) fn choose(env: &Environment<'_>, root: &Root) -> Result<String> {
+    if !root.exists(MODULES)? && !root.exists(LEGACY_MODULES)? {
+        return Err(none_installed(env.request));
+    }
     let candidates = candidates(root)?;
-    let chosen = kernel::choose(&candidates, &env.request.model).map_err(|error| {
-        Error::from_source(&error).hint("the step `installKernel` installs one; if it is skipped, the base image must bring its own")
-    })?;
+    let chosen = kernel::choose(&candidates, &env.request.model)
+        .map_err(|_: KernelError| none_installed(env.request))?;
     if candidates.len() > 1 {
         let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
         env.reporter.warn(&format!(
@@ -79,8 +83,23 @@ pub(super) fn modules_dir(root: &Root) -> Result<&'static str> {
             return Ok(dir);
         }
     }
-    Err(Error::user("no kernel is installed: /usr/lib/modules does not exist")
-        .hint("the step `installKernel` installs one; if it is skipped, the base image must bring its own"))
+    Err(Error::user(
+        "no kernel is installed: /usr/lib/modules does not exist",
+    ))
+}
+
+/// Says that there is no kernel, and who was to bring one.
+fn none_installed(request: &Request) -> Error {
+    match request.kernel.parse() {
+        Ok(KernelChoice::Package { name, .. }) => Error::user(format!(
+            "no kernel is installed: the package `{name}` of `--kernel {}` brings none",
+            request.kernel
+        ))
+        .hint("name a package that holds a kernel, or drop `--kernel` for the one that the rules choose"),
+        _ => Error::user("no kernel is installed: there are no modules of one in /usr/lib/modules").hint(
+            "the step `installKernel` installs one; if it is skipped, the base image must bring its own",
+        ),
+    }
 }
 
 /// Makes `/boot/vmlinuz` name the chosen kernel and drops links and copies that could be taken for it.

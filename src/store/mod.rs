@@ -13,6 +13,7 @@
 //! Everything under a final name is whole: it is made under `runs/` (or found unreferenced later) and then renamed or
 //! recorded. A killed run leaves only things that no record names; the next run removes them.
 
+mod lock;
 mod owner;
 mod run;
 mod usage;
@@ -33,6 +34,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
+use crate::progress::Reporter;
 use crate::stop::Stoppable;
 
 pub use owner::{check_owner, check_place};
@@ -123,7 +125,7 @@ impl Store {
             let hint = "`--store DIR` or the variable `KFACTORY_STORE` names another place";
             error.context(named).hint(hint)
         };
-        match fs::metadata(&lock) {
+        match fs::symlink_metadata(&lock) {
             Ok(found) if found.is_file() => Ok(true),
             Ok(found) => Err(unusable(Error::user(format!(
                 "{} is {}, not a file",
@@ -152,6 +154,34 @@ impl Store {
     ///
     /// The directory cannot be made, belongs to somebody else or would be in such a one, or, with [`Access::Exclusive`], another run is using it.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
+        Self::open_locked(dir, |lock| match access {
+            Access::Shared => lock
+                .lock_shared()
+                .context(|| "waiting for the store's lock".into()),
+            Access::Exclusive => lock.try_lock().map_err(|_| {
+                Error::user(format!(
+                    "the store in {} is in use by another run",
+                    dir.display()
+                ))
+                .hint("wait for it to end and try again")
+            }),
+        })
+    }
+
+    /// Opens the store at `dir` beside other runs. Says so where it has to wait for one that has the store for itself, and ends
+    /// waiting, and every reading and writing of a blob through [`stoppable`](Self::stoppable) and
+    /// [`blob_writer`](Self::blob_writer), when `cancel` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open); [`Kind::Interrupted`](crate::error::Kind::Interrupted).
+    pub fn open_beside(dir: &Path, cancel: &CancelToken, reporter: &Reporter) -> Result<Self> {
+        let mut store = Self::open_locked(dir, |lock| lock::shared(lock, dir, cancel, reporter))?;
+        store.stop = Some(cancel.clone());
+        Ok(store)
+    }
+
+    fn open_locked(dir: &Path, take: impl FnOnce(&File) -> Result<()>) -> Result<Self> {
         check_owner(dir)?;
         check_place(dir)?;
         Self::exists(dir)?;
@@ -159,20 +189,9 @@ impl Store {
             fs::create_dir_all(dir.join(name))
                 .context(|| format!("creating the store in {}", dir.display()))?;
         }
-        let lock = File::create(dir.join("lock"))
+        let lock = lock::file(&dir.join("lock"))
             .context(|| format!("opening the store's lock in {}", dir.display()))?;
-        match access {
-            Access::Shared => lock
-                .lock_shared()
-                .context(|| "waiting for the store's lock".into())?,
-            Access::Exclusive => lock.try_lock().map_err(|_| {
-                Error::user(format!(
-                    "the store in {} is in use by another run",
-                    dir.display()
-                ))
-                .hint("wait for it to end and try again")
-            })?,
-        }
+        take(&lock)?;
         let blobs =
             BlobStore::ensure(dir).context(|| format!("opening the blobs in {}", dir.display()))?;
         let store = Self {
@@ -183,14 +202,6 @@ impl Store {
         };
         store.sweep();
         Ok(store)
-    }
-
-    /// Ends every reading and writing of a blob through [`stoppable`](Self::stoppable) and
-    /// [`blob_writer`](Self::blob_writer) when `cancel` is cancelled.
-    #[must_use]
-    pub fn until(mut self, cancel: &CancelToken) -> Self {
-        self.stop = Some(cancel.clone());
-        self
     }
 
     /// Returns the store's directory.
@@ -274,7 +285,7 @@ impl Store {
             return Ok(tree);
         }
         // One at a time: between its rename and its mark, a tree of another run would be taken for a broken one.
-        let lock = File::create(self.dir.join("trees/lock"))
+        let lock = lock::file(&self.dir.join("trees/lock"))
             .context(|| "opening the lock of the unpacked bases".into())?;
         lock.lock()
             .context(|| "locking the unpacked bases".into())?;
@@ -505,6 +516,23 @@ mod tests {
         store.put_image("me/os:v1%", &record).unwrap();
         assert_eq!(store.images().unwrap()[0].0, "me/os:v1%");
         assert!(store.image("me/os:v1%").is_some());
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_its_target_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        fs::write(&target, "precious").unwrap();
+        let store = dir.path().join("store");
+        fs::create_dir(&store).unwrap();
+        std::os::unix::fs::symlink(&target, store.join("lock")).unwrap();
+        let error = Store::open(&store, Access::Shared).unwrap_err();
+        assert!(
+            error.to_string().contains("cannot use the store"),
+            "{error}"
+        );
+        assert!(lock::file(&store.join("lock")).is_err());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use kfactory_layers::metadata::{Device, Timestamp};
 use kfactory_layers::root::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{Content, FileNode, Kind, Names, Node, Source, Tree};
 use crate::error::{Context as _, Error, Result};
@@ -26,7 +27,7 @@ pub fn of_dir(dir: &Path) -> Result<Tree> {
     let root = Root::open(dir)?;
     let doing = || format!("reading {}", dir.display());
     let stat = rustix::fs::fstat(&root).context(doing)?;
-    let names = read(&root, 0).map_err(|error| error.context(doing()))?;
+    let names = read(&root, dir, 0).map_err(|error| error.context(doing()))?;
     let top = node(&stat, Kind::Directory(names));
     Ok(Tree {
         top,
@@ -34,27 +35,43 @@ pub fn of_dir(dir: &Path) -> Result<Tree> {
     })
 }
 
-fn read(dir: impl AsFd, depth: usize) -> Result<Names> {
+/// Reads the directory `dir`, which is at `path`.
+fn read(dir: impl AsFd, path: &Path, depth: usize) -> Result<Names> {
     if depth > MAX_DEPTH {
         return Err(Error::user(format!(
             "it is more than {MAX_DEPTH} directories deep"
         )));
     }
+    let failed = |errno| unreadable(path, errno);
     let mut names = Names::new();
-    for entry in rustix::fs::Dir::read_from(dir.as_fd())? {
-        let entry = entry?;
+    for entry in rustix::fs::Dir::read_from(dir.as_fd()).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
             continue;
         }
-        let found = read_one(dir.as_fd(), name, depth).context(|| format!("{name:?}"))?;
+        let found = read_one(dir.as_fd(), name, &path.join(name), depth)?;
         names.insert(name.to_owned(), found);
     }
     Ok(names)
 }
 
-fn read_one(dir: impl AsFd, name: &OsStr, depth: usize) -> Result<Node> {
-    let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+/// Says in one line what could not be read, and who could.
+fn unreadable(path: &Path, errno: Errno) -> Error {
+    let cause = std::io::Error::from(errno);
+    let error = Error::user(format!("{}: {cause}", path.display()));
+    match errno {
+        Errno::ACCESS | Errno::PERM => error.hint(
+            "files of other owners are closed to this user: run it as root, or on the image that the tree was made of",
+        ),
+        _ => error,
+    }
+}
+
+/// Reads what is called `name` in `dir`; it is at `path`.
+fn read_one(dir: impl AsFd, name: &OsStr, path: &Path, depth: usize) -> Result<Node> {
+    let failed = |errno| unreadable(path, errno);
+    let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     let device = Device {
         major: rustix::fs::major(stat.st_rdev),
         minor: rustix::fs::minor(stat.st_rdev),
@@ -62,11 +79,11 @@ fn read_one(dir: impl AsFd, name: &OsStr, depth: usize) -> Result<Node> {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let child = rustix::fs::openat(&dir, name, flags, Mode::empty())?;
+            let child = rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(failed)?;
             Kind::Directory(if is_kernels_own(&child)? {
                 Names::new()
             } else {
-                read(child, depth + 1)?
+                read(child, path, depth + 1)?
             })
         }
         FileType::RegularFile => Kind::File(FileNode {
@@ -76,7 +93,7 @@ fn read_one(dir: impl AsFd, name: &OsStr, depth: usize) -> Result<Node> {
             content: Content::InPlace,
         }),
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(&dir, name, Vec::new())?;
+            let target = rustix::fs::readlinkat(&dir, name, Vec::new()).map_err(failed)?;
             Kind::Symlink(OsStr::from_bytes(target.to_bytes()).into())
         }
         FileType::CharacterDevice => Kind::CharDevice(device),
@@ -136,6 +153,19 @@ mod tests {
         let proc = std::fs::File::open("/proc").unwrap();
         let etc = std::fs::File::open("/etc").unwrap();
         assert!(is_kernels_own(proc).unwrap() && !is_kernels_own(etc).unwrap());
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_one_path_with_who_may() {
+        let said = unreadable(Path::new("rootfs/etc/closed"), Errno::ACCESS).render_text();
+        assert!(
+            said.starts_with("error: rootfs/etc/closed: Permission denied"),
+            "{said}"
+        );
+        assert!(
+            said.contains("hint: ") && said.contains("as root"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -333,6 +333,15 @@ fn looking_at_a_store_that_is_not_there_makes_none() {
 }
 
 #[test]
+fn doctor_leaves_no_directory_behind() {
+    let dir = world().user_dir("doctor-home");
+    Kfactory::new(["doctor"])
+        .store(&dir.join("share/kfactory"))
+        .run();
+    assert_eq!(std::fs::read_dir(&dir).expect("there").count(), 0);
+}
+
+#[test]
 fn doctor_finds_what_a_conversion_needs() {
     let text = kfactory(&["doctor"]).run().stdout;
     for word in ["bwrap", "overlayfs", "free in", "conversions can"] {

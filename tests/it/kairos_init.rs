@@ -5,6 +5,7 @@ use crate::support::buildah::Buildah;
 use crate::support::conversion::{conversion, convert};
 use crate::support::framework::framework;
 use crate::support::program::{EPOCH, clean_environment};
+use crate::support::user::is_root;
 use crate::support::world::Scratch;
 use crate::support::{Kfactory, need, run, skipped, world};
 
@@ -88,6 +89,29 @@ fn a_dry_run_prints_the_steps_and_changes_nothing() {
     ];
     let core = kairos_init(words).args(["--version", "v1.0.0"]).args(empty);
     assert_eq!(core.succeed().stdout, ran.stdout);
+}
+
+#[test]
+fn root_makes_no_store_in_a_plain_users_directory() {
+    if !is_root() || !need(&["tar"]) {
+        return skipped("only root can be root");
+    }
+    let home = world().user_dir("home-of-kairos-init");
+    let tar = os_release_tar("kairos-init-home", DEBIAN);
+    let tree = world().own_dir("kairos-init-home");
+    run(std::process::Command::new("tar")
+        .arg("-C")
+        .arg(&tree)
+        .arg("-xf")
+        .arg(&tar));
+    let root = tree.to_str().expect("UTF-8");
+    kairos_init(["--root", root, "--version", "v1.0.0"])
+        .env("HOME", &home)
+        .env("XDG_DATA_HOME", "")
+        .env("KFACTORY_STORE", "")
+        .fail(1)
+        .tells(&["error: the store in ", "hint: run the command as user "]);
+    assert_eq!(std::fs::read_dir(&home).expect("there").count(), 0);
 }
 
 /// The kernel that the Dockerfile chooses between the two phases.

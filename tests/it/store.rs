@@ -380,6 +380,28 @@ fn root_does_not_work_in_a_plain_users_store() {
 }
 
 #[test]
+fn waiting_for_a_run_that_cleans_the_store_is_told_and_ends_at_once() {
+    let store = world().user_dir("store-being-cleaned");
+    let base = small_tar("waiting", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    let copy = || Kfactory::new(["copy", &base, "store:it"]).store(&store);
+    copy().succeed();
+    let lock = fs::File::open(store.join("lock")).expect("there");
+    lock.lock().expect("free");
+    let mut waiting = copy().start();
+    let told = waiting.wait_for("waiting for another run", Duration::from_secs(20));
+    assert!(told, "it waits in silence");
+    waiting.signal("INT");
+    let sent = Instant::now();
+    let ran = waiting.wait();
+    assert_eq!(ran.code, Some(130));
+    assert!(sent.elapsed() < Duration::from_secs(3));
+    assert!(!ran.says("did not end"));
+    drop(lock);
+    copy().succeed();
+}
+
+#[test]
 fn root_makes_no_store_in_a_plain_users_directory() {
     if !is_root() {
         return skipped("only root can be root");
@@ -407,6 +429,14 @@ fn root_makes_no_store_in_a_plain_users_directory() {
         ]);
     }
     as_root(&["store", "ls"]).succeed();
+    let text = as_root(&["doctor"]).fail(1).stdout;
+    for words in [
+        &format!("FAIL  the store in {}", store.display()),
+        &format!("remedy: run the command as user {}", user.name),
+        "FAIL  conversions cannot run here",
+    ] {
+        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    }
     assert_eq!(fs::read_dir(&home).expect("there").count(), 0);
     // What root made for the store is root's own.
     fs::create_dir_all(&store).expect("root may");

@@ -23,7 +23,7 @@ use crate::exec::Runner;
 use crate::framework;
 use crate::progress::{Level, Mode, Reporter};
 use crate::request::Stage;
-use crate::store::discard_tree;
+use crate::store::{self, Store, discard_tree};
 use crate::words;
 
 /// The name under which the program understands this command line.
@@ -146,6 +146,11 @@ pub(super) fn main(arguments: Vec<OsString>) -> i32 {
         }
     };
     if cli.needs_stage() && !kfactory_sandbox::stage::in_stage() {
+        if cli.command.is_none()
+            && let Err(error) = check_store()
+        {
+            return report(&error, Mode::Plain);
+        }
         return super::enter_stage(Mode::Plain);
     }
     let code = match run(&cli) {
@@ -154,6 +159,16 @@ pub(super) fn main(arguments: Vec<OsString>) -> i32 {
     };
     super::tell_leftovers(Mode::Plain);
     code
+}
+
+/// Checks whose the store is or would be, while owners can still be told apart: in the stage all strangers are one.
+fn check_store() -> Result<()> {
+    // Without a place for the store, the conversion itself says so.
+    let Ok(dir) = Store::default_dir() else {
+        return Ok(());
+    };
+    store::check_owner(&dir)?;
+    store::check_place(&dir)
 }
 
 fn run(cli: &Cli) -> Result<i32> {

@@ -28,7 +28,7 @@ use crate::plan::{self, Facts, Plan};
 use crate::progress::Reporter;
 use crate::provider::{Configs, Provider};
 use crate::request::{Request, Stage};
-use crate::store::{Access, Run, Store};
+use crate::store::{Run, Store};
 use crate::yip::Extensions;
 use leftovers::Leftovers;
 
@@ -100,7 +100,7 @@ pub fn convert_in_place(
     if place.runner == Runner::Sandbox {
         preflight::local(&options.store, &[])?;
     }
-    let store = Store::open(&options.store, Access::Shared)?.until(&options.stop);
+    let store = Store::open_beside(&options.store, &options.stop, reporter)?;
     let work = Work {
         request,
         place,

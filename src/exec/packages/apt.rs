@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 
 use super::workspace::{self, bind, local};
-use super::{Lines, Site, Wanted};
+use super::{Lines, Site, Wanted, missing};
 use crate::distro::apt::{self, Operation, PackageUri, Workspace};
 use crate::distro::manager::{Setup, WORKSPACE};
 use crate::error::{Context as _, Error, Result};
@@ -267,7 +267,10 @@ impl<'a> Apt<'a> {
             .workspace
             .list_downloads(Operation::Install(names))
             .map_err(|error| Error::from_source(&error))?;
-        let listed = self.command(target, &argv).map_err(name_unknown_package);
+        let listed = self.command(target, &argv).map_err(|error| {
+            let versions = |name: &str| self.versions(target, name);
+            missing::explain(error, self.env.request, versions)
+        });
         let lines = listed?.lines;
         Ok(Listing {
             archives: apt::parse_uris(&lines.join("\n"))
@@ -276,6 +279,20 @@ impl<'a> Apt<'a> {
                 line.starts_with("0 upgraded, ") && line.ends_with(" and 0 not upgraded.")
             }),
         })
+    }
+
+    /// Returns the versions that there are of a package, the newest first; none where apt does not say.
+    fn versions(&self, target: &Target<'_>, name: &str) -> Vec<String> {
+        let argv = ["apt-cache", &self.config(), "madison", name].map(str::to_owned);
+        let lines = self.command(target, &argv).map(|result| result.lines);
+        // Spec: apt-cache(8), "madison": name, version and source between bars.
+        let versions = lines.unwrap_or_default().into_iter().filter_map(|line| {
+            let version = line.split('|').nth(1)?.trim();
+            (!version.is_empty()).then(|| version.to_owned())
+        });
+        let mut versions: Vec<String> = versions.collect();
+        versions.dedup();
+        versions
     }
 
     /// Puts archives into the workspace, from the cache or from their mirror, and says which are there.
@@ -337,20 +354,5 @@ impl<'a> Apt<'a> {
         self.fetch(&later, true, at_hand)?;
         self.env.packages.add(&all);
         Ok(())
-    }
-}
-
-/// Adds what to do about a package that no repository has.
-fn name_unknown_package(error: Error) -> Error {
-    const NO_PACKAGE: &str = "E: Unable to locate package ";
-    let unknown = error
-        .said()
-        .iter()
-        .find_map(|line| line.strip_prefix(NO_PACKAGE));
-    match unknown.map(|name| name.trim().to_owned()) {
-        None => error,
-        Some(name) => error.hint(format!(
-            "the base's repositories have no `{name}`: correct `--with {name}`, or leave a package of the rules out with `--without {name}`"
-        )),
     }
 }

@@ -4,6 +4,7 @@
 //! share one that follows their data.
 
 pub(super) mod apt;
+mod missing;
 mod native;
 mod repositories;
 mod session;
@@ -74,7 +75,9 @@ pub(super) fn install(site: Site<'_>, wanted: Wanted<'_>) -> Result<()> {
         native.run(Operation::Upgrade)?;
     }
     if !names.is_empty() {
-        native.run(Operation::install(&names))?;
+        native
+            .run(Operation::install(&names))
+            .map_err(|error| missing::explain(error, site.env.request, |_| Vec::new()))?;
     }
     native.settle()
 }

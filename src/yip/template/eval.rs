@@ -1,5 +1,6 @@
 //! Renders a parsed template with data.
 
+use super::budget::Budget;
 use super::functions::{self, Fault};
 use super::parse::{Command, Node, Operand, Pipeline};
 use super::value::Value;
@@ -32,6 +33,7 @@ pub(super) fn render(template: &Template, data: &Value) -> Result<String, Failur
         variables: vec![(String::new(), data.clone())],
         calls: 0,
         steps: 0,
+        budget: Budget::default(),
     };
     match state.nodes(&template.nodes, data) {
         Ok(()) | Err(Stop::Break | Stop::Continue) => Ok(state.out),
@@ -45,6 +47,7 @@ struct State<'a> {
     variables: Vec<(String, Value)>,
     calls: usize,
     steps: usize,
+    budget: Budget,
 }
 
 impl State<'_> {
@@ -62,6 +65,7 @@ impl State<'_> {
                 format!("the result has more than {MAX_BYTES} bytes"),
             ));
         }
+        self.charge(line, text.len())?;
         self.out.push_str(text);
         Ok(())
     }
@@ -74,9 +78,24 @@ impl State<'_> {
         Ok(())
     }
 
+    fn charge(&self, line: usize, bytes: usize) -> Result<(), Failure> {
+        let charged = self.budget.charge(bytes);
+        charged.map_err(|message| Failure::failed(line, message))
+    }
+
+    /// Copies a value, which costs as much as making it.
+    fn copy(&self, line: usize, value: &Value) -> Result<Value, Failure> {
+        let made = self.budget.made(value);
+        made.map_err(|message| Failure::failed(line, message))?;
+        Ok(value.clone())
+    }
+
     fn node(&mut self, node: &Node, dot: &Value) -> Result<(), Stop> {
         match node {
-            Node::Text(text) => self.write(0, text)?,
+            Node::Text(text) => {
+                self.step(0)?;
+                self.write(0, text)?;
+            }
             Node::Action(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
@@ -119,6 +138,7 @@ impl State<'_> {
         let Some(nodes) = self.template.defined.get(name) else {
             return Err(Failure::failed(line, format!("template {name:?} not defined")).into());
         };
+        self.step(line)?;
         let value = match data {
             Some(pipeline) => self.pipeline(pipeline, dot)?,
             None => Value::Nil,
@@ -127,7 +147,8 @@ impl State<'_> {
         if self.calls > MAX_CALLS {
             return Err(Failure::failed(line, "templates call one another without end").into());
         }
-        let outer = std::mem::replace(&mut self.variables, vec![(String::new(), value.clone())]);
+        let root = self.copy(line, &value)?;
+        let outer = std::mem::replace(&mut self.variables, vec![(String::new(), root)]);
         let done = self.nodes(nodes, &value);
         self.variables = outer;
         self.calls -= 1;
@@ -143,6 +164,13 @@ impl State<'_> {
     ) -> Result<(), Stop> {
         let depth = self.variables.len();
         let value = self.value_of(pipeline, dot)?;
+        let count = match &value {
+            Value::List(items) => items.len(),
+            Value::Map(entries) => entries.len(),
+            Value::Int(count) => usize::try_from(*count).unwrap_or(0).min(MAX_STEPS),
+            _ => 0,
+        };
+        self.charge(pipeline.line, count * size_of::<(Value, Value)>())?;
         let items: Vec<(Value, Value)> = match value {
             Value::List(items) => {
                 let number = |at| Value::Int(i64::try_from(at).unwrap_or(i64::MAX));
@@ -177,10 +205,10 @@ impl State<'_> {
             self.step(pipeline.line)?;
             self.variables.truncate(depth);
             match pipeline.variables.as_slice() {
-                [one] => self.set(pipeline, one, item.clone())?,
+                [one] => self.set(pipeline, one, self.copy(pipeline.line, &item)?)?,
                 [one, two] => {
                     self.set(pipeline, one, key)?;
-                    self.set(pipeline, two, item.clone())?;
+                    self.set(pipeline, two, self.copy(pipeline.line, &item)?)?;
                 }
                 _ => {}
             }
@@ -198,7 +226,7 @@ impl State<'_> {
     fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, Failure> {
         let value = self.value_of(pipeline, dot)?;
         for name in &pipeline.variables {
-            self.set(pipeline, name, value.clone())?;
+            self.set(pipeline, name, self.copy(pipeline.line, &value)?)?;
         }
         Ok(value)
     }
@@ -272,7 +300,7 @@ impl State<'_> {
         {
             return Err(Failure::refused(*at, what.clone()));
         }
-        called(*at, name, values)
+        self.called(*at, name, values)
     }
 
     /// `and` and `or` look at no argument after the one that decides.
@@ -300,13 +328,16 @@ impl State<'_> {
 
     fn operand(&mut self, line: usize, operand: &Operand, dot: &Value) -> Result<Value, Failure> {
         Ok(match operand {
-            Operand::Dot => dot.clone(),
+            Operand::Dot => self.copy(line, dot)?,
             Operand::Nil => Value::Nil,
             Operand::Bool(value) => Value::Bool(*value),
             Operand::Int(number) => Value::Int(*number),
             Operand::Float(number) => Value::Float(*number),
-            Operand::Text(text) => Value::Text(text.clone()),
-            Operand::Fields(fields) => field(line, dot, fields)?,
+            Operand::Text(text) => {
+                self.charge(line, text.len())?;
+                Value::Text(text.clone())
+            }
+            Operand::Fields(fields) => self.field(line, dot, fields)?,
             Operand::Variable(name, fields) => {
                 let found = self.variables.iter().rev().find(|(known, _)| known == name);
                 let Some((_, value)) = found else {
@@ -315,49 +346,52 @@ impl State<'_> {
                         format!("undefined variable: ${name}"),
                     ));
                 };
-                field(line, value, fields)?
+                self.field(line, value, fields)?
             }
             Operand::Group(pipeline, fields) => {
                 let value = self.pipeline(pipeline, dot)?;
-                field(line, &value, fields)?
+                match fields.is_empty() {
+                    true => value,
+                    false => self.field(line, &value, fields)?,
+                }
             }
-            Operand::Function(at, name) => called(*at, name, Vec::new())?,
+            Operand::Function(at, name) => self.called(*at, name, Vec::new())?,
         })
     }
-}
 
-/// Looks up one key after the other. A missing key is nothing, and so is all below it; a key of a nil is an error.
-fn field(line: usize, value: &Value, fields: &[String]) -> Result<Value, Failure> {
-    let mut at = value;
-    for (index, name) in fields.iter().enumerate() {
-        at = match at {
-            Value::Version(release) => {
-                let found = release.field(name).ok_or_else(|| {
-                    Failure::refused(line, format!("`{name}` of a version is not available"))
-                })?;
-                return field(line, &found, &fields[index + 1..]);
-            }
-            Value::Map(entries) => match entries.get(name) {
-                Some(found) => found,
-                None => return Ok(Value::Nil),
-            },
-            Value::Nil => {
-                let message = format!("nil pointer evaluating interface {{}}.{name}");
-                return Err(Failure::failed(line, message));
-            }
-            Value::Refused(what) => return Err(Failure::refused(line, what.clone())),
-            other => {
-                let message = format!("can't evaluate field {name} in type {}", other.kind());
-                return Err(Failure::failed(line, message));
-            }
-        };
+    fn called(&self, line: usize, name: &str, arguments: Vec<Value>) -> Result<Value, Failure> {
+        functions::call(name, arguments, &self.budget).map_err(|fault| match fault {
+            Fault::Failed(message) => Failure::failed(line, format!("{name}: {message}")),
+            Fault::Unsupported(message) => Failure::refused(line, format!("`{name}`: {message}")),
+        })
     }
-    Ok(at.clone())
-}
 
-fn called(line: usize, name: &str, arguments: Vec<Value>) -> Result<Value, Failure> {
-    functions::call(name, arguments).map_err(|fault| match fault {
-        Fault::Failed(message) => Failure::failed(line, format!("{name}: {message}")),
-        Fault::Unsupported(message) => Failure::refused(line, format!("`{name}`: {message}")),
-    })
+    /// Looks up one key after the other. A missing key is nothing, and so is all below it; a key of a nil is an error.
+    fn field(&self, line: usize, value: &Value, fields: &[String]) -> Result<Value, Failure> {
+        let mut at = value;
+        for (index, name) in fields.iter().enumerate() {
+            at = match at {
+                Value::Version(release) => {
+                    let found = release.field(name).ok_or_else(|| {
+                        Failure::refused(line, format!("`{name}` of a version is not available"))
+                    })?;
+                    return self.field(line, &found, &fields[index + 1..]);
+                }
+                Value::Map(entries) => match entries.get(name) {
+                    Some(found) => found,
+                    None => return Ok(Value::Nil),
+                },
+                Value::Nil => {
+                    let message = format!("nil pointer evaluating interface {{}}.{name}");
+                    return Err(Failure::failed(line, message));
+                }
+                Value::Refused(what) => return Err(Failure::refused(line, what.clone())),
+                other => {
+                    let message = format!("can't evaluate field {name} in type {}", other.kind());
+                    return Err(Failure::failed(line, message));
+                }
+            };
+        }
+        self.copy(line, at)
+    }
 }

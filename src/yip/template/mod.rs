@@ -7,6 +7,7 @@
 //!
 //! Spec: yip, "templating"; Go `text/template`; sprig v3.
 
+mod budget;
 mod eval;
 mod functions;
 mod lex;
@@ -238,9 +239,35 @@ mod tests {
             "{{ until 1000000000 }}",
             "{{range until 1000000}}{{range until 1000000}}{{end}}{{end}}",
             "{{ printf \"%999999999d\" 1 }}",
+            "{{ join (repeat 16000000 \"x\") (until 1000000) }}",
+            "{{ regexReplaceAll \"\" (repeat 10000000 \"x\") (repeat 1000000 \"y\") }}",
+            "{{ regexReplaceAll \".*\" (repeat 10000000 \"x\") (repeat 1000000 \"$0\") }}",
+            "{{ regexReplaceAllLiteral \"\" (repeat 10000000 \"x\") (repeat 1000000 \"y\") }}",
+            "{{ $x := repeat 16000000 \"x\" }}{{ $a := list $x $x $x $x $x $x $x $x }}{{ concat $a $a }}",
+            "{{range until 1000000}}{{$x := sha512sum (repeat 16000000 \"x\")}}{{end}}",
+            "{{ uniq (until 1000000) }}",
             "{{ wrapWith 1 (repeat 10000 \"x\") (repeat 10000 \"y\") }}",
         ] {
             let rendered = render(text, &data()).unwrap();
+            assert!(rendered.kept.is_some(), "{text}");
+        }
+        let doubled = |what: &str| {
+            let twice = format!("{{{{$a = {what}}}}}").repeat(40);
+            format!("{{{{$a := list (repeat 1000 \"x\")}}}}{twice}")
+        };
+        let calls: String = (1..=40)
+            .map(|n| {
+                let call = format!("{{{{template \"a{}\"}}}}", n - 1);
+                format!("{{{{define \"a{n}\"}}}}{call}{call}{{{{end}}}}")
+            })
+            .collect();
+        for text in [
+            doubled("concat $a $a"),
+            doubled("list $a $a"),
+            "{{$a := 1}}{{range until 20000}}{{$a = list $a}}{{end}}{{toJson $a}}".to_owned(),
+            format!("{{{{define \"a0\"}}}}{{{{end}}}}{calls}{{{{template \"a40\"}}}}"),
+        ] {
+            let rendered = render(&text, &data()).unwrap();
             assert!(rendered.kept.is_some(), "{text}");
         }
         let deep = "{{if true}}".repeat(10_000);

@@ -82,6 +82,8 @@ fn lists(name: &str, args: &Args) -> Option<Outcome> {
         "uniq" => args.exactly(1).and_then(|()| {
             let mut out: Vec<Value> = Vec::new();
             for item in args.list(0)? {
+                // Each is compared with all before it.
+                args.charge(out.len() * size_of::<Value>())?;
                 if !out.contains(item) {
                     out.push(item.clone());
                 }
@@ -90,6 +92,7 @@ fn lists(name: &str, args: &Args) -> Option<Outcome> {
         }),
         "without" => args.at_least(1).and_then(|()| {
             let unwanted = args.from(1);
+            args.charge(args.list(0)?.len() * unwanted.len() * size_of::<Value>())?;
             list(
                 args.list(0)?
                     .iter()

@@ -11,6 +11,7 @@ mod numbers;
 mod text;
 mod version;
 
+use super::budget::{self, Budget};
 use super::value::Value;
 
 /// A result that would be larger than this is refused before it is made.
@@ -183,7 +184,8 @@ fn canonical(name: &str) -> String {
 
 /// Says whether templates can call `name`.
 pub(super) fn known(name: &str) -> Known {
-    let no_arguments = Args(Vec::new());
+    let budget = Budget::default();
+    let no_arguments = Args(Vec::new(), &budget);
     let found = canonical(name);
     if matches!(name, "and" | "or")
         || TABLES
@@ -196,21 +198,29 @@ pub(super) fn known(name: &str) -> Known {
     elsewhere.map_or(Known::No, |(why, _)| Known::Elsewhere(why))
 }
 
-/// Calls `name`.
-pub(super) fn call(name: &str, arguments: Vec<Value>) -> Outcome {
-    let arguments = Args(arguments);
+/// Calls `name`; what it makes is taken from `budget`.
+pub(super) fn call(name: &str, arguments: Vec<Value>, budget: &Budget) -> Outcome {
+    budget::check_arguments(&arguments)?;
+    let arguments = Args(arguments, budget);
     let name = canonical(name);
-    TABLES
+    let value = TABLES
         .iter()
         .find_map(|table| table(&name, &arguments))
-        .unwrap_or_else(|| Err("wrong number of args".into()))
+        .unwrap_or_else(|| Err("wrong number of args".into()))?;
+    budget.made(&value)?;
+    Ok(value)
 }
 
-/// The arguments of a call.
+/// The arguments of a call, and what it may cost.
 #[derive(Debug)]
-pub(super) struct Args(Vec<Value>);
+pub(super) struct Args<'a>(Vec<Value>, &'a Budget);
 
-impl Args {
+impl Args<'_> {
+    /// Counts work that is more than reading the arguments and writing the result, in bytes looked at.
+    fn charge(&self, bytes: usize) -> Result<(), Fault> {
+        Ok(self.1.charge(bytes)?)
+    }
+
     fn exactly(&self, count: usize) -> Result<(), Fault> {
         if self.0.len() == count {
             return Ok(());

@@ -1,11 +1,16 @@
 //! Text: cases, cutting, joining, regular expressions, paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 
 use super::super::value::Value;
 use super::{Args, Fault, Outcome, fits, format};
+
+/// So many bytes are searched for a pattern while one is copied.
+const SEARCHED_AT_ONCE: usize = 16;
+/// What compiling a pattern is worth, in bytes copied.
+const COMPILED: usize = 16 << 10;
 
 pub(super) fn call(name: &str, args: &Args) -> Option<Outcome> {
     cases(name, args)
@@ -47,7 +52,8 @@ fn cases(name: &str, args: &Args) -> Option<Outcome> {
         }),
         "trim" => one(args, |text| text.trim().to_owned()),
         "trimAll" | "trimall" => two(args, |set, text| {
-            Value::text(text.trim_matches(|c| set.contains(c)))
+            let set: BTreeSet<char> = set.chars().collect();
+            Value::text(text.trim_matches(|c| set.contains(&c)))
         }),
         "trimSuffix" => two(args, |end, text| {
             Value::text(text.strip_suffix(end).unwrap_or(text))
@@ -220,7 +226,7 @@ fn joining(name: &str, args: &Args) -> Option<Outcome> {
         "cat" => Ok(Value::Text(shown(args).join(" "))),
         "join" => args
             .exactly(2)
-            .and_then(|()| Ok(Value::Text(strings(args.any(1)?).join(args.text(0)?)))),
+            .and_then(|()| join(args.text(0)?, &strings(args.any(1)?))),
         "plural" => args.exactly(3).and_then(|()| {
             Ok(Value::text(if args.int(2)? == 1 {
                 args.text(0)?
@@ -243,6 +249,13 @@ fn joining(name: &str, args: &Args) -> Option<Outcome> {
         }),
         _ => return None,
     })
+}
+
+fn join(gap: &str, parts: &[String]) -> Outcome {
+    let gaps = gap.len().checked_mul(parts.len());
+    let texts: usize = parts.iter().map(String::len).sum();
+    fits(gaps.and_then(|gaps| gaps.checked_add(texts)))?;
+    Ok(Value::Text(parts.join(gap)))
 }
 
 fn shown(args: &Args) -> Vec<String> {
@@ -286,46 +299,49 @@ fn searching(name: &str, args: &Args) -> Option<Outcome> {
         "contains" => two(args, |part, text| Value::Bool(text.contains(part))),
         "hasPrefix" => two(args, |start, text| Value::Bool(text.starts_with(start))),
         "hasSuffix" => two(args, |end, text| Value::Bool(text.ends_with(end))),
-        "mustRegexMatch" => args
-            .exactly(2)
-            .and_then(|()| Ok(Value::Bool(pattern(args.text(0)?)?.is_match(args.text(1)?)))),
+        "mustRegexMatch" => args.exactly(2).and_then(|()| {
+            Ok(Value::Bool(
+                pattern(args, args.text(0)?)?.is_match(args.text(1)?),
+            ))
+        }),
         "regexMatch" => args.exactly(2).and_then(|()| {
-            let found =
-                pattern(args.text(0)?).map(|regex| args.text(1).map(|text| regex.is_match(text)));
+            let found = pattern(args, args.text(0)?)
+                .map(|regex| args.text(1).map(|text| regex.is_match(text)));
             // A pattern that is none matches nothing.
             Ok(Value::Bool(found.unwrap_or(Ok(false))?))
         }),
         "regexFind" => args.exactly(2).and_then(|()| {
-            let regex = pattern(args.text(0)?)?;
+            let regex = pattern(args, args.text(0)?)?;
             Ok(Value::text(
                 regex.find(args.text(1)?).map_or("", |found| found.as_str()),
             ))
         }),
         "regexFindAll" => args.exactly(3).and_then(|()| {
-            let regex = pattern(args.text(0)?)?;
+            let regex = pattern(args, args.text(0)?)?;
             let most = usize::try_from(args.int(2)?).unwrap_or(usize::MAX);
-            let found = regex.find_iter(args.text(1)?).take(most);
-            Ok(Value::List(
-                found.map(|found| Value::text(found.as_str())).collect(),
-            ))
+            let text = args.text(1)?;
+            let mut all = Vec::new();
+            for found in regex.find_iter(text).take(most) {
+                searched(args, text, found.start())?;
+                all.push(Value::text(found.as_str()));
+            }
+            Ok(Value::List(all))
         }),
         "regexReplaceAll" => args.exactly(3).and_then(|()| {
-            let regex = pattern(args.text(0)?)?;
-            let text = regex.replace_all(args.text(1)?, args.text(2)?).into_owned();
-            fits(Some(text.len()))?;
-            Ok(Value::Text(text))
+            let new = args.text(2)?;
+            // Each `$` may stand for all that matched.
+            let groups = new.matches('$').count();
+            let most = |matched| groups.checked_mul(matched)?.checked_add(new.len());
+            replaced(args, most, |found, out| found.expand(new, out))
         }),
         "regexReplaceAllLiteral" => args.exactly(3).and_then(|()| {
-            let regex = pattern(args.text(0)?)?;
-            let text = regex
-                .replace_all(args.text(1)?, regex::NoExpand(args.text(2)?))
-                .into_owned();
-            fits(Some(text.len()))?;
-            Ok(Value::Text(text))
+            let new = args.text(2)?;
+            replaced(args, |_| Some(new.len()), |_, out| out.push_str(new))
         }),
         "regexSplit" => args.exactly(3).and_then(|()| {
-            let regex = pattern(args.text(0)?)?;
-            let parts = split_by(&regex, args.text(1)?, usize::try_from(args.int(2)?).ok());
+            let regex = pattern(args, args.text(0)?)?;
+            let most = usize::try_from(args.int(2)?).ok();
+            let parts = split_by(args, &regex, args.text(1)?, most)?;
             Ok(Value::List(parts.into_iter().map(Value::text).collect()))
         }),
         "regexQuoteMeta" => one(args, |text| {
@@ -342,19 +358,51 @@ fn searching(name: &str, args: &Args) -> Option<Outcome> {
     })
 }
 
+/// Replaces what matches; `most` says how long the text for a match of some length can be, in bytes.
+fn replaced(
+    args: &Args,
+    most: impl Fn(usize) -> Option<usize>,
+    write: impl Fn(&regex::Captures<'_>, &mut String),
+) -> Outcome {
+    let (regex, text) = (pattern(args, args.text(0)?)?, args.text(1)?);
+    let (mut out, mut done) = (String::new(), 0);
+    for found in regex.captures_iter(text) {
+        let whole = found.get_match();
+        searched(args, text, whole.start())?;
+        out.push_str(&text[done..whole.start()]);
+        fits(most(whole.len()).and_then(|more| more.checked_add(out.len())))?;
+        write(&found, &mut out);
+        done = whole.end();
+    }
+    out.push_str(&text[done..]);
+    fits(Some(out.len()))?;
+    Ok(Value::Text(out))
+}
+
+/// Counts a search that found something at `at`: it may have looked through all that follows.
+fn searched(args: &Args, text: &str, at: usize) -> Result<(), Fault> {
+    args.charge((text.len() - at) / SEARCHED_AT_ONCE)
+}
+
 /// Splits as Go does: what matches nothing divides characters, but neither starts nor ends the text.
-fn split_by<'a>(regex: &Regex, text: &'a str, most: Option<usize>) -> Vec<&'a str> {
+fn split_by<'a>(
+    args: &Args,
+    regex: &Regex,
+    text: &'a str,
+    most: Option<usize>,
+) -> Result<Vec<&'a str>, Fault> {
     if most == Some(0) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     if text.is_empty() {
-        return vec![""];
+        return Ok(vec![""]);
     }
     let (mut out, mut start, mut end) = (Vec::new(), 0, 0);
     for found in regex.find_iter(text) {
         if most == Some(out.len() + 1) {
             break;
         }
+        searched(args, text, found.start())?;
         end = found.start();
         if found.end() != 0 {
             out.push(&text[start..end]);
@@ -364,10 +412,11 @@ fn split_by<'a>(regex: &Regex, text: &'a str, most: Option<usize>) -> Vec<&'a st
     if end != text.len() {
         out.push(&text[start..]);
     }
-    out
+    Ok(out)
 }
 
-fn pattern(text: &str) -> Result<Regex, Fault> {
+fn pattern(args: &Args, text: &str) -> Result<Regex, Fault> {
+    args.charge(COMPILED)?;
     crate::yip::pattern::compile(text).map_err(Fault::Failed)
 }
 
