@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::request::Request;
+use crate::request::{Request, TWO_NAMES};
 use crate::suggest::nearest;
 use crate::words;
 
@@ -264,6 +264,7 @@ impl<'de> Deserialize<'de> for Recipe {
                 let filter = Filter {
                     map,
                     args: &mut args,
+                    seen: Vec::new(),
                 };
                 let request = Request::deserialize(MapAccessDeserializer::new(filter))?;
                 Ok(Recipe { request, args })
@@ -277,6 +278,8 @@ impl<'de> Deserialize<'de> for Recipe {
 struct Filter<'a, A> {
     map: A,
     args: &'a mut BuildArgs,
+    /// The keys that have two names and were given.
+    seen: Vec<String>,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Filter<'_, A> {
@@ -287,7 +290,10 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Filter<'_, A> {
         mut seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
         loop {
-            match self.map.next_key_seed(Key(seed))? {
+            match self.map.next_key_seed(Key {
+                seed,
+                seen: &mut self.seen,
+            })? {
                 None => return Ok(None),
                 Some(Found::Other(value)) => return Ok(Some(value)),
                 Some(Found::BuildArg(key, back)) => {
@@ -305,24 +311,45 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Filter<'_, A> {
 }
 
 /// Reads a key: for whom it is meant shows only then.
-struct Key<K>(K);
+struct Key<'a, K> {
+    seed: K,
+    seen: &'a mut Vec<String>,
+}
 
 enum Found<K, V> {
     BuildArg(String, K),
     Other(V),
 }
 
-impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<K> {
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {
     type Value = Found<K, K::Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let Key { seed, seen } = self;
         let key = String::deserialize(deserializer)?;
         if KEYS.contains(&key.as_str()) {
-            return Ok(Found::BuildArg(key, self.0));
+            return Ok(Found::BuildArg(key, seed));
+        }
+        if let Some(twin) = twin(&key) {
+            if seen.iter().any(|seen| seen == twin) {
+                return Err(D::Error::custom(format!(
+                    "key `{key}` is given already, as `{twin}`: they are one"
+                )));
+            }
+            seen.push(key.clone());
         }
         let other: serde::de::value::StringDeserializer<D::Error> = key.into_deserializer();
-        self.0.deserialize(other).map(Found::Other)
+        seed.deserialize(other).map(Found::Other)
     }
+}
+
+/// Returns the other name of a key that has two.
+fn twin(key: &str) -> Option<&'static str> {
+    TWO_NAMES.iter().find_map(|(one, other)| match key {
+        key if key == *one => Some(*other),
+        key if key == *other => Some(*one),
+        _ => None,
+    })
 }
 
 /// A value as it is written: `24.04` is no number here.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::convert::{self, BaseImage, Engine, Options, STEPS_COMMENT};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::exec;
 use crate::location::Location;
 use crate::plan::Facts;
@@ -128,6 +128,7 @@ pub fn facts(
         false => Ok(None),
     };
     convert::machine::check(open, &platform, &base)?;
+    check_os_release(&tree, &base)?;
     let facts = convert::facts_of(os_release(&tree)?.as_deref(), &image.image, &base)?;
     Ok(Found {
         facts,
@@ -252,6 +253,28 @@ fn extensions(tree: &Tree) -> Result<Vec<SourceText>> {
 }
 
 /// Returns the text of `/etc/os-release`, or of what stands in for it.
+/// Refuses a base whose os-release is there and cannot be used, as its conversion does.
+fn check_os_release(tree: &Tree, base: &str) -> Result<()> {
+    let found = OS_RELEASE
+        .iter()
+        .find_map(|path| Some((path, tree.find(path)?)));
+    let Some((path, found)) = found else {
+        return Ok(());
+    };
+    let why = match found.node.file() {
+        None => "it is not a regular file".to_owned(),
+        Some(file) if file.size > convert::MAX_OS_RELEASE_BYTES => {
+            format!("it is larger than {} bytes", convert::MAX_OS_RELEASE_BYTES)
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(convert::unusable(
+        Error::user(why),
+        &format!("/{path}"),
+        base,
+    ))
+}
+
 fn os_release(tree: &Tree) -> Result<Option<String>> {
     for path in OS_RELEASE {
         if let Some(text) = text(tree, path)? {

@@ -107,6 +107,14 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     deserializer.deserialize_any(List)
 }
 
+/// Keys that a recipe may name by their option too.
+pub(crate) const TWO_NAMES: [(&str, &str); 4] = [
+    ("destinations", "dest"),
+    ("skip-steps", "skip-step"),
+    ("providers", "provider"),
+    ("secrets", "secret"),
+];
+
 /// A conversion, as asked for. Its keys in a recipe are these names, or those of the command line's options.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -571,12 +579,30 @@ mod tests {
             written.contains("\nskip-steps:") && written.contains("\ndestinations:"),
             "{written}"
         );
-        let twice = "base: x\nskip-step: cleanup\nskip-steps: [grub]\n";
-        assert!(Request::from_yaml(twice, "r").is_err());
+    }
+
+    #[test]
+    fn a_key_given_by_both_of_its_names_is_refused_with_both_and_the_line() {
+        for (name, other) in TWO_NAMES {
+            for (first, second) in [(name, other), (other, name)] {
+                assert!(Request::from_yaml(&format!("{first}: [a]"), "r").is_ok());
+                let text = format!("base: x\n{first}: [a]\n{second}: [b]\n");
+                let error = Request::from_yaml(&text, "r").unwrap_err().render_text();
+                assert!(
+                    error.contains("line 3") && error.contains(&format!("`{second}`")),
+                    "{error}"
+                );
+                assert!(error.contains(&format!("as `{first}`")), "{error}");
+            }
+        }
     }
 
     #[test]
     fn an_unknown_recipe_key_is_an_error() {
         assert!(Request::from_yaml("base: x\nvresion: v1\n", "r").is_err());
+        let error = Request::from_yaml("qqqqqqq: 1\n", "r").unwrap_err();
+        let said = error.render_text();
+        assert!(said.contains("known: base, "), "{said}");
+        assert!(!said.contains("expected"), "the program's own key: {said}");
     }
 }

@@ -81,10 +81,14 @@ fn words(error: &YamlError) -> (String, Option<String>) {
     }
 }
 
+/// Keys that the program writes for itself: a recipe keeps in it what people write as build arguments (`FAMILY`, `FLAVOR`).
+const OWN_KEYS: [&str; 1] = ["expected"];
+
 fn instead(word: &str, known: &[&'static str]) -> String {
-    match nearest(word, known.iter().copied()) {
+    let known = known.iter().copied().filter(|key| !OWN_KEYS.contains(key));
+    match nearest(word, known.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known: {}", known.join(", ")),
+        None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),
     }
 }
 

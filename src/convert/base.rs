@@ -36,6 +36,9 @@ use crate::store::{Run, Store, in_parallel};
 /// Configs and manifests are small; the largest seen are a few hundred KiB.
 const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
 
+/// Files of os-release are shorter than a KiB.
+pub(crate) const MAX_OS_RELEASE_BYTES: u64 = 64 << 10;
+
 /// An image whose blobs are all in the store.
 #[derive(Debug, Clone)]
 pub struct BaseImage {
@@ -464,13 +467,30 @@ pub(super) fn facts_of_tree(tree: &Path, image: &Image, base: &str) -> Result<Fa
     let root = Root::open(tree).context(|| format!("opening {}", tree.display()))?;
     let mut text = None;
     for path in ["/etc/os-release", "/usr/lib/os-release"] {
-        text = root.read_to_string_opt(path)?;
-        if text.is_some() {
+        let bytes = root
+            .read_at_most(path, MAX_OS_RELEASE_BYTES)
+            .map_err(|error| unusable(Error::from_source(&error), path, base))?;
+        if let Some(bytes) = bytes {
+            text = Some(String::from_utf8_lossy(&bytes).into_owned());
             break;
         }
     }
     machine::check(|path| root.open_file_opt(path), &image.platform(), base)?;
     facts_of(text.as_deref(), image, base)
+}
+
+/// Names the base whose os-release at `path` cannot be read for `error`.
+pub(crate) fn unusable(error: Error, path: &str, base: &str) -> Error {
+    error
+        .context(format!(
+            "its {path} cannot be used, so its distribution is unknown"
+        ))
+        .context(format!("cannot convert `{base}`"))
+        .hint("it is a short text file (`man os-release`): put a good one into the base")
+        .hint(format!(
+            "known distributions: {}",
+            crate::distro::known_ids()
+        ))
 }
 
 /// Makes facts of the text of `/etc/os-release`; `None` means that the base has none.

@@ -40,6 +40,7 @@ use kfactory_layers::source::ImageSource as _;
 use kfactory_sandbox::CancelToken;
 
 pub use base::{BaseImage, check_source, facts_of, facts_of_dir};
+pub(crate) use base::{MAX_OS_RELEASE_BYTES, unusable};
 pub use clock::Clock;
 pub use framework::{Builds, check as check_inputs, image as framework_image};
 

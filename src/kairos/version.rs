@@ -29,6 +29,9 @@ pub enum VersionError {
         "malformed version {0:?}: expected numbers such as `v1.2.3`, with `-prerelease` and `+metadata` as options"
     )]
     Malformed(String),
+    /// A number of the prerelease begins with a zero, which readers of versions refuse. Spec: Semantic Versioning 2.0.0, item 9.
+    #[error("malformed version {0:?}: a number of its prerelease begins with a zero")]
+    LeadingZero(String),
     /// A number is larger than the consumers of the release file can read (2^63 - 1).
     #[error("malformed version {0:?}: a number is too large")]
     TooLarge(String),
@@ -43,12 +46,20 @@ impl Version {
     ///
     /// # Errors
     ///
-    /// [`VersionError::Malformed`] for another shape, [`VersionError::TooLarge`] for a number above 2^63 - 1.
+    /// [`VersionError::Malformed`] for another shape, [`VersionError::LeadingZero`] for a prerelease as `-01`,
+    /// [`VersionError::TooLarge`] for a number above 2^63 - 1.
     pub fn parse(text: &str) -> Result<Self, VersionError> {
         let malformed = || VersionError::Malformed(text.to_owned());
         let body = text.strip_prefix('v').unwrap_or(text);
         let (body, metadata) = split_suffix(body, '+').map_err(|()| malformed())?;
         let (body, prerelease) = split_suffix(body, '-').map_err(|()| malformed())?;
+        if prerelease
+            .iter()
+            .flat_map(|text| text.split('.'))
+            .any(has_leading_zero)
+        {
+            return Err(VersionError::LeadingZero(text.to_owned()));
+        }
         let mut numbers = Vec::with_capacity(MIN_NUMBERS);
         for field in body.split('.') {
             if field.is_empty() || !field.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -109,6 +120,11 @@ impl fmt::Display for Version {
     }
 }
 
+/// Tells whether a part of a prerelease is a number that is not written as numbers are.
+fn has_leading_zero(part: &str) -> bool {
+    part.len() > 1 && part.starts_with('0') && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Splits `text` at the first `mark` and checks what follows it; an absent mark is fine, an empty suffix is not.
 fn split_suffix(text: &str, mark: char) -> Result<(&str, Option<String>), ()> {
     let Some((body, suffix)) = text.split_once(mark) else {
@@ -142,6 +158,7 @@ mod tests {
             ("1-rc.1~2+a-b.~c", "v1.0.0-rc.1~2+a-b.~c"),
             ("9223372036854775807", "v9223372036854775807.0.0"),
             ("1.0.0--", "v1.0.0--"),
+            ("1.0.0-0.0a.01b+01", "v1.0.0-0.0a.01b+01"),
         ] {
             assert_eq!(
                 Version::parse(given)
@@ -174,6 +191,8 @@ mod tests {
             "1.0\n",
             "-1",
             "1.0.0-rc_1",
+            "1.0.0-01",
+            "1.0.0-rc.007",
             "1.0.0?",
             "9223372036854775808",
             "١",

@@ -166,9 +166,9 @@ fn without(
     runs: &dyn Fn(StepName) -> bool,
 ) -> Result<()> {
     for name in &request.without {
-        if let Some(need) = need(name, facts, request, runs) {
+        if let Some((step, why)) = need(name, facts, request, runs) {
             return Err(
-                Error::usage(format!("cannot leave out `{name}`: {need}")).hint(way_out(name))
+                Error::usage(format!("cannot leave out `{name}`: {why}")).hint(way_out(name, step))
             );
         }
         let before = changed.left_out.len();
@@ -279,15 +279,15 @@ const NEEDS: &[(&str, StepName, &str)] = &[
     ),
 ];
 
-/// Says who needs the package, if anybody does.
+/// Returns the step that needs the package, and says so, if one does.
 fn need(
     name: &str,
     facts: &distro::Facts,
     request: &Request,
     runs: &dyn Fn(StepName) -> bool,
-) -> Option<String> {
+) -> Option<(StepName, String)> {
     if kinds::is_kernel(name) && runs(StepName::INSTALL_KERNEL) {
-        return Some("it is the kernel".into());
+        return Some((StepName::INSTALL_KERNEL, "it is the kernel".into()));
     }
     let initrd = runs(StepName::INITRD) && !facts.trusted;
     let applies = |step: StepName| {
@@ -298,12 +298,13 @@ fn need(
         }
     };
     if initrd && module_packages(facts, request).contains(&name) {
-        return Some("step `initrd` needs it: the initrd has its network from it".into());
+        let why = "step `initrd` needs it: the initrd has its network from it";
+        return Some((StepName::INITRD, why.into()));
     }
     NEEDS
         .iter()
         .find(|(needed, step, _)| *needed == name && applies(*step))
-        .map(|(_, step, why)| format!("step `{}` needs it: {why}", step.as_str()))
+        .map(|(_, step, why)| (*step, format!("step `{}` needs it: {why}", step.as_str())))
 }
 
 /// Returns the packages behind the initrd's network modules.
@@ -334,11 +335,14 @@ fn module_packages(facts: &distro::Facts, request: &Request) -> Vec<&'static str
     packages
 }
 
-fn way_out(name: &str) -> &'static str {
+fn way_out(name: &str, step: StepName) -> String {
     if kinds::is_kernel(name) {
-        "`--kernel PACKAGE` takes another kernel, `--kernel none` takes none"
+        "`--kernel PACKAGE` takes another kernel, `--kernel none` takes none".to_owned()
     } else {
-        "keep it, or leave out the step as well: `--skip-step`"
+        format!(
+            "keep it, or leave out the step as well: `--skip-step {}`",
+            step.as_str()
+        )
     }
 }
 

@@ -150,7 +150,7 @@ fn what_cannot_be_chosen_is_refused_before_anything_runs() {
     for (options, words) in [
         (
             &["--without", "rsync"][..],
-            ["`rsync`", "step `initrd` needs it"],
+            ["`rsync`: step `initrd` needs it", "`--skip-step initrd`"],
         ),
         (
             &["--without", "fail2bann"],

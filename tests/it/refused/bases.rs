@@ -3,7 +3,7 @@
 use super::{DEBIAN, debian_base};
 use super::{convert, nothing_made, refuse};
 use crate::support::base::{os_release_tar, shell_tar, small_tar};
-use crate::support::{Kfactory, need, world};
+use crate::support::{Kfactory, need, run, world};
 
 #[test]
 fn a_base_that_cannot_be_recognised_is_refused_with_what_is_known() {
@@ -36,8 +36,54 @@ fn a_base_that_cannot_be_recognised_is_refused_with_what_is_known() {
 }
 
 #[test]
+fn an_os_release_that_cannot_be_used_is_named_with_its_base() {
+    let dir = world().user_dir("os-release");
+    let file = dir.join("tree/etc/os-release");
+    world()
+        .user
+        .make_dir(file.parent().expect("below the tree"));
+    let base = format!("dir:{}", dir.join("tree").display());
+    let is_named = |words: &[&str]| {
+        let store = world().user_dir("refused/os-release");
+        let ran = Kfactory::new(["plan", &base, "--version", "v1.0.0"]).store(&store);
+        let ran = ran.fail(1);
+        ran.tells(words);
+        ran.tells(&[
+            &format!("cannot convert `{base}`"),
+            "/etc/os-release cannot be used",
+            "hint: known distributions",
+        ]);
+    };
+    std::os::unix::fs::symlink("os-release", &file).expect("made");
+    is_named(&["Too many levels of symbolic links"]);
+    std::fs::remove_file(&file).expect("there");
+    std::fs::create_dir(&file).expect("made");
+    is_named(&["is not a regular file"]);
+    std::fs::remove_dir(&file).expect("there");
+    std::fs::write(&file, "#".repeat(1 << 20)).expect("written");
+    is_named(&["is larger than 65536 bytes"]);
+    let tar = dir.join("large.tar");
+    run(std::process::Command::new("tar")
+        .arg("-C")
+        .arg(dir.join("tree"))
+        .arg("-cf")
+        .arg(&tar)
+        .arg("."));
+    let words = [
+        "/etc/os-release cannot be used",
+        "is larger than",
+        "known distributions",
+    ];
+    let base = format!("tar:{}", tar.display());
+    Kfactory::new(["plan", &base, "--version", "v1.0.0"])
+        .store(&world().user_dir("refused/os-release"))
+        .fail(1)
+        .tells(&words);
+}
+
+#[test]
 fn a_bad_version_is_refused_before_anything_is_pulled() {
-    for version in ["latest", "1.0.0rc1", "1.0.0_1", ""] {
+    for version in ["latest", "1.0.0rc1", "1.0.0_1", "v1.0.0-01", ""] {
         let (_, program) = convert("127.0.0.1:1/debian:12", "oci:out-version:v1.0.0");
         let ran = program.args(["--version", version]).run();
         assert_eq!(ran.code, Some(2), "{version}: {}", ran.stderr());
