@@ -25,9 +25,11 @@
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`], `given`: their slips, in plain words;
 //!   `screen`: the terminal's width.
+//! - `apart`: what is written is not inside of what is read.
 //! - `pace`: downloads that come too slowly.
 #![forbid(unsafe_code)]
 
+mod apart;
 mod bare_path;
 pub mod build_args;
 pub mod changeset;

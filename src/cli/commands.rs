@@ -13,6 +13,7 @@ use super::{
     ConvertArgs, CopyArgs, InspectArgs, PackagesArgs, PackagesOutput, PlanArgs, PlanOutput,
     RestoreArgs, UnpackArgs, print, show,
 };
+use crate::apart;
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
@@ -86,6 +87,17 @@ impl Session {
     /// Opens the store beside other runs; what is read of it and written to it ends when the user stops the run.
     pub(super) fn open_store(&self) -> Result<Store> {
         Store::open_beside(&self.options.store, &self.options.stop, &self.reporter)
+    }
+
+    /// As [`open_store`](Self::open_store), for a run that reads `source`: neither the store nor a destination may be inside of it.
+    fn open_store_apart(&self, source: &Location, destinations: &[Location]) -> Result<Store> {
+        apart::check(source, &self.options.store, destinations)?;
+        self.open_store()
+    }
+
+    /// Checks that the store is not inside of a `source` that is a directory.
+    pub(super) fn check_apart(&self, source: &Location) -> Result<()> {
+        apart::check(source, &self.options.store, &[])
     }
 
     fn engine<'a>(&'a self, store: &'a Store) -> Engine<'a> {
@@ -278,7 +290,7 @@ pub(super) fn copy(args: &CopyArgs) -> Result<i32> {
     let destination = convert::parse_location(&args.destination, &session.options.registry)?;
     destination.check_destination()?;
     let platform = convert::parse_platform(args.platform.as_deref())?;
-    let store = session.open_store()?;
+    let store = session.open_store_apart(&source, std::slice::from_ref(&destination))?;
     let image = fetch(&source, &platform, &store, &session)?;
     convert::write(
         &image,
@@ -299,7 +311,13 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     }
     let session = Session::new(&args.image, &args.progress, false, &[&args.source])?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
-    let store = session.open_store()?;
+    for place in [Some(&args.dir), args.ledger.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        apart::check_target(&source, place)?;
+    }
+    let store = session.open_store_apart(&source, &[])?;
     let image = fetch(&source, &platform, &store, &session)?;
     let ledger = args.ledger.as_deref();
     let done = unpacking::unpack(&image.image, &args.dir, ledger, &store);
@@ -356,7 +374,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<i32> {
     let platform = convert::parse_platform(args.platform.as_deref())?;
     let session = Session::new(&args.image, &args.progress, false, &[&args.source])?;
     let source = convert::parse_location(&args.source, &session.options.registry)?;
-    let store = session.open_store()?;
+    let store = session.open_store_apart(&source, &[])?;
     let image = fetch(&source, &platform, &store, &session)?;
     convert::check_source(&source, &platform, session.engine(&store))?;
     let report = inspection::inspect(&image, &store)?;
@@ -398,6 +416,14 @@ pub(super) fn framework_build(
     let destination = convert::parse_location(output, &session.options.registry)?;
     destination.check_destination()?;
     let platform = convert::parse_platform(platform)?;
+    if let Some(dir) = framework.strip_prefix("dir:") {
+        let destinations = std::slice::from_ref(&destination);
+        apart::check(
+            &Location::Dir(dir.into()),
+            &session.options.store,
+            destinations,
+        )?;
+    }
     let store = session.open_store()?;
     let built = convert::framework_image(framework, &platform, builds, session.engine(&store))?;
     convert::write(

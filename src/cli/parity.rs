@@ -6,6 +6,7 @@ use super::{print, show};
 use crate::convert;
 use crate::error::Result;
 use crate::inspect;
+use crate::location::Location;
 use crate::parity::{self, Side};
 use crate::tree::{self, Wanted};
 
@@ -59,11 +60,15 @@ pub(super) fn run(args: &ParityArgs) -> Result<i32> {
         false,
         &[&args.source, args.other()],
     )?;
-    let store = session.open_store()?;
     let platform = convert::parse_platform(args.platform.as_deref())?;
-    let side = |name: &str| -> Result<Side> {
-        let location = convert::parse_location(name, session.registry())?;
-        let image = fetch(&location, &platform, &store, &session)?;
+    let locate = |name: &str| convert::parse_location(name, session.registry());
+    let locations = [locate(&args.source)?, locate(args.other())?];
+    for location in &locations {
+        session.check_apart(location)?;
+    }
+    let store = session.open_store()?;
+    let side = |name: &str, location: &Location| -> Result<Side> {
+        let image = fetch(location, &platform, &store, &session)?;
         let wanted = Wanted {
             kept: parity::reads,
             digests: true,
@@ -74,7 +79,10 @@ pub(super) fn run(args: &ParityArgs) -> Result<i32> {
             steps: inspect::steps(&image.image),
         })
     };
-    let (here, there) = (side(&args.source)?, side(args.other())?);
+    let (here, there) = (
+        side(&args.source, &locations[0])?,
+        side(args.other(), &locations[1])?,
+    );
     let report = parity::compare(&here, &there, args.upstream.is_some())?;
     match args.json {
         true => print(&report.to_json()?)?,

@@ -44,6 +44,7 @@ pub(crate) use base::{MAX_OS_RELEASE_BYTES, unusable};
 pub use clock::Clock;
 pub use framework::{Builds, check as check_inputs, image as framework_image};
 
+use crate::apart;
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec;
@@ -161,6 +162,7 @@ fn convert_keeping(
     kept: &Mutex<Vec<String>>,
 ) -> Result<Converted> {
     let checked = resolve_names(request.validate()?, &options.registry)?;
+    apart::check(&checked.base, &options.store, &checked.destinations)?;
     let compression = parse_compression(&request.compression)?;
     let platform = parse_platform(request.platform.as_deref())?;
     let framework_spec: crate::framework::FrameworkSpec =

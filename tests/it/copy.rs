@@ -324,3 +324,37 @@ fn the_store_is_emptied_on_request() {
         );
     }
 }
+
+#[test]
+fn nothing_is_put_into_a_directory_that_is_read() {
+    let base = world().user_dir("read-in-place");
+    std::fs::create_dir(base.join("etc")).expect("ours");
+    let source = format!("dir:{}", base.display());
+    let inside = |name: &str| base.join(name).display().to_string();
+    let layout = format!("oci:{}:v1", inside("o"));
+    let archive = format!("oci-archive:{}", inside("o.tar"));
+    let (store, sub) = (inside("store"), inside("sub"));
+    let of_version = ["--version", "v1.0.0"];
+    for (words, what) in [
+        (
+            &["convert", &source, "--store", &store][..],
+            "the store in ",
+        ),
+        (&["convert", &source, &layout], "the destination "),
+        (&["copy", &source, &archive], "the destination "),
+        (&["inspect", &source, "--store", &store], "the store in "),
+        (&["unpack", &source, &sub], "the destination "),
+    ] {
+        let version = match words[0] {
+            "convert" => &of_version[..],
+            _ => &[],
+        };
+        Kfactory::new([words, version].concat()).fail(1).tells(&[
+            &format!("error: {what}{}/", base.display()),
+            &format!("is inside of `{source}`"),
+            "hint: ",
+        ]);
+    }
+    let left: Vec<_> = std::fs::read_dir(&base).expect("ours").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}

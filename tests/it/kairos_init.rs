@@ -35,18 +35,38 @@ fn its_name_decides_which_command_line_it_understands() {
         .tells(&["unrecognized subcommand"]);
 }
 
-#[test]
-fn a_dry_run_prints_the_steps_and_changes_nothing() {
-    if !need(&["tar"]) {
-        return;
-    }
-    let tar = os_release_tar("kairos-init-dry", DEBIAN);
-    let tree = world().own_dir("kairos-init-dry");
+/// Makes a tree that says it is Debian.
+fn debian_tree(name: &str) -> std::path::PathBuf {
+    let tar = os_release_tar(name, DEBIAN);
+    let tree = world().own_dir(name);
     run(std::process::Command::new("tar")
         .arg("-C")
         .arg(&tree)
         .arg("-xf")
         .arg(&tar));
+    tree
+}
+
+#[test]
+fn a_tree_that_another_run_is_changing_is_left_alone() {
+    if !need(&["tar", "bwrap", "newuidmap"]) {
+        return;
+    }
+    let tree = debian_tree("kairos-init-locked");
+    let other = std::fs::File::open(&tree).expect("there");
+    other.lock().expect("a lock");
+    let root = tree.to_str().expect("UTF-8");
+    kairos_init(["--root", root, "--version", "v1.0.0"])
+        .fail(1)
+        .tells(&["another run is changing", root, "hint: "]);
+}
+
+#[test]
+fn a_dry_run_prints_the_steps_and_changes_nothing() {
+    if !need(&["tar"]) {
+        return;
+    }
+    let tree = debian_tree("kairos-init-dry");
     let names = || std::fs::read_dir(&tree).expect("there").count();
     let before = names();
     let root = tree.to_str().expect("UTF-8");

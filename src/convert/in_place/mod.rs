@@ -8,6 +8,7 @@ mod leftovers;
 mod lists;
 mod mounts;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -82,7 +83,7 @@ pub fn plan_in_place(request: &Request, root: &Path) -> Result<Plan> {
 ///
 /// # Errors
 ///
-/// As for [`super::convert`]. The tree is then as the failed step left it: not to be used.
+/// As for [`super::convert`], and when another run is changing the tree. The tree is then as the failed step left it: not to be used.
 pub fn convert_in_place(
     request: &Request,
     place: &InPlace,
@@ -90,6 +91,7 @@ pub fn convert_in_place(
     runtime: &tokio::runtime::Runtime,
     reporter: &Arc<Reporter>,
 ) -> Result<Plan> {
+    let _alone = lock(&place.root)?;
     let plan = plan_in_place(request, &place.root)?;
     let spec: FrameworkSpec = request.framework.parse().map_err(framework::usage)?;
     let providers = request.providers()?;
@@ -117,6 +119,20 @@ pub fn convert_in_place(
     announce(&plan, reporter);
     work.run()?;
     Ok(plan)
+}
+
+/// Keeps a second run away from the tree while the returned file lives.
+fn lock(root: &Path) -> Result<File> {
+    let tree = File::open(root).context(|| format!("opening {}", root.display()))?;
+    match tree.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::user(format!(
+            "another run is changing {}",
+            root.display()
+        ))
+        .hint("let it end, or give this run a tree of its own")),
+        // Some file systems have no locks.
+        _ => Ok(tree),
+    }
 }
 
 /// One run.

@@ -20,7 +20,8 @@ pub(crate) fn deb_of_version(
     files: &[(String, &str)],
 ) {
     use std::os::unix::fs::PermissionsExt as _;
-    let file = format!("{name}_{}", version.replace(':', "%3a"));
+    // A colon would be written as an escape, and an escape of that in an address.
+    let file = format!("{name}_{}", version.replace(':', "-"));
     let build = dir.with_extension("build").join(&file);
     let control = format!(
         "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n{fields}Description: stub\n"
