@@ -91,6 +91,13 @@ pub enum Access {
     Exclusive,
 }
 
+/// Returns the link on the way to `dir` that leads nowhere, and where it leads.
+fn dangling_link(dir: &Path) -> Option<(&Path, PathBuf)> {
+    let named = dir.ancestors().filter(|path| !path.as_os_str().is_empty());
+    let mut missing = named.take_while(|path| !path.exists());
+    missing.find_map(|path| Some((path, fs::read_link(path).ok()?)))
+}
+
 impl Store {
     /// Returns the store's directory: `--store`, `KFACTORY_STORE`, `$XDG_DATA_HOME/kfactory` or `~/.local/share/kfactory`.
     ///
@@ -104,7 +111,11 @@ impl Store {
                 .map(PathBuf::from)
         };
         from("KFACTORY_STORE")
-            .or_else(|| from("XDG_DATA_HOME").map(|dir| dir.join("kfactory")))
+            .or_else(|| {
+                // Spec: XDG Base Directory Specification, "Basics": relative paths are invalid and ignored.
+                let data = from("XDG_DATA_HOME").filter(|dir| dir.is_absolute());
+                data.map(|dir| dir.join("kfactory"))
+            })
             .or_else(|| from("HOME").map(|dir| dir.join(".local/share/kfactory")))
             .ok_or_else(|| {
                 Error::usage("no place for the store: neither `HOME` nor `XDG_DATA_HOME` is set")
@@ -132,7 +143,17 @@ impl Store {
                 lock.display(),
                 kind_name(found.file_type())
             )))),
-            Err(error) if error.kind() == NotFound => Ok(false),
+            Err(error) if error.kind() == NotFound => match dangling_link(dir) {
+                None => Ok(false),
+                Some((link, target)) => Err(unusable(
+                    Error::user(format!(
+                        "{} is a link to {}, where nothing is",
+                        link.display(),
+                        target.display()
+                    ))
+                    .hint("make that directory, or remove the link"),
+                )),
+            },
             Err(error) => {
                 let remedy = match error.kind() {
                     PermissionDenied => Some(format!(

@@ -604,3 +604,28 @@ fn a_collection_frees_nothing_while_a_record_or_manifest_cannot_be_read() {
     collect().succeed();
     assert!(blobs(&store).is_empty());
 }
+
+#[test]
+fn a_link_that_leads_nowhere_is_named_where_the_store_is_to_be() {
+    let dir = world().user_dir("store-link");
+    let (link, gone) = (dir.join("link"), dir.join("gone"));
+    std::os::unix::fs::symlink(&gone, &link).expect("made");
+    let words = format!("{} is a link to {}", link.display(), gone.display());
+    let tar = small_tar("store-link", &[("etc/motd", 0o644, "hello\n")]);
+    let source = format!("tar:{}", tar.display());
+    for store in [link.clone(), link.join("below")] {
+        Kfactory::new(["copy", &source, "store:x"])
+            .store(&store)
+            .fail(1)
+            .tells(&[&words, "hint: "]);
+    }
+    assert!(!gone.exists());
+}
+
+#[test]
+fn a_relative_directory_for_data_is_ignored() {
+    let home = world().dir.join("home/.local/share/kfactory");
+    let ran = Kfactory::new(["store", "ls"]).env("XDG_DATA_HOME", "relative");
+    let told = ran.succeed().stdout;
+    assert!(told.contains(&home.display().to_string()), "{told}");
+}
