@@ -8,6 +8,7 @@ mod kairos_init;
 mod man;
 mod parity;
 mod providers;
+mod removal;
 mod store;
 mod validate;
 
@@ -252,6 +253,8 @@ enum StoreCommand {
         all: bool,
         #[command(flatten)]
         store: StoreArgs,
+        #[command(flatten)]
+        progress: ProgressArgs,
     },
 }
 
@@ -364,8 +367,13 @@ fn run(command: Command) -> Result<i32> {
             command: StoreCommand::Rm { names, store },
         } => store::rm(&store, &names),
         Command::Store {
-            command: StoreCommand::Gc { all, store },
-        } => store::gc(&store, all),
+            command:
+                StoreCommand::Gc {
+                    all,
+                    store,
+                    progress,
+                },
+        } => store::gc(&store, all, &progress),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
         Command::Man { dir } => man::run(Cli::command(), dir.as_deref()),
@@ -455,6 +463,9 @@ impl Command {
             Command::Inspect(args) => args.progress.progress,
             Command::Validate(args) => args.progress.progress,
             Command::Parity(args) => args.progress.progress,
+            Command::Store {
+                command: StoreCommand::Gc { progress, .. },
+            } => progress.progress,
             _ => Mode::Plain,
         }
     }

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kfactory_layers::digest::Digest;
 use kfactory_layers::manifest::Document;
 use kfactory_sandbox::CancelToken;
 use serde::Serialize;
 
-use super::args::StoreArgs;
-use super::print;
+use super::args::{ProgressArgs, StoreArgs};
+use super::{print, removal};
 use crate::error::{Context as _, Error, Result};
 use crate::progress::{Mode, Reporter, bytes_text};
 use crate::screen;
-use crate::store::{Access, PartKind, Store, Usage, entries, forgettable, remove_tree};
+use crate::store::{Access, PartKind, Store, Usage, entries, forgettable};
 
 pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
     let dir = args.dir()?;
@@ -213,27 +214,31 @@ pub(super) fn rm(args: &StoreArgs, names: &[String]) -> Result<i32> {
     Ok(0)
 }
 
-pub(super) fn gc(args: &StoreArgs, all: bool) -> Result<i32> {
+/// What `gc --all` empties, and what it is called.
+const ALL: &[(&str, &str)] = &[
+    ("images", "names of images"),
+    ("steps", "records of layers"),
+    ("changes", "changes of layers"),
+    ("trees", "unpacked bases"),
+    ("cache", "caches"),
+    ("blobs/sha256", "blobs"),
+];
+
+pub(super) fn gc(args: &StoreArgs, all: bool, progress: &ProgressArgs) -> Result<i32> {
     let dir = args.dir()?;
     if !Store::exists(&dir)? {
         return no_store(&dir);
     }
     let store = Store::open(&dir, Access::Exclusive)?;
+    let reporter = Arc::new(progress.reporter());
     let before = store.disk_usage();
     if all {
-        for kind in [
-            "images",
-            "steps",
-            "changes",
-            "trees",
-            "cache",
-            "blobs/sha256",
-        ] {
-            empty(&store.dir().join(kind))?;
+        for (kind, what) in ALL {
+            removal::empty(&store.dir().join(kind), what, &reporter)?;
         }
         report(&store, before, None)
     } else {
-        let kept = collect(&store)?;
+        let kept = collect(&store, &reporter)?;
         report(&store, before, Some(&kept))
     }
 }
@@ -272,7 +277,7 @@ fn report(store: &Store, before: u64, kept: Option<&BTreeSet<Digest>>) -> Result
 }
 
 /// Removes cached layers that no image uses, unpacked bases, and blobs that nothing names; returns the blobs of images.
-fn collect(store: &Store) -> Result<BTreeSet<Digest>> {
+fn collect(store: &Store, reporter: &Arc<Reporter>) -> Result<BTreeSet<Digest>> {
     let mut kept = BTreeSet::new();
     for (name, record) in store.images()? {
         kept.extend(image_blobs(store, &name, &record.manifest)?);
@@ -289,18 +294,19 @@ fn collect(store: &Store) -> Result<BTreeSet<Digest>> {
             let _ = fs::remove_file(store.dir().join("steps").join(format!("{key}.json")));
         }
     }
-    for (name, path) in entries(&store.dir().join("changes")) {
-        if !changes.contains(&name) {
-            remove(&path)?;
-        }
-    }
+    let needless = |dir: &str, is_kept: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
+        let all = entries(&store.dir().join(dir)).into_iter();
+        let gone = all.filter(|(name, _)| !is_kept(name));
+        gone.map(|(_, path)| path).collect()
+    };
+    let found = needless("changes", &|name| changes.contains(name));
+    removal::remove(&found, "changes of layers", reporter)?;
     // A base is unpacked again in a second or two; its blobs stay as long as an image needs them.
-    empty(&store.dir().join("trees"))?;
-    for (name, path) in entries(&store.dir().join("blobs/sha256")) {
-        if Digest::from_hex(&name).is_none_or(|digest| !kept.contains(&digest)) {
-            let _ = fs::remove_file(path);
-        }
-    }
+    removal::empty(&store.dir().join("trees"), "unpacked bases", reporter)?;
+    let found = needless("blobs/sha256", &|name| {
+        Digest::from_hex(name).is_some_and(|digest| kept.contains(&digest))
+    });
+    removal::remove(&found, "blobs", reporter)?;
     Ok(kept)
 }
 
@@ -330,34 +336,4 @@ fn image_blobs(store: &Store, name: &str, manifest: &Digest) -> Result<Vec<Diges
 
 fn blob_size(store: &Store, digest: &Digest) -> u64 {
     fs::metadata(store.blobs().path(digest)).map_or(0, |metadata| metadata.len())
-}
-
-/// Removes what `dir` holds: files first, because a tree counts as whole as long as the file beside it says so.
-///
-/// # Errors
-///
-/// Something is still there.
-fn empty(dir: &Path) -> Result<()> {
-    let (trees, files): (Vec<_>, Vec<_>) = entries(dir)
-        .into_iter()
-        .map(|(_, path)| path)
-        .partition(|path| path.is_dir() && !path.is_symlink());
-    for path in files {
-        let _ = fs::remove_file(path);
-    }
-    for path in trees {
-        remove(&path)?;
-    }
-    Ok(())
-}
-
-/// Removes a tree.
-///
-/// # Errors
-///
-/// It is still there.
-fn remove(path: &Path) -> Result<()> {
-    remove_tree(path)
-        .context(|| format!("{} cannot be removed entirely", path.display()))
-        .map_err(|error| error.hint("`podman unshare rm -rf` removes files of subordinate IDs"))
 }

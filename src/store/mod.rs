@@ -39,7 +39,7 @@ use crate::stop::Stoppable;
 
 pub use owner::{check_owner, check_place};
 pub use run::{Run, discard_tree, remove_tree};
-pub use usage::{Part, PartKind, Usage};
+pub use usage::{Part, PartKind, Usage, size_on_disk};
 pub use whole::{Checked, Damage, in_parallel};
 
 /// The store of one user.

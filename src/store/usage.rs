@@ -133,10 +133,15 @@ impl Store {
 
     /// Returns the bytes on disk of the whole store, every inode once.
     pub fn disk_usage(&self) -> u64 {
-        let mut sum = Sum::default();
-        sum.add(PartKind::Records, "", true, &self.dir);
-        sum.finish().bytes
+        size_on_disk(&self.dir)
     }
+}
+
+/// Returns the bytes on disk of what is at `path` and below, every inode once.
+pub fn size_on_disk(path: &Path) -> u64 {
+    let mut sum = Sum::default();
+    sum.add(PartKind::Records, "", true, path);
+    sum.finish().bytes
 }
 
 /// Parts being added up.

@@ -402,6 +402,33 @@ fn waiting_for_a_run_that_cleans_the_store_is_told_and_ends_at_once() {
 }
 
 #[test]
+fn a_collection_shows_what_it_removes_and_says_what_it_freed() {
+    let store = world().user_dir("store-to-clean");
+    let base = small_tar("to-clean", &[("etc/motd", 0o644, "hello\n")]);
+    let base = format!("tar:{}", base.display());
+    Kfactory::new(["copy", &base, "store:it"])
+        .store(&store)
+        .succeed();
+    let big = store.join("cache/of-test/inner");
+    fs::create_dir_all(&big).expect("there");
+    fs::write(big.join("file"), vec![1; 2 << 20]).expect("there");
+    let user = &world().user;
+    for dir in [big.parent().expect("of-test"), &big] {
+        std::os::unix::fs::chown(dir, Some(user.uid), Some(user.gid)).expect("root or ours");
+    }
+    let collect = |words: &[&str]| {
+        let words = [&["store", "gc"], words].concat();
+        Kfactory::new(words).store(&store).succeed()
+    };
+    let ran = collect(&["--progress", "plain"]);
+    assert!(!ran.says("remove "), "{}", ran.stderr());
+    let ran = collect(&["--all", "--progress", "plain"]);
+    ran.tells(&["remove caches (2.0 MiB)"]);
+    assert!(ran.stdout.starts_with("freed 2."), "{}", ran.stdout);
+    assert!(!store.join("cache/of-test").exists());
+}
+
+#[test]
 fn root_makes_no_store_in_a_plain_users_directory() {
     if !is_root() {
         return skipped("only root can be root");
