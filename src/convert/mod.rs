@@ -196,6 +196,8 @@ fn convert_keeping(
     let plan = plan::plan(&facts, request, &checked.version)?
         .with_plugins(&exec::plugins_of(&Root::open(&tree)?)?)
         .with_extensions(&Extensions::find(&carried, request)?, request);
+    exec::check_manager(&plan.steps, &plan.facts, &Root::open(&tree)?)
+        .map_err(|error| error.context(format!("cannot convert `{}`", checked.base)))?;
     announce(&plan, reporter);
 
     let scope = scope(&plan, request)?;

@@ -36,7 +36,7 @@ use command::PATH;
 pub use command::Runner;
 pub(crate) use command::{CommandOptions, CommandResult};
 pub use environment::{Environment, Target};
-pub use packages::Session as PackageSession;
+pub use packages::{Session as PackageSession, check_manager};
 pub use plugins::{plugins_in, plugins_of};
 pub use tidy::{normalize, prune};
 

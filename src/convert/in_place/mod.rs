@@ -93,6 +93,8 @@ pub fn convert_in_place(
 ) -> Result<Plan> {
     let _alone = lock(&place.root)?;
     let plan = plan_in_place(request, &place.root)?;
+    exec::check_manager(&plan.steps, &plan.facts, &Root::open(&place.root)?)
+        .map_err(|error| error.context(format!("cannot convert {}", place.root.display())))?;
     let spec: FrameworkSpec = request.framework.parse().map_err(framework::usage)?;
     let providers = request.providers()?;
     let configs = crate::provider::read_configs(&providers)?;

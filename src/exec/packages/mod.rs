@@ -16,6 +16,8 @@ use super::{Environment, Target};
 use crate::distro::Family;
 use crate::distro::manager::{self, Manager, Operation};
 use crate::error::{Error, Kind, Result};
+use crate::plan::Facts;
+use crate::step::{Action, Step};
 use native::Native;
 pub(super) use repositories::enable as enable_repository;
 pub use session::Session;
@@ -55,7 +57,10 @@ impl<'a> Site<'a> {
 
     /// Prepares the manager that the base has; it is none of apt's family.
     fn native(self) -> Result<Native<'a>> {
-        Native::open(self, find(self.env, &self.target.root)?)
+        match find(self.env.facts, &self.target.root)? {
+            Some(manager) => Native::open(self, manager),
+            None => Err(Error::internal("apt has an engine of its own")),
+        }
     }
 }
 
@@ -162,20 +167,49 @@ fn words(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
 }
 
-/// Finds the manager that the base has.
-fn find(env: &Environment<'_>, root: &Root) -> Result<&'static Manager> {
-    let managers = manager::of_family(env.facts.distro.family);
+/// Checks that the base can do what `steps` have its package manager do.
+///
+/// Steps behind one that runs something of the user's are left alone: that may bring a manager.
+///
+/// # Errors
+///
+/// A step installs packages, and the base has no manager.
+pub fn check_manager(steps: &[Step], facts: &Facts, root: &Root) -> Result<()> {
+    let installs = |action: &Action| matches!(action, Action::Packages { install, upgrade } if *upgrade || !install.is_empty());
+    let first = steps
+        .iter()
+        .flat_map(|step| &step.actions)
+        .find(|action| installs(action) || matches!(action, Action::Plugin(_)));
+    match first {
+        Some(action) if installs(action) => find(facts, root).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// What a base of apt's family has.
+const APT: &str = "/usr/bin/apt-get";
+
+/// Finds the manager that the base has; `None` is apt.
+fn find(facts: &Facts, root: &Root) -> Result<Option<&'static Manager>> {
+    let managers = manager::of_family(facts.distro.family);
     for manager in &managers {
         for program in manager.programs {
             if root.exists(program)? {
-                return Ok(manager);
+                return Ok(Some(manager));
             }
         }
     }
-    let names: Vec<&str> = managers.iter().map(|manager| manager.name).collect();
+    let has_apt = facts.distro.family == Family::Debian;
+    if has_apt && root.exists(APT)? {
+        return Ok(None);
+    }
+    let mut names: Vec<&str> = managers.iter().map(|manager| manager.name).collect();
+    if has_apt {
+        names.push(APT);
+    }
     Err(Error::user(format!(
         "{} has no package manager that packages can be installed with; looked for {}",
-        env.facts.distro.name,
+        facts.distro.name,
         names.join(", ")
     ))
     .hint("take a base image that has one, or pass `--skip-step installPackages,installKernel` for a base with everything in it"))

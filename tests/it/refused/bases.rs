@@ -82,6 +82,22 @@ fn an_os_release_that_cannot_be_used_is_named_with_its_base() {
 }
 
 #[test]
+fn a_base_without_its_package_manager_is_named_before_any_step() {
+    if !need(&["bwrap", "newuidmap"]) {
+        return;
+    }
+    let base = debian_base();
+    let words = [
+        &*format!("cannot convert `{base}`"),
+        "has no package manager",
+        "looked for /usr/bin/apt-get",
+        "hint: ",
+    ];
+    let ran = refuse(&base, "oci:out-managerless:v1.0.0", &words);
+    assert!(!ran.says(": started"), "{}", ran.stderr());
+}
+
+#[test]
 fn a_bad_version_is_refused_before_anything_is_pulled() {
     for version in ["latest", "1.0.0rc1", "1.0.0_1", "v1.0.0-01", ""] {
         let (_, program) = convert("127.0.0.1:1/debian:12", "oci:out-version:v1.0.0");

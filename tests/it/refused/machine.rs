@@ -1,6 +1,7 @@
 //! Machines that lack what a conversion needs.
 
-use super::{EARLY, convert, debian_base, nothing_made};
+use super::{DEBIAN, EARLY, convert, debian_base, nothing_made};
+use crate::support::base::small_tar;
 use crate::support::user::{User, is_root};
 use crate::support::{Kfactory, need, skipped, world};
 
@@ -10,7 +11,12 @@ fn too_little_space_is_found_before_anything_runs() {
         return skipped("only root can mount a small file system for the store");
     }
     let dir = world().user_dir("small");
-    let (_, program) = convert(&debian_base(), "oci:out-small:v1.0.0");
+    let files = [
+        ("etc/os-release", 0o644, DEBIAN),
+        ("usr/bin/apt-get", 0o644, ""),
+    ];
+    let base = format!("tar:{}", small_tar("small-store", &files).display());
+    let (_, program) = convert(&base, "oci:out-small:v1.0.0");
     let mount = format!(
         "mount -t tmpfs -o size=64m,mode=777 none {} && exec \"$@\"",
         dir.display()
