@@ -8,7 +8,7 @@ use super::super::value::Value;
 use super::{Args, Fault, Outcome, fits, format};
 
 /// So many bytes are searched for a pattern while one is copied.
-const SEARCHED_AT_ONCE: usize = 16;
+const SEARCHED_AT_ONCE: usize = 2;
 /// What compiling a pattern is worth, in bytes copied.
 const COMPILED: usize = 16 << 10;
 
