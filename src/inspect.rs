@@ -252,7 +252,6 @@ fn extensions(tree: &Tree) -> Result<Vec<SourceText>> {
     paths.into_iter().map(source).collect()
 }
 
-/// Returns the text of `/etc/os-release`, or of what stands in for it.
 /// Refuses a base whose os-release is there and cannot be used, as its conversion does.
 fn check_os_release(tree: &Tree, base: &str) -> Result<()> {
     let found = OS_RELEASE
@@ -275,6 +274,7 @@ fn check_os_release(tree: &Tree, base: &str) -> Result<()> {
     ))
 }
 
+/// Returns the text of `/etc/os-release`, or of what stands in for it.
 fn os_release(tree: &Tree) -> Result<Option<String>> {
     for path in OS_RELEASE {
         if let Some(text) = text(tree, path)? {

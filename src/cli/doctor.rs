@@ -8,7 +8,7 @@ use super::{DoctorArgs, print, show};
 use crate::convert::space::WHOLE_BYTES;
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
-use crate::store::{check_owner, check_place};
+use crate::store::check_user;
 
 pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
     let findings = findings(&args.store.dir()?)?;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
 
 /// Tries everything; what had to be made for that is gone when it returns.
 fn findings(store: &Path) -> Result<Vec<Finding>> {
-    if let Err(error) = check_owner(store).and_then(|()| check_place(store)) {
+    if let Err(error) = check_user(store) {
         // Nothing is to be put there; the rest can be told all the same.
         let elsewhere = tempfile::tempdir().context(|| "making a directory to try in".into())?;
         let mut findings = vec![refused(&error)];

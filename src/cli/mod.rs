@@ -417,7 +417,7 @@ impl Command {
             // Tells what it finds beside everything else.
             Command::Doctor(_) => Ok(()),
             Command::Store { .. } => crate::store::check_owner(&dir),
-            _ => crate::store::check_owner(&dir).and_then(|()| crate::store::check_place(&dir)),
+            _ => crate::store::check_user(&dir),
         }
     }
 

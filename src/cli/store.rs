@@ -15,7 +15,7 @@ use super::{print, removal};
 use crate::error::{Context as _, Error, Result};
 use crate::progress::{Mode, Reporter, bytes_text};
 use crate::screen;
-use crate::store::{Access, PartKind, Store, Usage, entries, forgettable};
+use crate::store::{PartKind, Store, Usage, entries, forgettable};
 
 pub(super) fn ls(args: &StoreArgs, json: bool) -> Result<i32> {
     let dir = args.dir()?;
@@ -229,7 +229,7 @@ pub(super) fn gc(args: &StoreArgs, all: bool, progress: &ProgressArgs) -> Result
     if !Store::exists(&dir)? {
         return no_store(&dir);
     }
-    let store = Store::open(&dir, Access::Exclusive)?;
+    let store = Store::open_alone(&dir)?;
     let reporter = Arc::new(progress.reporter());
     let before = store.disk_usage();
     if all {

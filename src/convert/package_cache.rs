@@ -67,12 +67,11 @@ mod tests {
     use super::*;
     use crate::distro::os_release::OsRelease;
     use crate::distro::{Arch, Distro};
-    use crate::store::Access;
 
     #[test]
     fn bases_of_one_release_share_archives_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Access::Shared).unwrap();
+        let store = Store::for_test(dir.path()).unwrap();
         let facts = Facts {
             distro: Distro::detect(&OsRelease::parse("ID=debian\nVERSION_ID=12\n")).unwrap(),
             arch: Arch::Amd64,

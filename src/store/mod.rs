@@ -37,7 +37,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::progress::Reporter;
 use crate::stop::Stoppable;
 
-pub use owner::{check_owner, check_place};
+pub use owner::{check_owner, check_user};
 pub use run::{Run, discard_tree, remove_tree};
 pub use usage::{Part, PartKind, Usage, size_on_disk};
 pub use whole::{Checked, Damage, in_parallel};
@@ -80,15 +80,6 @@ pub struct ImageRecord {
     pub manifest: Digest,
     /// The manifest's size in bytes.
     pub size: u64,
-}
-
-/// How [`Store::open`] locks the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Beside other runs.
-    Shared,
-    /// Alone; refused while another run is using the store.
-    Exclusive,
 }
 
 /// Returns the link on the way to `dir` that leads nowhere, and where it leads.
@@ -169,23 +160,20 @@ impl Store {
         }
     }
 
-    /// Opens the store at `dir`, creating it if it is missing, and sweeps what dead runs left behind.
+    /// Opens the store at `dir`, made where it is missing, for this run alone, and sweeps what dead runs left behind.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made, belongs to somebody else or would be in such a one, or, with [`Access::Exclusive`], another run is using it.
-    pub fn open(dir: &Path, access: Access) -> Result<Self> {
-        Self::open_locked(dir, |lock| match access {
-            Access::Shared => lock
-                .lock_shared()
-                .context(|| "waiting for the store's lock".into()),
-            Access::Exclusive => lock.try_lock().map_err(|_| {
+    /// The directory cannot be made, belongs to somebody else or would be in such a one, or another run is using it.
+    pub fn open_alone(dir: &Path) -> Result<Self> {
+        Self::open_locked(dir, |lock| {
+            lock.try_lock().map_err(|_| {
                 Error::user(format!(
                     "the store in {} is in use by another run",
                     dir.display()
                 ))
                 .hint("wait for it to end and try again")
-            }),
+            })
         })
     }
 
@@ -195,16 +183,22 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open); [`Kind::Interrupted`](crate::error::Kind::Interrupted).
+    /// Those of [`open_alone`](Self::open_alone) but the last; [`Kind::Interrupted`](crate::error::Kind::Interrupted).
     pub fn open_beside(dir: &Path, cancel: &CancelToken, reporter: &Reporter) -> Result<Self> {
         let mut store = Self::open_locked(dir, |lock| lock::shared(lock, dir, cancel, reporter))?;
         store.stop = Some(cancel.clone());
         Ok(store)
     }
 
+    /// Opens a store for a test, which says nothing and is never stopped.
+    #[cfg(test)]
+    pub(crate) fn for_test(dir: &Path) -> Result<Self> {
+        let reporter = Reporter::new(crate::progress::Mode::None);
+        Self::open_beside(dir, &CancelToken::new().expect("a token"), &reporter)
+    }
+
     fn open_locked(dir: &Path, take: impl FnOnce(&File) -> Result<()>) -> Result<Self> {
-        check_owner(dir)?;
-        check_place(dir)?;
+        check_user(dir)?;
         Self::exists(dir)?;
         for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
             fs::create_dir_all(dir.join(name))
@@ -492,7 +486,7 @@ mod tests {
 
     pub(super) fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Access::Shared).unwrap();
+        let store = Store::for_test(dir.path()).unwrap();
         (dir, store)
     }
 
@@ -515,7 +509,7 @@ mod tests {
         store.put_step(&key, &record).unwrap();
         drop(run);
         drop(store);
-        let store = Store::open(dir.path(), Access::Shared).unwrap();
+        let store = Store::for_test(dir.path()).unwrap();
         let record = store.step(&key).unwrap();
         assert_eq!(store.trusted_changes(&record), Some(store.changes(&id)));
         assert_eq!(
@@ -547,7 +541,7 @@ mod tests {
         let store = dir.path().join("store");
         fs::create_dir(&store).unwrap();
         std::os::unix::fs::symlink(&target, store.join("lock")).unwrap();
-        let error = Store::open(&store, Access::Shared).unwrap_err();
+        let error = Store::for_test(&store).unwrap_err();
         assert!(
             error.to_string().contains("cannot use the store"),
             "{error}"
@@ -560,7 +554,7 @@ mod tests {
     fn an_exclusive_lock_is_refused_while_another_run_lives() {
         let (dir, _store) = store();
         assert!(
-            Store::open(dir.path(), Access::Exclusive)
+            Store::open_alone(dir.path())
                 .unwrap_err()
                 .to_string()
                 .contains("in use")

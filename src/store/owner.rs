@@ -61,6 +61,19 @@ pub fn check_owner(dir: &Path) -> Result<()> {
     .hint(format!("as {} this one can be used", user(owner))))
 }
 
+/// Checks that the store at `dir` is for who runs this: that it is not another user's ([`check_owner`]), and that root makes none
+/// among the files of a plain user.
+///
+/// As [`check_owner`], best asked where owners have their own IDs.
+///
+/// # Errors
+///
+/// One of both.
+pub fn check_user(dir: &Path) -> Result<()> {
+    check_owner(dir)?;
+    check_place(dir)
+}
+
 /// Checks that root makes no store among the files of a plain user, who could not use it: one at `dir` that is there is right.
 ///
 /// As [`check_owner`], best asked where owners have their own IDs.
@@ -68,7 +81,7 @@ pub fn check_owner(dir: &Path) -> Result<()> {
 /// # Errors
 ///
 /// We are root, there is nothing at `dir`, and where it would be made belongs to a user of this machine.
-pub fn check_place(dir: &Path) -> Result<()> {
+fn check_place(dir: &Path) -> Result<()> {
     let me = rustix::process::geteuid();
     if !me.is_root() || in_stage() || dir.exists() {
         return Ok(());

@@ -205,7 +205,6 @@ fn is_older_than_a_minute(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Access;
     use super::super::tests::store;
     use super::*;
 
@@ -238,7 +237,7 @@ mod tests {
         assert!(store.changes(&id).is_dir(), "the run lives");
         drop(run);
         drop(store);
-        let store = Store::open(dir.path(), Access::Shared).unwrap();
+        let store = Store::for_test(dir.path()).unwrap();
         assert!(!store.changes(&id).exists());
     }
 

@@ -167,8 +167,7 @@ fn check_store() -> Result<()> {
     let Ok(dir) = Store::default_dir() else {
         return Ok(());
     };
-    store::check_owner(&dir)?;
-    store::check_place(&dir)
+    store::check_user(&dir)
 }
 
 fn run(cli: &Cli) -> Result<i32> {
