@@ -378,20 +378,22 @@ async fn a_redirect_elsewhere_carries_no_credentials() {
     );
 }
 
-#[tokio::test]
-async fn who_leads_to_another_scheme_is_named_with_it() {
-    let fake = Fake::scripted(|seen, _| {
+/// What is said of a registry that answers a pull with this `Location`, and its name.
+async fn refused_location(location: &'static str) -> (String, String) {
+    let fake = Fake::scripted(move |seen, _| {
         seen.is("GET", "/manifests/")
-            .then(|| answer(302).header("location", "file:///etc/passwd"))
+            .then(|| answer(302).header("location", location))
     })
     .await;
-    let error = client()
-        .fetch_manifest(&reference(&fake, "a:1"))
-        .await
-        .expect_err("refused")
-        .to_string();
+    let error = client().fetch_manifest(&reference(&fake, "a:1")).await;
+    (error.expect_err("refused").to_string(), fake.name.clone())
+}
+
+#[tokio::test]
+async fn who_leads_to_another_scheme_is_named_with_it() {
+    let (error, name) = refused_location("file:///etc/passwd").await;
     for word in [
-        &format!("{} leads to", fake.name),
+        &*format!("{name} leads to"),
         "file:///etc/passwd",
         "`file:`",
     ] {
@@ -402,16 +404,7 @@ async fn who_leads_to_another_scheme_is_named_with_it() {
 
 #[tokio::test]
 async fn plain_http_on_this_machine_does_not_lead_to_plain_http_elsewhere() {
-    let fake = Fake::scripted(|seen, _| {
-        seen.is("GET", "/manifests/")
-            .then(|| answer(302).header("location", "http://192.0.2.1:1/v2/a/manifests/1"))
-    })
-    .await;
-    let error = client()
-        .fetch_manifest(&reference(&fake, "a:1"))
-        .await
-        .expect_err("refused")
-        .to_string();
+    let (error, _) = refused_location("http://192.0.2.1:1/v2/a/manifests/1").await;
     assert!(error.contains("leads to unencrypted"), "{error}");
     assert!(error.contains("192.0.2.1:1"), "{error}");
 }
