@@ -17,6 +17,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::exec;
 use crate::location::Location;
 use crate::plan::Facts;
+use crate::printable;
 use crate::progress::{Reporter, bytes_text};
 use crate::provider::bus::Plugins;
 use crate::store::Store;
@@ -306,10 +307,10 @@ impl Report {
         };
         let mut text = format!("digest   {}\nplatform {}\n", self.digest, self.platform);
         if let Some(created) = &self.created {
-            text.push_str(&format!("created  {created}\n"));
+            text.push_str(&format!("created  {}\n", printable::line(created)));
         }
         if let Some(name) = self.os.get("PRETTY_NAME") {
-            text.push_str(&format!("system   {name}\n"));
+            text.push_str(&format!("system   {}\n", printable::line(name)));
         }
         text.push_str("\nlayers\n");
         for layer in &self.layers {
@@ -320,7 +321,11 @@ impl Report {
                 one_line(&layer.step, step_width)
             ));
             if !layer.steps.is_empty() {
-                text.push_str(&format!("{:14}{}\n", "", layer.steps.join(", ")));
+                text.push_str(&format!(
+                    "{:14}{}\n",
+                    "",
+                    printable::line(&layer.steps.join(", "))
+                ));
             }
         }
         if self.kairos.is_empty() {
@@ -329,7 +334,11 @@ impl Report {
         }
         text.push_str("\nkairos\n");
         for (key, value) in &self.kairos {
-            text.push_str(&format!("  {key}={value}\n"));
+            text.push_str(&format!(
+                "  {}={}\n",
+                printable::line(key),
+                printable::line(value)
+            ));
         }
         text.push_str("\nholds\n");
         for (path, present) in &self.landmarks {
@@ -342,12 +351,9 @@ impl Report {
     }
 }
 
-/// Shows what made a layer on one line, without control characters and cut at `width`.
+/// Shows what made a layer on one line, cut at `width`.
 fn one_line(text: &str, width: usize) -> String {
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let clean = printable::line(text);
     if clean.chars().count() > width {
         let kept = width.saturating_sub(3);
         format!("{}...", clean.chars().take(kept).collect::<String>())

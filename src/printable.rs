@@ -1,0 +1,78 @@
+//! Words that others chose (an image, a registry, a package's scripts), made fit to be read on a terminal.
+//!
+//! Control characters move its cursor and colour it; bidirectional ones make a line read as another than it is.
+
+/// Returns `text` with a blank for each control character but tabs and line ends.
+///
+/// What turns the direction of writing is shown as `\u202e`, which JSON and YAML read back as the same.
+pub fn text(text: &str) -> String {
+    shown(text, |c| matches!(c, '\t' | '\n'))
+}
+
+/// As [`text`], for text that is to stay on one line: a line end is a blank too.
+pub fn line(text: &str) -> String {
+    shown(text, |c| c == '\t')
+}
+
+fn shown(text: &str, is_kept: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if turns_direction(c) => escape(c, &mut shown),
+            c if c.is_control() && !is_kept(c) => shown.push(' '),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Returns a name on one line, from which it can be told from every other: what must not reach the terminal is escaped.
+pub fn name(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            c if c.is_control() || turns_direction(c) => escape(c, &mut shown),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+fn escape(c: char, out: &mut String) {
+    out.push_str(&format!("\\u{:04x}", u32::from(c)));
+}
+
+/// Marks, embeddings, overrides and isolates (Unicode Standard Annex 9, "Directional Formatting Characters").
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(line("a\u{1b}[31mb\nc"), "a [31mb c");
+        assert_eq!(text("a\u{9b}31m\r\n\tb\u{7}"), "a 31m \n\tb ");
+    }
+
+    #[test]
+    fn nothing_turns_the_direction_of_a_line_and_json_means_the_same() {
+        let turned = "a\u{202e}b\u{2066}c\u{200f}";
+        for shown in [text(turned), line(turned), name(turned)] {
+            assert_eq!(shown, r"a\u202eb\u2066c\u200f");
+            let read: String = serde_json::from_str(&format!("\"{shown}\"")).unwrap();
+            assert_eq!(read, turned);
+        }
+    }
+
+    #[test]
+    fn a_name_stays_on_its_line_and_differs_from_others() {
+        assert_eq!(name("a\nb"), r"a\nb");
+        assert_eq!(name("\u{1b}]0;x\u{7}\t é"), r"\u001b]0;x\u0007\t é");
+    }
+}
