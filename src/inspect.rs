@@ -20,12 +20,13 @@ use crate::plan::Facts;
 use crate::printable;
 use crate::progress::{Reporter, bytes_text};
 use crate::provider::bus::Plugins;
+use crate::screen;
 use crate::store::Store;
 use crate::tree::{self, Tree, Wanted};
 use crate::yip::{self, SourceText};
 
 const OS_RELEASE: &[&str] = &["etc/os-release", "usr/lib/os-release"];
-/// The most that is shown of what made a layer, in characters: some commands have thousands.
+/// The most that is shown of what made a layer, in columns: some commands have thousands.
 const MAX_STEP: usize = 100;
 const KAIROS_RELEASE: &str = "etc/kairos-release";
 /// Files whose presence says what an image can do.
@@ -318,7 +319,7 @@ impl Report {
                 "  {:>10}  {}  {}\n",
                 bytes_text(layer.size),
                 shown(&layer.digest),
-                one_line(&layer.step, step_width)
+                screen::cut(&printable::line(&layer.step), step_width)
             ));
             if !layer.steps.is_empty() {
                 text.push_str(&format!(
@@ -351,17 +352,6 @@ impl Report {
     }
 }
 
-/// Shows what made a layer on one line, cut at `width`.
-fn one_line(text: &str, width: usize) -> String {
-    let clean = printable::line(text);
-    if clean.chars().count() > width {
-        let kept = width.saturating_sub(3);
-        format!("{}...", clean.chars().take(kept).collect::<String>())
-    } else {
-        clean
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,7 +364,7 @@ mod tests {
             platform: "linux/amd64".into(),
             created: None,
             layers: vec![LayerReport {
-                step: "RUN ".repeat(100),
+                step: "RUN 包 ".repeat(100),
                 steps: Vec::new(),
                 digest,
                 diff_id: digest,
@@ -387,7 +377,7 @@ mod tests {
         };
         let narrow = report.to_text(Some(80));
         assert!(
-            narrow.lines().all(|line| line.chars().count() <= 80),
+            narrow.lines().all(|line| screen::width(line) <= 80),
             "{narrow}"
         );
         assert!(narrow.contains(&digest.hex()[..12]) && narrow.contains(&digest.to_string()));

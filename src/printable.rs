@@ -5,12 +5,12 @@
 /// Returns `text` with a blank for each control character but tabs and line ends.
 ///
 /// What turns the direction of writing is shown as `\u202e`, which JSON and YAML read back as the same.
-pub fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     shown(text, |c| matches!(c, '\t' | '\n'))
 }
 
 /// As [`text`], for text that is to stay on one line: a line end is a blank too.
-pub fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     shown(text, |c| c == '\t')
 }
 
@@ -27,7 +27,7 @@ fn shown(text: &str, is_kept: impl Fn(char) -> bool) -> String {
 }
 
 /// Returns a name on one line, from which it can be told from every other: what must not reach the terminal is escaped.
-pub fn name(name: &str) -> String {
+pub(crate) fn name(name: &str) -> String {
     let mut shown = String::with_capacity(name.len());
     for c in name.chars() {
         match c {
