@@ -45,6 +45,33 @@ fn escape(c: char, out: &mut String) {
     out.push_str(&format!("\\u{:04x}", u32::from(c)));
 }
 
+/// The most bytes of a word that are shown: longer than any path that somebody wrote by hand.
+const MAX_WORD: usize = 512;
+/// The most bytes of a message that are shown.
+const MAX_MESSAGE: usize = 4096;
+
+/// Cuts the middle out of what nobody reads: a path without end in a message, then a message without end.
+pub(crate) fn bounded(text: &str) -> String {
+    let words: Vec<String> = text.split(' ').map(|word| cut(word, MAX_WORD)).collect();
+    cut(&words.join(" "), MAX_MESSAGE)
+}
+
+/// Returns `text`, or its two ends and how long it is where that is more than `most` bytes.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let is_end = |at: &usize| text.is_char_boundary(*at);
+    let head = (0..=most / 2).rev().find(is_end).unwrap_or(0);
+    let mut after = text.len() - most / 2..=text.len();
+    let tail = after.find(is_end).unwrap_or(text.len());
+    let (head, tail) = (&text[..head], &text[tail..]);
+    format!(
+        "{head}... (the middle of {} bytes is left out) ...{tail}",
+        text.len()
+    )
+}
+
 /// Marks, embeddings, overrides and isolates (Unicode Standard Annex 9, "Directional Formatting Characters").
 fn turns_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -74,5 +101,17 @@ mod tests {
     fn a_name_stays_on_its_line_and_differs_from_others() {
         assert_eq!(name("a\nb"), r"a\nb");
         assert_eq!(name("\u{1b}]0;x\u{7}\t é"), r"\u001b]0;x\u0007\t é");
+    }
+
+    #[test]
+    fn a_message_without_end_is_cut_in_its_middle_and_others_stay() {
+        let usual = "cannot read `/a/path`: ".repeat(40);
+        assert_eq!(bounded(&usual), usual);
+        let text = bounded(&"ä b ".repeat(2000));
+        assert!(
+            text.len() < 4200 && text.starts_with("ä b ") && text.ends_with("ä b "),
+            "{text}"
+        );
+        assert!(text.contains("of 10000 bytes"), "{text}");
     }
 }

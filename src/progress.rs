@@ -93,7 +93,7 @@ impl Reporter {
         }
         match self.mode {
             Mode::Json => self.json(&json!({ "event": "note", "text": text })),
-            _ => self.say(text),
+            _ => self.say(&printable::bounded(text)),
         }
     }
 
@@ -104,7 +104,7 @@ impl Reporter {
         }
         match self.mode {
             Mode::Json => self.json(&json!({ "event": "warning", "text": text })),
-            _ => self.say(&format!("warning: {text}")),
+            _ => self.say(&format!("warning: {}", printable::bounded(text))),
         }
     }
 
