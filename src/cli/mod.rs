@@ -248,8 +248,11 @@ enum StoreCommand {
         store: StoreArgs,
     },
     /// Remove what no image in the store needs; `--all` removes everything
+    ///
+    /// Kept for later runs are the caches (downloaded packages, Kairos binaries, providers, results of checks) and, for each image of
+    /// the store, what its layers changed. At the end it says how much that is; `--all` removes it, and the images with it.
     Gc {
-        /// Remove images, cached layers, unpacked bases and caches too
+        /// Remove images, cached layers, unpacked bases and caches (downloaded packages among them) too
         #[arg(long)]
         all: bool,
         #[command(flatten)]
