@@ -13,6 +13,7 @@ struct Bench {
 }
 
 impl Bench {
+    #[allow(clippy::print_stdout, reason = "a test that stays away says so")]
     fn new() -> Option<Self> {
         if HELPERS.is_empty() {
             println!("skipped: no static program can be linked here");

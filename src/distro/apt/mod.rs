@@ -15,9 +15,11 @@
 mod ar;
 pub mod deb;
 #[cfg(test)]
-#[expect(
+#[allow(
     dead_code,
-    reason = "a program that the build script compiles; its parts are tested here"
+    clippy::duplicate_mod,
+    clippy::print_stderr,
+    reason = "a program that the build script compiles, with tests and lints of this crate"
 )]
 #[path = "helpers/main.rs"]
 mod helpers;
