@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::printable::bounded;
 use crate::stop::Stopped;
 
 /// Whose turn it is to act, and with it the exit code.
@@ -222,12 +223,16 @@ impl Error {
         serde_json::json!({
             "event": "error",
             "kind": self.kind.name(),
-            "message": self.chain[0],
-            "causes": &self.chain[1..],
-            "output": self.output,
-            "hints": self.hints,
+            "message": bounded(&self.chain[0]),
+            "causes": each_bounded(&self.chain[1..]),
+            "output": each_bounded(&self.output),
+            "hints": each_bounded(&self.hints),
         })
     }
+}
+
+fn each_bounded(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|text| bounded(text)).collect()
 }
 
 /// Returns what `error` and its causes say, each once and the empty ones left out; never nothing.
@@ -253,17 +258,6 @@ const FULL: &str = "that file system is full: make room there; where it holds th
 fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
-/// Cuts what nobody reads: a message may quote a line of megabytes.
-fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
-    const MOST: usize = 4096;
-    if text.len() <= MOST {
-        return text.into();
-    }
-    let mut ends = (0..=MOST).rev();
-    let end = ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}... ({} bytes in all)", &text[..end], text.len()).into()
 }
 
 impl fmt::Display for Error {
@@ -320,9 +314,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_message_is_cut_between_characters() {
-        let text = Error::user("ä".repeat(5000)).render_text();
-        assert!(text.len() < 4200 && text.ends_with("ä... (10000 bytes in all)\n"));
+    fn of_a_path_without_end_both_ends_are_shown_and_the_cause_after_it() {
+        let path = format!("start{}end", "ä/".repeat(20_000));
+        let error = Error::user(format!("cannot unpack {path:?}: is a directory")).hint(&path);
+        for text in [error.render_text(), error.render_json().to_string()] {
+            assert!(text.len() < 2000, "{} bytes", text.len());
+            assert!(text.contains("cannot unpack") && text.contains("start"));
+            assert!(text.contains(" of 60011 bytes ") && text.contains(": is a directory"));
+        }
     }
 
     #[test]

@@ -17,14 +17,16 @@ use crate::error::{Context as _, Error, Result};
 use crate::exec;
 use crate::location::Location;
 use crate::plan::Facts;
+use crate::printable;
 use crate::progress::{Reporter, bytes_text};
 use crate::provider::bus::Plugins;
+use crate::screen;
 use crate::store::Store;
 use crate::tree::{self, Tree, Wanted};
 use crate::yip::{self, SourceText};
 
 const OS_RELEASE: &[&str] = &["etc/os-release", "usr/lib/os-release"];
-/// The most that is shown of what made a layer, in characters: some commands have thousands.
+/// The most that is shown of what made a layer, in columns: some commands have thousands.
 const MAX_STEP: usize = 100;
 const KAIROS_RELEASE: &str = "etc/kairos-release";
 /// Files whose presence says what an image can do.
@@ -306,10 +308,10 @@ impl Report {
         };
         let mut text = format!("digest   {}\nplatform {}\n", self.digest, self.platform);
         if let Some(created) = &self.created {
-            text.push_str(&format!("created  {created}\n"));
+            text.push_str(&format!("created  {}\n", printable::line(created)));
         }
         if let Some(name) = self.os.get("PRETTY_NAME") {
-            text.push_str(&format!("system   {name}\n"));
+            text.push_str(&format!("system   {}\n", printable::line(name)));
         }
         text.push_str("\nlayers\n");
         for layer in &self.layers {
@@ -317,10 +319,14 @@ impl Report {
                 "  {:>10}  {}  {}\n",
                 bytes_text(layer.size),
                 shown(&layer.digest),
-                one_line(&layer.step, step_width)
+                screen::cut(&printable::line(&layer.step), step_width)
             ));
             if !layer.steps.is_empty() {
-                text.push_str(&format!("{:14}{}\n", "", layer.steps.join(", ")));
+                text.push_str(&format!(
+                    "{:14}{}\n",
+                    "",
+                    printable::line(&layer.steps.join(", "))
+                ));
             }
         }
         if self.kairos.is_empty() {
@@ -329,7 +335,11 @@ impl Report {
         }
         text.push_str("\nkairos\n");
         for (key, value) in &self.kairos {
-            text.push_str(&format!("  {key}={value}\n"));
+            text.push_str(&format!(
+                "  {}={}\n",
+                printable::line(key),
+                printable::line(value)
+            ));
         }
         text.push_str("\nholds\n");
         for (path, present) in &self.landmarks {
@@ -339,20 +349,6 @@ impl Report {
             ));
         }
         text
-    }
-}
-
-/// Shows what made a layer on one line, without control characters and cut at `width`.
-fn one_line(text: &str, width: usize) -> String {
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if clean.chars().count() > width {
-        let kept = width.saturating_sub(3);
-        format!("{}...", clean.chars().take(kept).collect::<String>())
-    } else {
-        clean
     }
 }
 
@@ -368,7 +364,7 @@ mod tests {
             platform: "linux/amd64".into(),
             created: None,
             layers: vec![LayerReport {
-                step: "RUN ".repeat(100),
+                step: "RUN 包 ".repeat(100),
                 steps: Vec::new(),
                 digest,
                 diff_id: digest,
@@ -381,7 +377,7 @@ mod tests {
         };
         let narrow = report.to_text(Some(80));
         assert!(
-            narrow.lines().all(|line| line.chars().count() <= 80),
+            narrow.lines().all(|line| screen::width(line) <= 80),
             "{narrow}"
         );
         assert!(narrow.contains(&digest.hex()[..12]) && narrow.contains(&digest.to_string()));

@@ -24,7 +24,7 @@
 //! - [`parity`]: where two images differ, and whether that is meant.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`], `given`: their slips, in plain words;
-//!   `screen`: the terminal's width.
+//!   `screen`: the terminal's width; `printable`: what may reach it.
 //! - `apart`: what is written is not inside of what is read.
 //! - `pace`: downloads that come too slowly.
 #![forbid(unsafe_code)]
@@ -52,6 +52,7 @@ pub mod location;
 mod pace;
 pub mod parity;
 pub mod plan;
+mod printable;
 mod priority;
 pub mod progress;
 pub mod provider;

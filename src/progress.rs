@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::printable;
 use crate::screen::{columns_of, fold};
 
 /// How progress is shown.
@@ -92,7 +93,7 @@ impl Reporter {
         }
         match self.mode {
             Mode::Json => self.json(&json!({ "event": "note", "text": text })),
-            _ => self.say(text),
+            _ => self.say(&printable::bounded(text)),
         }
     }
 
@@ -103,7 +104,7 @@ impl Reporter {
         }
         match self.mode {
             Mode::Json => self.json(&json!({ "event": "warning", "text": text })),
-            _ => self.say(&format!("warning: {text}")),
+            _ => self.say(&format!("warning: {}", printable::bounded(text))),
         }
     }
 
@@ -136,11 +137,11 @@ impl Reporter {
             // On a terminal it is gone with the next line.
             Mode::Auto => {
                 if let Some((_, bar)) = self.step.lock().expect("no panic while held").as_ref() {
-                    bar.set_message(printable(line));
+                    bar.set_message(printable::line(line));
                 }
             }
             Mode::Plain if self.shows(Level::Debug) => {
-                self.say(&format!("{step} | {}", printable(line)))
+                self.say(&format!("{step} | {}", printable::line(line)))
             }
             _ => {}
         }
@@ -248,7 +249,7 @@ impl Reporter {
     }
 
     fn say(&self, text: &str) {
-        let text = printable_text(text);
+        let text = printable::text(text);
         match self.mode {
             Mode::None => {}
             Mode::Auto => {
@@ -322,26 +323,6 @@ fn transfer_style() -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Replaces control characters, so that output of a package cannot move the cursor or colour the terminal.
-fn printable(line: &str) -> String {
-    line.chars()
-        .map(|c| if c.is_control() && c != '\t' { ' ' } else { c })
-        .collect()
-}
-
-/// As [`printable`], for text of several lines: line ends stay.
-pub fn printable_text(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' && c != '\n' {
-                ' '
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 /// Writes a size with a binary unit: `12.3 MiB`.
 pub fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -366,11 +347,5 @@ mod tests {
         assert_eq!(bytes_text(1023), "1023 B");
         assert_eq!(bytes_text(1536), "1.5 KiB");
         assert_eq!(bytes_text(3 << 30), "3.0 GiB");
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb"), "a [31mb");
-        assert_eq!(printable_text("a\u{9b}31m\r\n\tb\u{7}"), "a 31m \n\tb ");
     }
 }

@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 /// Narrower ones are windows that nobody reads tables in.
 const FEWEST: usize = 40;
 
@@ -18,6 +20,31 @@ pub(crate) fn columns_of(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
     }
     let size = rustix::termios::tcgetwinsize(out).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= FEWEST)
+}
+
+/// Returns how many columns `text` takes: a Chinese character two, an accent that joins the letter before it none.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Returns `text` with as many blanks behind it as it lacks to `columns`.
+pub(crate) fn pad(text: &str, columns: usize) -> String {
+    let blanks = columns.saturating_sub(width(text));
+    format!("{text}{}", " ".repeat(blanks))
+}
+
+/// Returns `text`, or as much of its start and `...` as `columns` hold.
+pub(crate) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut left = columns.saturating_sub(3);
+    let fits = |c: &char| {
+        let rest = left.checked_sub(c.width().unwrap_or(0));
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    format!("{}...", text.chars().take_while(fits).collect::<String>())
 }
 
 /// Folds every line that is longer than `columns` between its words; what follows stands below the line's last column.
@@ -37,7 +64,7 @@ fn fold_line(line: &str, columns: usize, out: &mut String) {
     let mut width = 0;
     let start = out.len();
     for (index, word) in line.split(' ').enumerate() {
-        let length = word.chars().count();
+        let length = self::width(word);
         let gap = usize::from(index > 0);
         let is_blank = out[start..].trim_start_matches(' ').is_empty();
         let is_full = width + gap + length > columns && length > 0;
@@ -64,13 +91,19 @@ fn last_column(line: &str, columns: usize) -> usize {
     let own = line.len() - line.trim_start_matches(' ').len();
     let mut last = None;
     let mut spaces = 0;
-    for (place, character) in line.chars().enumerate().take(columns / 2) {
+    let mut place = 0;
+    for character in line.chars() {
+        if place >= columns / 2 {
+            break;
+        }
+        let here = place;
+        place += character.width().unwrap_or(0);
         if character == ' ' {
             spaces += 1;
             continue;
         }
-        if spaces >= 2 && place > own {
-            last = Some(place);
+        if spaces >= 2 && here > own {
+            last = Some(here);
         }
         spaces = 0;
     }
@@ -87,6 +120,20 @@ mod tests {
         assert_eq!(
             fold(text, 20),
             "short\n  name   one two\n         three four\nplain words that go\n  on and on\n"
+        );
+    }
+
+    #[test]
+    fn columns_are_counted_and_not_characters() {
+        assert_eq!(width("包e\u{301}"), 3);
+        assert_eq!(pad("包", 4), "包  ");
+        assert_eq!(
+            (cut("包包包包", 7), cut("包包", 4)),
+            ("包包...".into(), "包包".into())
+        );
+        assert_eq!(
+            fold("包包包  一二三 四五六 e\u{301}e\u{301} x\n", 20),
+            "包包包  一二三\n        四五六 e\u{301}e\u{301} x\n"
         );
     }
 
@@ -118,9 +165,6 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(words(text), words(&folded));
-        assert!(
-            folded.lines().all(|line| line.chars().count() <= 24),
-            "{folded}"
-        );
+        assert!(folded.lines().all(|line| width(line) <= 24), "{folded}");
     }
 }

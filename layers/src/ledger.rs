@@ -33,7 +33,7 @@ impl LedgerDevice {
 /// What one path should be, where that differs from what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// Path inside the root, links followed, relative.
+    /// Path inside the root, links followed, relative; empty for the top directory itself.
     pub path: PathBuf,
     /// Owner it should have.
     pub uid: u32,
@@ -109,6 +109,7 @@ pub enum LedgerError {
 
 /// The stored form. Text in it is escaped, since JSON has no way to write bytes that are not UTF-8.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
     path: String,
     uid: u32,
@@ -326,6 +327,23 @@ mod tests {
         ] {
             assert_eq!(read(text.as_bytes()).unwrap_err().to_string(), words);
         }
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused_with_its_line() {
+        let added = ledger(2).replacen("\"uid\":1,", "\"uid\":1,\"guid\":7,", 1);
+        let error = read(added.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "line 2");
+        let LedgerError::Line { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        let LedgerError::Json { source, .. } = *source else {
+            panic!("{source:?}")
+        };
+        assert!(
+            source.to_string().contains("unknown field `guid`"),
+            "{source}"
+        );
     }
 
     #[test]

@@ -19,7 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::framework::Variant;
-use crate::progress::{Mode, Reporter, printable_text};
+use crate::printable;
+use crate::progress::{Mode, Reporter};
 use crate::screen;
 use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
@@ -247,8 +248,11 @@ enum StoreCommand {
         store: StoreArgs,
     },
     /// Remove what no image in the store needs; `--all` removes everything
+    ///
+    /// Kept for later runs are the caches (downloaded packages, Kairos binaries, providers, results of checks) and, for each image of
+    /// the store, what its layers changed. At the end it says how much that is; `--all` removes it, and the images with it.
     Gc {
-        /// Remove images, cached layers, unpacked bases and caches too
+        /// Remove images, cached layers, unpacked bases and caches (downloaded packages among them) too
         #[arg(long)]
         all: bool,
         #[command(flatten)]
@@ -476,7 +480,7 @@ fn report(error: &Error, mode: Mode) -> i32 {
     let _ = match mode {
         Mode::Json => writeln!(stderr, "{}", error.render_json()),
         _ => {
-            let text = printable_text(&error.render_text());
+            let text = printable::text(&error.render_text());
             let columns = screen::columns_of(&stderr);
             let folded = columns.map(|columns| screen::fold(&text, columns));
             write!(stderr, "{}", folded.as_deref().unwrap_or(&text))
@@ -491,7 +495,7 @@ fn report(error: &Error, mode: Mode) -> i32 {
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out
-        .write_all(printable_text(text).as_bytes())
+        .write_all(printable::text(text).as_bytes())
         .and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -182,14 +182,14 @@ fn no_store(dir: &Path) -> Result<i32> {
 /// Lines the cells of each column up on the left.
 fn table(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
+        let cells = rows.iter().map(|row| screen::width(&row[column]));
         cells.max().unwrap_or(0)
     };
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().enumerate();
         let cells: Vec<String> = cells
-            .map(|(column, cell)| format!("{cell:0$}", width(column)))
+            .map(|(column, cell)| screen::pad(cell, width(column)))
             .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Change, Difference};
 use crate::error::Result;
+use crate::printable;
 
 /// What a comparison found.
 #[derive(Debug, Serialize)]
@@ -58,7 +59,7 @@ impl Report {
                 .take_while(|difference| difference.step == first.step)
                 .count();
             let (step, after) = rest.split_at(count);
-            text.push_str(&format!("\n{}\n", first.step));
+            text.push_str(&format!("\n{}\n", printable::line(&first.step)));
             text.push_str(&of_step(step, all));
             rest = after;
         }
@@ -101,7 +102,7 @@ fn of_step(differences: &[Difference], all: bool) -> String {
                 text.push_str(&format!("  intended  {} ({reason})\n", line(difference)));
             }
         } else {
-            let example = &of_reason[0].name;
+            let example = printable::name(&of_reason[0].name);
             let more = match of_reason.len() {
                 1 => String::new(),
                 count => format!(" and {} more", count - 1),
@@ -113,10 +114,14 @@ fn of_step(differences: &[Difference], all: bool) -> String {
 }
 
 fn line(difference: &Difference) -> String {
-    let name = format!("{} {}", difference.subject.name(), difference.name);
+    let name = format!(
+        "{} {}",
+        difference.subject.name(),
+        printable::name(&difference.name)
+    );
     let or = |text: &Option<String>| match text.as_deref() {
         None | Some("") => "nothing".to_owned(),
-        Some(text) => text.to_owned(),
+        Some(text) => printable::name(text),
     };
     let (here, there) = (or(&difference.here), or(&difference.there));
     match difference.change {

@@ -264,6 +264,23 @@ fn the_report_groups_by_step_and_is_json_too() {
 }
 
 #[test]
+fn a_difference_is_one_line_whatever_its_names_hold() {
+    let forged = "new\n  differs   file shadow: only there\u{1b}[2K\u{202e}";
+    let change = |s: Sample| {
+        s.file(forged, 0o644, b"")
+            .link("etc/other", "x\ny")
+            .layer("etc/other", 1)
+    };
+    let (here, there) = (side("a", sample()), side("b", change(sample())));
+    let text = compare(&here, &there, false).unwrap().to_text(true);
+    let told = text.lines().filter(|line| line.starts_with("  differs"));
+    assert_eq!(told.count(), 2, "{text}");
+    assert!(text.contains(r"/new\n  differs   file shadow"), "{text}");
+    assert!(text.contains(r"there\u001b[2K\u202e: only there"), "{text}");
+    assert!(text.contains(r"link to x\ny"), "{text}");
+}
+
+#[test]
 fn apk_packages_are_read_with_their_files() {
     let text = "P:busybox\nV:1.36\nF:bin\nR:busybox\nR:sh\n\nP:musl\nV:1.2\nF:lib\nR:ld.so\n";
     let apk = |text: &str| {

@@ -309,12 +309,8 @@ fn plain_text(body: &[u8]) -> Option<String> {
 
 /// Makes a registry's words fit for one line of a terminal.
 pub(super) fn printable(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .take(MAX_MESSAGE)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    line.trim().to_owned()
+    let start: String = text.chars().take(MAX_MESSAGE).collect();
+    crate::printable::line(&start).trim().to_owned()
 }
 
 /// Joins the failures of mirrors and registry into one clause; a cause that several in a row share stands once, after the last of them.

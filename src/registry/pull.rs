@@ -70,14 +70,17 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`fetch_manifest`](Self::fetch_manifest), and [`RegistryError::SizeMismatch`] where the index has another size.
+    /// As [`fetch_manifest`](Self::fetch_manifest), and [`RegistryError::SizeMismatch`] and [`RegistryError::Manifest`] where the
+    /// index has another size or media type.
+    ///
+    /// Spec: image-spec `manifest.md`, `mediaType`: it must match the descriptor's.
     pub async fn fetch_entry(
         &self,
         reference: &Reference,
         entry: &Descriptor,
     ) -> Result<FetchedManifest, RegistryError> {
         let reference = reference.with_digest(entry.digest);
-        let manifest = self.fetch_manifest(&reference).await?;
+        let mut manifest = self.fetch_manifest(&reference).await?;
         let found = manifest.bytes.len() as u64;
         if found != entry.size {
             return Err(RegistryError::SizeMismatch {
@@ -86,6 +89,13 @@ impl Registry {
                 found,
             });
         }
+        manifest.media_type =
+            media_type_in_index(&manifest.bytes, &entry.media_type).map_err(|problem| {
+                RegistryError::Manifest {
+                    reference: reference.to_string(),
+                    problem,
+                }
+            })?;
         Ok(manifest)
     }
 
@@ -255,11 +265,20 @@ fn media_type_of(bytes: &[u8], stated: Option<&str>) -> Result<String, String> {
     match known {
         _ if !MANIFEST_TYPES.contains(&found) => Err(format!("media type {found:?} is not read")),
         _ if says_index != index => Err(format!("media type {found:?} does not fit its fields")),
-        Some(known) if known != found => {
-            Err(format!("sent as {known:?}, but says it is {found:?}"))
-        }
+        Some(known) if known != found => Err(format!(
+            "it is {known:?}, but says itself that it is {found:?}"
+        )),
         _ => Ok(found.to_owned()),
     }
+}
+
+/// As [`media_type_of`], for a manifest that an index calls `stated`.
+fn media_type_in_index(bytes: &[u8], stated: &str) -> Result<String, String> {
+    let stated_by = |problem| format!("by the index that names it, {problem}");
+    if !MANIFEST_TYPES.contains(&stated) {
+        return Err(stated_by(format!("media type {stated:?} is not read")));
+    }
+    media_type_of(bytes, Some(stated)).map_err(stated_by)
 }
 
 #[cfg(test)]
@@ -281,7 +300,11 @@ mod tests {
                 Ok(docker_image),
             ),
             (&typed(docker_image), Some("text/plain"), Ok(docker_image)),
-            (&typed(oci_image), Some(docker_image), Err("sent as")),
+            (
+                &typed(oci_image),
+                Some(docker_image),
+                Err("but says itself"),
+            ),
             (image, Some(docker_image), Ok(docker_image)),
             (image, None, Ok(oci_image)),
             (index, Some("application/json"), Ok(oci_index)),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Facts, Rule, Severity};
 use crate::error::Error;
+use crate::printable;
 
 /// What is wrong, where, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,9 +159,9 @@ impl Finding {
     pub fn line(&self) -> String {
         let mut line = format!("{}: ", self.rule);
         if let Some(path) = &self.path {
-            line.push_str(&format!("{path}: "));
+            line.push_str(&format!("{}: ", printable::name(path)));
         }
-        line.push_str(&self.text);
+        line.push_str(&printable::name(&self.text));
         if let Some(step) = &self.skipped_step {
             line.push_str(&format!(" (step `{step}` was left out)"));
         }

@@ -427,6 +427,71 @@ async fn a_manifest_has_the_size_that_its_index_says() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_is_of_another_type_than_its_index_says_is_refused_with_both() {
+    let [oci_index, oci_image, docker_list, docker_image] = MANIFEST_TYPES;
+    let typed = |media_type: &str, fields: &str| {
+        format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}",{fields}}}"#)
+    };
+    let (image, index) = (r#""config":{},"layers":[]"#, r#""manifests":[]"#);
+    let untyped = format!(r#"{{"schemaVersion":2,{image}}}"#);
+    for (document, sent, stated, refused) in [
+        (typed(oci_image, image), oci_image, oci_image, None),
+        (typed(docker_image, image), docker_image, docker_image, None),
+        (untyped.clone(), "text/plain", docker_image, None),
+        (
+            typed(docker_image, image),
+            docker_image,
+            oci_image,
+            Some(docker_image),
+        ),
+        (
+            typed(oci_image, image),
+            oci_image,
+            docker_image,
+            Some(oci_image),
+        ),
+        (
+            typed(oci_index, index),
+            oci_index,
+            oci_image,
+            Some(oci_index),
+        ),
+        (
+            typed(docker_list, index),
+            docker_list,
+            docker_image,
+            Some(docker_list),
+        ),
+        (
+            typed(oci_image, image),
+            oci_image,
+            oci_index,
+            Some(oci_image),
+        ),
+        (
+            untyped.clone(),
+            oci_image,
+            oci_index,
+            Some("does not fit its fields"),
+        ),
+        (untyped, oci_image, "text/html", Some("is not read")),
+    ] {
+        let fake = Fake::honest().await;
+        let digest = fake.add_manifest("1", sent, document.as_bytes());
+        let entry = Descriptor::new(stated, digest, document.len() as u64);
+        let found = client()
+            .fetch_entry(&reference(&fake, "a/b:1"), &entry)
+            .await;
+        let said = found.err().map(|error| error.to_string());
+        assert_eq!(said.is_some(), refused.is_some(), "{stated}: {said:?}");
+        let said = said.unwrap_or_default();
+        assert!(said.contains(refused.unwrap_or_default()), "{said}");
+        assert!(refused.is_none() || said.contains(stated), "{said}");
+        assert!(refused.is_none() || said.contains("by the index"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn redirects_in_a_circle_end() {
     let fake = Fake::scripted(|seen, _| {
         (seen.target != "/v2/").then(|| answer(302).header("location", "again"))
