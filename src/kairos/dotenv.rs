@@ -26,9 +26,9 @@ pub enum DotenvError {
 
 /// Reads the assignments of `text`; a later assignment to a key wins.
 ///
-/// `export` is allowed before the name; values are bare, in single quotes (literal) or in double quotes (backslash escapes,
-/// `\n` and `\r`), and may span lines inside quotes. `$NAME` and `${NAME}` outside single quotes stand for what the same file
-/// assigned before, or for nothing. The environment is never looked at.
+/// `export` is allowed before the name, and a colon instead of the `=`; values are bare, in single quotes (literal) or in double quotes (backslash escapes,
+/// `\n` and `\r`), and may span lines inside quotes. `$NAME` and `${NAME}`, in capitals and outside single quotes, stand for what the
+/// same file assigned before, or for nothing. The environment is never looked at.
 pub fn parse(text: &str) -> Result<BTreeMap<String, String>, DotenvError> {
     let mut values = BTreeMap::new();
     let mut rest = text;
@@ -59,28 +59,28 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, DotenvError> {
     Ok(values)
 }
 
-/// Writes `values` one per line, sorted by key, with a final newline.
+/// Writes `values` one per line, the lines sorted as text, with a final newline.
 ///
 /// Canonical integers stay bare; everything else is in double quotes with `\`, newline, carriage return, `"`, `!`, `$` and the
 /// backquote escaped.
 pub fn render(values: &BTreeMap<String, String>) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::with_capacity(values.len());
     for (key, value) in values {
-        text.push_str(key);
-        text.push('=');
+        let mut line = format!("{key}=");
         if is_integer(value) {
-            text.push_str(value);
+            line.push_str(value);
         } else {
-            quote_into(value, &mut text);
+            quote_into(value, &mut line);
         }
-        text.push('\n');
+        lines.push(line + "\n");
     }
-    text
+    lines.sort_unstable();
+    lines.concat()
 }
 
-/// Splits `line` into a name and what follows the `=`, or `None` where it is no assignment.
+/// Splits `line` into a name and what follows the `=` or `:`, or `None` where it is no assignment.
 fn key_of(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.split_once('=')?;
+    let (key, value) = line.split_once(['=', ':'])?;
     let key = key.trim();
     let key = key
         .strip_prefix("export")
@@ -157,18 +157,18 @@ fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
     value + rest
 }
 
-/// Reads the name that follows a `$`; returns its value and the rest. A `$` without a name stands for itself.
+/// Reads the name that follows a `$`; returns its value and the rest. A `$` without a name in capitals stands for itself.
 fn expand_name<'a>(text: &'a str, known: &BTreeMap<String, String>) -> (String, &'a str) {
     let value_of = |name: &str| known.get(name).cloned().unwrap_or_default();
+    let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     if let Some((name, rest)) = text
         .strip_prefix('{')
         .and_then(|inner| inner.split_once('}'))
+        .filter(|(name, _)| !name.is_empty() && name.chars().all(is_of_name))
     {
         return (value_of(name), rest);
     }
-    let end = text
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|c| !is_of_name(c)).unwrap_or(text.len());
     match text.split_at(end) {
         ("", rest) => ("$".to_owned(), rest),
         (name, rest) => (value_of(name), rest),
@@ -221,6 +221,23 @@ mod tests {
             ("I", "last"),
         ]);
         assert_eq!(parse(text), Ok(expected));
+    }
+
+    #[test]
+    fn a_colon_assigns_and_only_names_in_capitals_are_references() {
+        let text = "A: 1\nURL=http://x:1\nB=$Ax ${A}x $a ${a} ${}\n";
+        let expected = map(&[
+            ("A", "1"),
+            ("B", "1x 1x $a ${a} ${}"),
+            ("URL", "http://x:1"),
+        ]);
+        assert_eq!(parse(text), Ok(expected));
+    }
+
+    #[test]
+    fn lines_are_sorted_and_not_names() {
+        let values = map(&[("E", "x"), ("E2", "x"), ("E_", "x")]);
+        assert_eq!(render(&values), "E2=\"x\"\nE=\"x\"\nE_=\"x\"\n");
     }
 
     #[test]

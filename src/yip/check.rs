@@ -494,6 +494,14 @@ fn without_effect(step: &Step, hook: Hook, problems: &mut Problems) {
             );
         }
     }
+    for (key, value) in &step.timesyncd {
+        if [key, value].iter().any(|text| text.value.contains('\n')) {
+            problems.error(
+                key.line.max(value.line),
+                format!("`timesyncd`: {:?} cannot hold a line break", key.value),
+            );
+        }
+    }
     if !step.environment_file.is_empty() && !step.environment_file.value.starts_with('/') {
         problems.error(
             step.environment_file.line,

@@ -47,7 +47,7 @@ fn base64(text: &str) -> Result<Vec<u8>, String> {
 
 fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
-    flate2::read::GzDecoder::new(bytes)
+    flate2::read::MultiGzDecoder::new(bytes)
         .take(MAX_BYTES + 1)
         .read_to_end(&mut out)
         .map_err(|error| format!("the content is not gzip: {error}"))?;
@@ -74,6 +74,14 @@ mod tests {
             assert_eq!(decode(encoding, &packed).unwrap(), b"some\0bytes");
         }
         assert_eq!(decode("", "Cg==").unwrap(), b"Cg==");
+        // Several packed one after the other are one content.
+        let twice = [1, 2].map(|_| {
+            base64::engine::general_purpose::STANDARD
+                .decode(&packed)
+                .unwrap()
+        });
+        let twice = base64::engine::general_purpose::STANDARD.encode(twice.concat());
+        assert_eq!(decode("gz+b64", &twice).unwrap(), b"some\0bytessome\0bytes");
         for (encoding, text) in [
             ("b64", "!"),
             ("gz", "plain"),

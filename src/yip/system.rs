@@ -139,13 +139,16 @@ impl System {
 
     fn values(&self) -> Value {
         let refused = |what: &str| Value::Refused(format!("it asks for {what}"));
-        let os = Value::map([
-            ("name", Value::text(&self.name)),
-            ("vendor", Value::text(&self.vendor)),
-            ("version", Value::text(&self.version)),
-            ("release", Value::text(&self.release)),
-            ("architecture", Value::text(&self.architecture)),
-        ]);
+        // What is not known is no key at all, and reads as `<no value>`.
+        let known = [
+            ("name", &self.name),
+            ("vendor", &self.vendor),
+            ("version", &self.version),
+            ("release", &self.release),
+            ("architecture", &self.architecture),
+        ];
+        let known = known.into_iter().filter(|(_, text)| !text.is_empty());
+        let os = Value::map(known.map(|(key, text)| (key, Value::text(text))));
         let Value::Map(mut values) = Value::map([
             ("os", os),
             ("node", node()),
@@ -165,7 +168,6 @@ fn node() -> Value {
     let hardware = || Value::Refused("it asks for the machine that builds".to_owned());
     Value::map([
         ("hostname", Value::text(HOSTNAME)),
-        ("machineid", Value::text("")),
         ("hypervisor", hardware()),
         ("timezone", hardware()),
     ])

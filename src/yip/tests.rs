@@ -219,6 +219,24 @@ fn row_11_a_templates_host_name_is_that_of_every_build() {
 }
 
 #[test]
+fn what_an_image_does_not_say_is_no_value() {
+    let system = System::from_os_release("ID=debian\n", Arch::Amd64);
+    let rendered = system
+        .render("{{.Values.os.vendor}} {{.Values.os.release}} {{.Values.node.machineid}}")
+        .unwrap();
+    assert_eq!(rendered, ("debian <no value> <no value>".to_owned(), None));
+}
+
+#[test]
+fn a_setting_of_timesyncd_is_one_line() {
+    refused(
+        &in_init("timesyncd: {NTP: \"a\\nb\"}"),
+        4,
+        "cannot hold a line break",
+    );
+}
+
+#[test]
 fn row_36_and_37_conditions_that_can_never_hold_are_errors() {
     refused(
         &in_init("if_files: {wrongCheck: []}"),

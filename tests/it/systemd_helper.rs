@@ -121,10 +121,10 @@ fn stand_in(dir: &Path) -> PathBuf {
         .into_iter()
         .find(|file| file.path.ends_with("/deb-systemd-helper"))
         .expect("one of the workspace's files");
-    executable(dir.join("stand-in"), &script.content)
+    executable(dir.join("stand-in"), script.content)
 }
 
-fn executable(path: PathBuf, content: &str) -> PathBuf {
+fn executable(path: PathBuf, content: impl AsRef<[u8]>) -> PathBuf {
     fs::write(&path, content).expect("written");
     fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("a file of our own");
     path

@@ -4,13 +4,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use super::ar::{self, HEADER_BYTES, Header, MAGIC, NAME, SIZE, invalid};
 use super::owners::WithoutRoot;
-
-const MAGIC: &[u8] = b"!<arch>\n";
-const HEADER_BYTES: usize = 60;
-/// A member's name, from the start of its header, and its size in decimal.
-const NAME: std::ops::Range<usize> = 0..16;
-const SIZE: std::ops::Range<usize> = 48..58;
 
 /// Writes the package read from `from` to `to` with every member decompressed.
 ///
@@ -20,15 +15,10 @@ const SIZE: std::ops::Range<usize> = 48..58;
 /// then is of no use.
 pub fn decompress<W: Write + Seek>(from: impl Read, to: &mut W) -> io::Result<()> {
     let mut from = io::BufReader::with_capacity(1 << 16, from);
-    let mut magic = [0; MAGIC.len()];
-    from.read_exact(&mut magic)?;
-    if magic != MAGIC {
-        return Err(invalid("it does not begin as an archive does"));
-    }
+    ar::read_magic(&mut from)?;
     to.write_all(MAGIC)?;
-    let mut header = [0; HEADER_BYTES];
-    while read_header(&mut from, &mut header)? {
-        let size = size_of(&header)?;
+    while let Some(mut header) = ar::read_header(&mut from)? {
+        let size = ar::size_of(&header)?;
         let mut member = from.by_ref().take(size);
         let start = to.stream_position()?;
         to.write_all(&header)?;
@@ -50,27 +40,7 @@ pub fn decompress<W: Write + Seek>(from: impl Read, to: &mut W) -> io::Result<()
     Ok(())
 }
 
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// Reads the next member's header; `false` at the end of the archive.
-fn read_header(from: &mut impl Read, header: &mut [u8; HEADER_BYTES]) -> io::Result<bool> {
-    if from.read(&mut header[..1])? == 0 {
-        return Ok(false);
-    }
-    from.read_exact(&mut header[1..])?;
-    Ok(true)
-}
-
-fn size_of(header: &[u8; HEADER_BYTES]) -> io::Result<u64> {
-    std::str::from_utf8(&header[SIZE])
-        .ok()
-        .and_then(|digits| digits.trim_end().parse().ok())
-        .ok_or_else(|| invalid("a member's size is no number"))
-}
-
-fn write_header(header: &mut [u8; HEADER_BYTES], name: &str, size: u64) -> io::Result<()> {
+fn write_header(header: &mut Header, name: &str, size: u64) -> io::Result<()> {
     let size = size.to_string();
     if name.len() > NAME.len() || size.len() > SIZE.len() {
         return Err(invalid("a member is larger than the format can say"));
@@ -81,16 +51,10 @@ fn write_header(header: &mut [u8; HEADER_BYTES], name: &str, size: u64) -> io::R
 }
 
 /// Copies a member's content, decompressed, and returns its new name.
-fn copy_member(
-    header: &[u8; HEADER_BYTES],
-    member: &mut impl Read,
-    to: &mut impl Write,
-) -> io::Result<String> {
-    let name = std::str::from_utf8(&header[NAME])
-        .map_err(|_| invalid("a member's name is not text"))?
-        .trim_end();
+fn copy_member(header: &Header, member: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
+    let name = ar::name_of(header)?;
     let Some((plain, compression)) = name.trim_end_matches('/').rsplit_once(".tar.") else {
-        if io::copy(member, to)? != size_of(header)? {
+        if io::copy(member, to)? != ar::size_of(header)? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         return Ok(name.to_owned());

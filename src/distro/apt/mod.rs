@@ -12,7 +12,19 @@
 //! of the others, holds them back. A file in place of the real tool would be in dpkg's way when the package that owns
 //! it is unpacked; a diversion or a policy file would have to be removed again.
 
+mod ar;
 pub mod deb;
+#[cfg(test)]
+#[allow(
+    dead_code,
+    clippy::duplicate_mod,
+    clippy::print_stderr,
+    reason = "a program that the build script compiles, with tests and lints of this crate"
+)]
+#[path = "helpers/main.rs"]
+mod helpers;
+#[cfg(test)]
+mod helpers_tests;
 mod owners;
 mod python;
 pub mod uris;
@@ -42,6 +54,12 @@ const NO_OP: &str = "#!/bin/sh\nexit 0\n";
 /// Stands in for `deb-systemd-helper` where what is asked is plain; the file says why.
 const SYSTEMD_HELPER: &str = include_str!("deb-systemd-helper.sh");
 
+/// A static program that goes by [`HELPER_NAMES`]; empty where it could not be linked. Its source says what it does.
+pub const HELPERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dpkg-helpers"));
+
+/// The programs that dpkg starts for every package.
+const HELPER_NAMES: &[&str] = &["dpkg-deb", "dpkg-split", "rm"];
+
 /// Where the rootfs' own commands are, in the order Debian searches.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -53,7 +71,14 @@ pub struct WorkFile {
     /// Permission bits.
     pub mode: u32,
     /// The whole content.
-    pub content: String,
+    pub content: Vec<u8>,
+}
+
+#[cfg(test)]
+impl WorkFile {
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.content).expect("text")
+    }
 }
 
 /// The directory inside the sandbox that holds everything apt needs and everything it leaves behind.
@@ -128,27 +153,44 @@ impl Workspace {
         let config = WorkFile {
             path: self.config_path(),
             mode: 0o644,
-            content: self.config(),
+            content: self.config().into(),
         };
         let held_back = HELD_BACK.iter().map(|name| WorkFile {
             path: format!("{}/bin/{name}", self.root),
             mode: 0o755,
-            content: NO_OP.to_owned(),
+            content: NO_OP.into(),
         });
         let systemd_helper = WorkFile {
             path: format!("{}/bin/deb-systemd-helper", self.root),
             mode: 0o755,
-            content: SYSTEMD_HELPER.to_owned(),
+            content: SYSTEMD_HELPER.into(),
         };
+        let helpers = (!HELPERS.is_empty()).then(|| WorkFile {
+            path: format!("{}/dpkg-helpers", self.root),
+            mode: 0o755,
+            content: HELPERS.into(),
+        });
         let compile_python = WorkFile {
             path: self.compile_python(),
             mode: 0o644,
-            content: python::COMPILE_AGAIN.to_owned(),
+            content: python::COMPILE_AGAIN.into(),
         };
         [config, systemd_helper, compile_python]
             .into_iter()
+            .chain(helpers)
             .chain(held_back)
             .collect()
+    }
+
+    /// The symbolic links to make, each with what it leads to: the names of [`HELPERS`].
+    pub fn links(&self) -> Vec<(String, &'static str)> {
+        let names = if HELPERS.is_empty() {
+            &[]
+        } else {
+            HELPER_NAMES
+        };
+        let link = |name| (format!("{}/bin/{name}", self.root), "../dpkg-helpers");
+        names.iter().map(link).collect()
     }
 
     /// The environment of every apt command, complete: nothing of the caller's environment belongs in it but proxies.
@@ -385,7 +427,7 @@ mod tests {
             "Dir::Log ",
         ] {
             let line = config
-                .content
+                .text()
                 .lines()
                 .find(|line| line.starts_with(key))
                 .expect(key);
@@ -405,7 +447,7 @@ mod tests {
     #[test]
     fn the_one_hook_after_dpkg_is_a_program_of_the_workspace() {
         let files = workspace().files();
-        let cleared = files[0].content.split("#clear DPkg::Post-Invoke;").nth(1);
+        let cleared = files[0].text().split("#clear DPkg::Post-Invoke;").nth(1);
         let hook = "DPkg::Post-Invoke { \"sh /run/kfactory/apt/compile-python\"; };";
         assert!(cleared.is_some_and(|after| after.contains(hook)));
         let program = files
@@ -413,7 +455,7 @@ mod tests {
             .find(|file| file.path == "/run/kfactory/apt/compile-python");
         let program = program.expect("written");
         assert_eq!(
-            (program.mode, program.content.as_str()),
+            (program.mode, program.text()),
             (0o644, python::COMPILE_AGAIN)
         );
     }
@@ -431,7 +473,7 @@ mod tests {
         assert!(path.starts_with(first));
         assert!(
             workspace.files()[0]
-                .content
+                .text()
                 .contains(&format!("DPkg::Path \"{first}"))
         );
         for name in ["dracut", "update-initramfs", "ssh-keygen"] {
@@ -441,7 +483,7 @@ mod tests {
                 .into_iter()
                 .find(|file| file.path == path)
                 .expect("held back");
-            assert_eq!((file.mode, file.content.as_str()), (0o755, NO_OP));
+            assert_eq!((file.mode, file.text()), (0o755, NO_OP));
         }
     }
 }

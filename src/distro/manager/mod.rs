@@ -170,7 +170,7 @@ fn held_back(names: &[&str]) -> Vec<WorkFile> {
     let no_op = |name: &&str| WorkFile {
         path: format!("{WORKSPACE}/bin/{name}"),
         mode: 0o755,
-        content: NO_OP.to_owned(),
+        content: NO_OP.into(),
     };
     names.iter().map(no_op).collect()
 }
@@ -294,7 +294,7 @@ mod tests {
                 .expect("rpm reads it from the home directory");
             assert!(
                 macros
-                    .content
+                    .text()
                     .contains("%_install_script_path /run/kfactory/bin:/sbin:")
             );
             let has = |name: &str| {

@@ -38,7 +38,8 @@ fn setup() -> Setup {
             content: format!(
                 "[options]\nParallelDownloads = {PARALLEL_DOWNLOADS}\nInclude = /etc/pacman.conf\n\n\
                  [options]\nHookDir = {WORKSPACE}/hooks\n"
-            ),
+            )
+            .into(),
         }],
         links: MASKED_HOOKS
             .iter()

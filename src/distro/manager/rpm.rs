@@ -26,7 +26,7 @@ pub(super) fn setup(environment: &[(&'static str, &str)]) -> Setup {
     let macros = |path: &str| WorkFile {
         path: format!("{WORKSPACE}/{path}"),
         mode: 0o644,
-        content: macros(),
+        content: macros().into(),
     };
     let mut files = held_back(HELD_BACK);
     // The second place is that of newer versions.

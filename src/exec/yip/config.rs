@@ -11,6 +11,13 @@ use crate::kairos::dotenv;
 use crate::step::Owner;
 
 const ENVIRONMENT_MODE: u32 = 0o644;
+/// The owner that a file has already; root's where there is none.
+const KEPT: Owner = Owner::Ids {
+    uid: None,
+    gid: None,
+};
+/// The mode of other files of settings that are made.
+const NEW_MODE: u32 = 0o644;
 const TIMESYNCD: &str = "/etc/systemd/timesyncd.conf.d/10-yip.conf";
 
 /// Merges variables into a file of assignments and writes it anew, sorted.
@@ -31,15 +38,11 @@ pub(super) fn environment(
     if let Some(parent) = Path::new(path).parent() {
         tree::missing_directories(root, parent, parent_mode(ENVIRONMENT_MODE), (0, 0))?;
     }
-    let kept = Owner::Ids {
-        uid: None,
-        gid: None,
-    };
     write(
         root,
         path,
         ENVIRONMENT_MODE,
-        &kept,
+        &KEPT,
         dotenv::render(&values).as_bytes(),
     )
 }
@@ -65,6 +68,14 @@ fn write(root: &Root, path: &str, mode: u32, owner: &Owner, content: &[u8]) -> R
     )
 }
 
+/// Writes a file that keeps the mode and the owner it has.
+fn rewrite(root: &Root, path: &str, content: &str) -> Result<()> {
+    let mode = root
+        .metadata_opt(path)?
+        .map_or(NEW_MODE, |found| found.mode & 0o777);
+    write(root, path, mode, &KEPT, content.as_bytes())
+}
+
 /// Sets keys of the section `[Time]`; other lines stay.
 pub(super) fn timesyncd(root: &Root, entries: &BTreeMap<String, String>) -> Result<()> {
     if !root.exists("/etc/systemd")? {
@@ -80,13 +91,7 @@ pub(super) fn timesyncd(root: &Root, entries: &BTreeMap<String, String>) -> Resu
         0o755,
         (0, 0),
     )?;
-    write(
-        root,
-        TIMESYNCD,
-        0o644,
-        &Owner::ROOT,
-        with_time(&existing, entries).as_bytes(),
-    )
+    rewrite(root, TIMESYNCD, &with_time(&existing, entries))
 }
 
 fn with_time(text: &str, entries: &BTreeMap<String, String>) -> String {
@@ -140,13 +145,7 @@ pub(super) fn hostname(root: &Root, name: &str) -> Result<()> {
     if !is_name {
         return Err(Error::user(format!("{name:?} is no host name")));
     }
-    write(
-        root,
-        "/etc/hostname",
-        0o644,
-        &Owner::ROOT,
-        format!("{name}\n").as_bytes(),
-    )?;
+    rewrite(root, "/etc/hostname", &format!("{name}\n"))?;
     let Some(hosts) = root.read_to_string_opt("/etc/hosts")? else {
         return Err(Error::user(
             "the image has no /etc/hosts to put the host name into",
@@ -158,16 +157,7 @@ pub(super) fn hostname(root: &Root, name: &str) -> Result<()> {
             Some("127.0.0.1") => format!("127.0.0.1 localhost {name}\n"),
             _ => format!("{}\n", line.trim()),
         });
-    let mode = root
-        .metadata_opt("/etc/hosts")?
-        .map_or(0o644, |found| found.mode & 0o777);
-    write(
-        root,
-        "/etc/hosts",
-        mode,
-        &Owner::ROOT,
-        lines.collect::<String>().as_bytes(),
-    )
+    rewrite(root, "/etc/hosts", &lines.collect::<String>())
 }
 
 #[cfg(test)]
@@ -226,6 +216,28 @@ mod tests {
             ),
             "# mine\n[Time]\nA = 1\nC = 3\n\n[Other]\nB = 2\n"
         );
+    }
+
+    #[test]
+    fn files_of_settings_keep_their_mode_and_owner() {
+        let (dir, root) = root();
+        root.create_dir_all("/etc/systemd/timesyncd.conf.d", 0o755)
+            .unwrap();
+        let meta = std::os::unix::fs::MetadataExt::uid;
+        let mine = meta(&std::fs::metadata(dir.path()).unwrap());
+        let owner = if mine == 0 { 7 } else { mine };
+        for path in [TIMESYNCD, "/etc/hosts", "/etc/hostname"] {
+            root.write(path, "", 0o600, mine, mine).unwrap();
+            if mine == 0 {
+                root.set_owner(path, owner, owner).unwrap();
+            }
+        }
+        timesyncd(&root, &entries(&[("NTP", "x")])).unwrap();
+        hostname(&root, "node").unwrap();
+        for path in [TIMESYNCD, "/etc/hosts", "/etc/hostname"] {
+            let found = root.metadata_opt(path).unwrap().unwrap();
+            assert_eq!((found.mode & 0o777, found.uid), (0o600, owner), "{path}");
+        }
     }
 
     #[test]

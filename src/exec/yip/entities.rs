@@ -8,6 +8,8 @@ use super::accounts::{DEFAULT_INFO, Moment, Table, group_id, merged};
 use crate::error::{Error, Result};
 use crate::yip::Entity;
 
+const GSHADOW_MODE: u32 = 0o400;
+
 /// A line of one database of the image.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
@@ -19,8 +21,11 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Adds it or replaces the one of the same name.
+    /// Adds it or replaces the one of the same name. Of all databases only gshadow may be missing: not every system has it.
     pub(super) fn ensure(self) -> Result<()> {
+        if matches!(self.entity, Entity::Gshadow { .. }) && !self.root.exists(self.place())? {
+            self.root.write(self.place(), "", GSHADOW_MODE, 0, 0)?;
+        }
         self.change(|table| {
             let fields = match self.entity {
                 Entity::Group {
@@ -49,10 +54,13 @@ impl Entry<'_> {
         })
     }
 
+    fn place(&self) -> &str {
+        self.path.unwrap_or(self.entity.usual_path())
+    }
+
     /// Writes its database back if `change` says that there is something to write.
     fn change(self, change: impl FnOnce(&mut Table) -> Result<bool>) -> Result<()> {
-        let path = self.path.unwrap_or(self.entity.usual_path());
-        let mut table = Table::open(self.root, path)?;
+        let mut table = Table::open(self.root, self.place())?;
         match change(&mut table)? {
             true => table.save(self.root),
             false => Ok(()),
@@ -264,9 +272,12 @@ mod tests {
             entity("kind: gshadow\nname: g\npassword: '!'\nadministrators: a\nmembers: b,c\n");
         entry(&root, Some("/srv/db"), &line).ensure().unwrap();
         assert_eq!(read(&root, "/srv/db"), "g:!:a:b,c\n");
-        assert!(
-            entry(&root, None, &line).ensure().is_err(),
-            "there is no /etc/gshadow"
-        );
+        root.create_dir_all("/etc", 0o755).unwrap();
+        entry(&root, None, &line).ensure().unwrap();
+        assert_eq!(read(&root, "/etc/gshadow"), "g:!:a:b,c\n");
+        let made = root.metadata_opt("/etc/gshadow").unwrap().unwrap();
+        assert_eq!(made.mode & 0o777, 0o400, "not every system has gshadow");
+        let group = entity("kind: group\ngroup_name: g\n");
+        assert!(entry(&root, Some("/etc/none"), &group).ensure().is_err());
     }
 }

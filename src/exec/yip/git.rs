@@ -84,9 +84,12 @@ fn update(context: &Context<'_>, wanted: Wanted<'_>) -> Result<()> {
         .hint("remove the directory in an earlier step"));
     }
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-    let git = format!("git -c safe.directory='*' -C {}", quoted(wanted.path));
+    let place = quoted(wanted.path);
+    let git = format!("git -c safe.directory='*' -c core.logAllRefUpdates=false -C {place}");
+    // As for a clone: no moment of this build, and no times and inodes of its files.
     context.shell_verbatim(&format!(
-        "{git} fetch --quiet {} {} && {git} reset --quiet --hard FETCH_HEAD",
+        "{git} fetch --quiet {} {} && {git} reset --quiet --hard FETCH_HEAD && \
+         rm -f {place}/.git/FETCH_HEAD {place}/.git/ORIG_HEAD {place}/.git/index && {git} read-tree HEAD",
         quoted(wanted.url),
         quoted(wanted.branch.unwrap_or("HEAD"))
     ))

@@ -8,6 +8,9 @@ use super::accounts;
 use crate::error::{Error, Result};
 use crate::step::Owner;
 
+/// What nobody but the owner may get of a directory that is made: container builds have this umask, and nothing in the
+/// dialect changes a mode after the fact.
+const UMASK: u32 = 0o022;
 /// Most links followed to where a file is written.
 const MAX_LINKS: usize = 40;
 
@@ -31,7 +34,7 @@ pub(super) fn directory(root: &Root, path: &str, mode: u32, owner: &Owner) -> Re
     }
 }
 
-/// Makes `path` and every missing directory above it, all with this mode and owner.
+/// Makes `path` and every missing directory above it, all with this owner, and this mode within [`UMASK`].
 pub(super) fn missing_directories(
     root: &Root,
     path: &Path,
@@ -46,7 +49,7 @@ pub(super) fn missing_directories(
         missing.push(ancestor);
     }
     for dir in missing.into_iter().rev() {
-        root.create_dir_all(dir, mode)?;
+        root.create_dir_all(dir, mode & !UMASK)?;
         if (uid, gid) != (0, 0) {
             root.set_owner(dir, uid, gid)?;
         }
@@ -216,6 +219,24 @@ mod tests {
         }
         std::fs::write(dir.path().join("file"), "").unwrap();
         assert!(directory(&root, "/file", 0o755, &Owner::ROOT).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_is_made_is_not_for_others_to_write_and_one_that_is_there_gets_what_is_asked_for()
+     {
+        let (dir, root) = root();
+        directory(&root, "/wide/open", 0o777, &Owner::ROOT).unwrap();
+        assert_eq!(
+            (mode(&dir, "wide"), mode(&dir, "wide/open")),
+            (0o755, 0o755)
+        );
+        directory(&root, "/wide/open", 0o777, &Owner::ROOT).unwrap();
+        assert_eq!(
+            (mode(&dir, "wide"), mode(&dir, "wide/open")),
+            (0o755, 0o777)
+        );
+        write(&root, "/new/file", 0o666, b"").unwrap();
+        assert_eq!((mode(&dir, "new"), mode(&dir, "new/file")), (0o744, 0o666));
     }
 
     #[test]

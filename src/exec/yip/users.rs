@@ -82,9 +82,8 @@ fn one(
     ]);
     passwd.save(root)?;
     set_password(root, name, &password, moment)?;
-    if !account.no_home && !root.exists(&home)? {
-        tree::missing_directories(root, home_parent(&home), HOME_MODE, (0, 0))?;
-        tree::missing_directories(root, home.as_ref(), HOME_MODE, (uid, gid))?;
+    if !account.no_home {
+        make_home(root, &home, (uid, gid))?;
     }
     let mut groups = Table::open(root, "/etc/group")?;
     for group in &account.groups {
@@ -94,6 +93,16 @@ fn one(
         }
     }
     groups.save(root)
+}
+
+/// Makes the home directory, or gives the one that is there to its user; what is in it stays as it is.
+fn make_home(root: &Root, home: &str, (uid, gid): (u32, u32)) -> Result<()> {
+    if root.exists(home)? {
+        root.set_owner(tree::real_path(root, home)?, uid, gid)?;
+        return Ok(());
+    }
+    tree::missing_directories(root, home_parent(home), HOME_MODE, (0, 0))?;
+    tree::missing_directories(root, home.as_ref(), HOME_MODE, (uid, gid))
 }
 
 fn home_parent(home: &str) -> &std::path::Path {
@@ -362,6 +371,12 @@ mod tests {
         if root.set_owner("/home/foo", 4321, 4322).is_ok() {
             make(&root, &[("foo", with_password("$h"))]);
             assert!(line(&root, "/etc/passwd", "foo").starts_with("foo:x:4321:4322:"));
+            // Group 999 is another's already: the home follows the user.
+            root.create_dir_all("/home/bar", 0o700).unwrap();
+            root.set_owner("/home/bar", 4323, 999).unwrap();
+            make(&root, &[("bar", with_password("$h"))]);
+            let home = root.metadata_opt("/home/bar").unwrap().unwrap();
+            assert_eq!((home.uid, home.gid, home.mode & 0o777), (4323, 1000, 0o700));
         }
         let account = UserAccount {
             primary_group: "nope".into(),

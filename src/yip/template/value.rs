@@ -47,7 +47,7 @@ impl Release {
 
 impl Value {
     /// Makes a mapping.
-    pub(in crate::yip) fn map<const N: usize>(pairs: [(&str, Value); N]) -> Self {
+    pub(in crate::yip) fn map<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
         Value::Map(
             pairs
                 .into_iter()
