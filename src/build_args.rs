@@ -358,12 +358,12 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {
         if KEYS.contains(&key.as_str()) {
             return Ok(Found::BuildArg(key, seed));
         }
-        if let Some(twin) = twin(&key) {
-            if seen.iter().any(|seen| seen == twin) {
-                return Err(D::Error::custom(format!(
-                    "key `{key}` is given already, as `{twin}`: they are one"
-                )));
-            }
+        if let Some(twin) = twin(&key)
+            && seen.iter().any(|seen| seen == twin)
+        {
+            return Err(D::Error::custom(format!(
+                "key `{key}` is given already, as `{twin}`: they are one"
+            )));
         }
         seen.push(key.clone());
         let other: serde::de::value::StringDeserializer<D::Error> = key.into_deserializer();
