@@ -461,6 +461,22 @@ mod tests {
     }
 
     #[test]
+    fn helpers_have_the_names_that_dpkg_calls_in_the_directory_searched_first() {
+        let links = workspace().links();
+        let names: Vec<_> = links
+            .iter()
+            .filter(|(_, leads_to)| *leads_to == "../dpkg-helpers")
+            .filter_map(|(path, _)| path.strip_prefix("/run/kfactory/apt/bin/"))
+            .collect();
+        let files = workspace().files();
+        let is_there = files
+            .iter()
+            .any(|file| file.path == "/run/kfactory/apt/dpkg-helpers");
+        assert_eq!(is_there, !HELPERS.is_empty());
+        assert_eq!(names, if is_there { HELPER_NAMES } else { &[] });
+    }
+
+    #[test]
     fn held_back_commands_come_first_for_apt_and_for_package_scripts() {
         let first = "/run/kfactory/apt/bin:/usr/local/sbin:";
         let workspace = workspace();
