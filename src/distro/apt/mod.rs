@@ -28,6 +28,7 @@ mod helpers_tests;
 mod owners;
 mod python;
 pub mod uris;
+mod ustar;
 
 pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
 
