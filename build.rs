@@ -17,6 +17,7 @@ fn main() {
         SOURCE,
         "src/distro/apt/helpers/control.rs",
         "src/distro/apt/ar.rs",
+        "src/distro/apt/ustar.rs",
     ] {
         println!("cargo::rerun-if-changed={source}");
     }

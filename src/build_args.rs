@@ -4,6 +4,8 @@
 //! An empty value counts as not given: that is what an argument nobody set looks like. `FAMILY`, `FLAVOR` and `FLAVOR_RELEASE` say
 //! what the base is, which kfactory reads from the base itself; so they are checked against it.
 
+mod agreement;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -15,6 +17,8 @@ use crate::error::{Error, Result};
 use crate::request::{Request, TWO_NAMES};
 use crate::suggest::nearest;
 use crate::words;
+
+pub(crate) use agreement::Said;
 
 /// Every build argument that is understood.
 pub const KEYS: [&str; 13] = [
@@ -111,11 +115,11 @@ fn other_name(word: &str) -> &str {
 pub struct BuildArgs(BTreeMap<String, String>);
 
 impl BuildArgs {
-    /// Adds one, given as `KEY=VALUE`; the last of a key wins.
+    /// Adds one, given as `KEY=VALUE`.
     ///
     /// # Errors
     ///
-    /// A usage error for another form, and for an unknown key with the nearest one.
+    /// A usage error for another form, for an unknown key with the nearest one, and for a second value of a key.
     pub fn set(&mut self, text: &str) -> Result<()> {
         let (key, value) = text.split_once('=').ok_or_else(|| {
             Error::usage(format!("`--set {text}` is not KEY=VALUE"))
@@ -127,6 +131,15 @@ impl BuildArgs {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint(format!("keys: {}", KEYS.join(", "))),
             });
+        }
+        if let Some(known) = self.get(key).filter(|known| *known != value.trim()) {
+            if value.trim().is_empty() {
+                return Ok(());
+            }
+            return Err(Error::usage(format!(
+                "`--set {key}={known}` and `--set {text}` contradict each other"
+            ))
+            .hint("give one of them"));
         }
         self.0.insert(key.to_owned(), value.to_owned());
         Ok(())
@@ -176,11 +189,11 @@ impl BuildArgs {
             .get("BOOTLOADER")
             .map(|loader| match loader {
                 "grub" => Ok(false),
-                "systemd-boot" => Ok(true),
+                TRUSTED_LOADER => Ok(true),
                 _ => Err(unknown_value(
                     "BOOTLOADER",
                     loader,
-                    &["grub", "systemd-boot"],
+                    &["grub", TRUSTED_LOADER],
                 )),
             })
             .transpose()?;
@@ -212,7 +225,7 @@ impl BuildArgs {
         let name = self.either("PROVIDER_NAME", "KUBERNETES_DISTRO")?;
         let version = self.either("PROVIDER_VERSION", "KUBERNETES_VERSION")?;
         // Both mean that whoever builds does not mind which; ours is pinned, so that the same input gives the same image.
-        let version = version.filter(|version| !matches!(*version, "auto" | "latest"));
+        let version = version.filter(|version| !is_any_version(version));
         if let Some(name) = name {
             request.providers = vec![name.to_owned()];
             request.provider_options.retain(|it, _| it == name);
@@ -232,6 +245,14 @@ impl BuildArgs {
     }
 }
 
+/// The boot loader of Trusted Boot.
+const TRUSTED_LOADER: &str = "systemd-boot";
+
+/// Returns whether whoever builds does not mind which version it is.
+fn is_any_version(version: &str) -> bool {
+    matches!(version, "auto" | "latest")
+}
+
 fn unknown_value(key: &str, value: &str, known: &[&'static str]) -> Error {
     let error = Error::usage(format!("`{key}={value}` is unknown"));
     match nearest(value, known.iter().copied()) {
@@ -247,6 +268,8 @@ pub struct Recipe {
     pub request: Request,
     /// The build arguments.
     pub args: BuildArgs,
+    /// The keys that are given.
+    keys: Vec<String>,
 }
 
 impl<'de> Deserialize<'de> for Recipe {
@@ -261,13 +284,18 @@ impl<'de> Deserialize<'de> for Recipe {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Recipe, A::Error> {
                 let mut args = BuildArgs::default();
+                let mut keys = Vec::new();
                 let filter = Filter {
                     map,
                     args: &mut args,
-                    seen: Vec::new(),
+                    seen: &mut keys,
                 };
                 let request = Request::deserialize(MapAccessDeserializer::new(filter))?;
-                Ok(Recipe { request, args })
+                Ok(Recipe {
+                    request,
+                    args,
+                    keys,
+                })
             }
         }
         deserializer.deserialize_map(Reader)
@@ -278,8 +306,8 @@ impl<'de> Deserialize<'de> for Recipe {
 struct Filter<'a, A> {
     map: A,
     args: &'a mut BuildArgs,
-    /// The keys that have two names and were given.
-    seen: Vec<String>,
+    /// The keys that were given.
+    seen: &'a mut Vec<String>,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Filter<'_, A> {
@@ -292,7 +320,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Filter<'_, A> {
         loop {
             match self.map.next_key_seed(Key {
                 seed,
-                seen: &mut self.seen,
+                seen: self.seen,
             })? {
                 None => return Ok(None),
                 Some(Found::Other(value)) => return Ok(Some(value)),
@@ -330,14 +358,14 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {
         if KEYS.contains(&key.as_str()) {
             return Ok(Found::BuildArg(key, seed));
         }
-        if let Some(twin) = twin(&key) {
-            if seen.iter().any(|seen| seen == twin) {
-                return Err(D::Error::custom(format!(
-                    "key `{key}` is given already, as `{twin}`: they are one"
-                )));
-            }
-            seen.push(key.clone());
+        if let Some(twin) = twin(&key)
+            && seen.iter().any(|seen| seen == twin)
+        {
+            return Err(D::Error::custom(format!(
+                "key `{key}` is given already, as `{twin}`: they are one"
+            )));
         }
+        seen.push(key.clone());
         let other: serde::de::value::StringDeserializer<D::Error> = key.into_deserializer();
         seed.deserialize(other).map(Found::Other)
     }

@@ -276,8 +276,9 @@ impl Request {
     ///
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
-        let Recipe { mut request, args } = yaml::read(text, &format!("recipe `{name}`"))?;
-        args.apply(&mut request)
+        let recipe: Recipe = yaml::read(text, &format!("recipe `{name}`"))?;
+        let mut request = recipe
+            .into_request()
             .map_err(|error| error.context(format!("cannot use recipe `{name}`")))?;
         let defaults = Self::defaults();
         for (value, default) in [

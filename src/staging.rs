@@ -44,6 +44,10 @@ enum Place {
     Inside,
 }
 
+/// Where another run makes the same directory.
+#[derive(Debug)]
+pub struct Busy(PathBuf);
+
 /// Checks that `dir` is missing or empty; what a killed run left there, and `lost+found`, does not count.
 ///
 /// # Errors
@@ -75,6 +79,16 @@ impl Staging {
     ///
     /// As [`check_free`]; somebody else is making it; or nothing can be written there.
     pub fn start(dir: &Path) -> Result<Self> {
+        Self::begin(dir)?
+            .map_err(|Busy(path)| Error::user(format!("another run works in {}", path.display())))
+    }
+
+    /// As [`start`](Self::start), but that somebody else is making `dir` is no error of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_free`]; or nothing can be written there.
+    pub fn begin(dir: &Path) -> Result<Result<Self, Busy>> {
         check_free(dir)?;
         let doing = || format!("making {}", dir.display());
         let (holder, mark, place, parents) = if dir.is_dir() {
@@ -100,24 +114,30 @@ impl Staging {
             (parent, mark, Place::Beside(name.to_owned()), made)
         };
         let root = Root::open(&holder).context(doing)?;
-        sweep(&root, &mark).map_err(|error| error.context(doing()))?;
+        if let Some(busy) = sweep(&root, &mark).map_err(|error| error.context(doing()))? {
+            return Ok(Err(busy));
+        }
         let mut temp = mark;
         temp.push(std::process::id().to_string());
         let path = holder.join(&temp);
         fs::create_dir(&path).context(doing)?;
         let lock = File::open(&path).context(doing)?;
         lock.lock().context(doing)?;
+        if !path.exists() {
+            // Another run took it for one that was left, before it was locked.
+            return Ok(Err(Busy(path)));
+        }
         if let Place::Inside = place {
             root.set_mode(&temp, fs::metadata(&holder).context(doing)?.mode())?;
         }
-        Ok(Self {
+        Ok(Ok(Self {
             holder: root,
             temp,
             place,
             _lock: lock,
             parents,
             is_done: false,
-        })
+        }))
     }
 
     /// Returns where it is made.
@@ -184,23 +204,21 @@ impl Drop for Staging {
     }
 }
 
-/// Removes what killed runs left in `holder`.
-fn sweep(holder: &Root, mark: &OsStr) -> Result<()> {
+/// Removes what killed runs left in `holder`; returns where one works that lives.
+fn sweep(holder: &Root, mark: &OsStr) -> Result<Option<Busy>> {
     for entry in holder.read_dir("")? {
         if !has_prefix(&entry.name, mark) {
             continue;
         }
         let path = holder.path().join(&entry.name);
-        let is_free = File::open(&path).is_ok_and(|dir| dir.try_lock().is_ok());
-        if !is_free {
-            return Err(Error::user(format!(
-                "another run works in {}",
-                path.display()
-            )));
+        // Locked until it is gone.
+        let free = File::open(&path).and_then(|dir| Ok(dir.try_lock().map(|()| dir)?));
+        if free.is_err() && path.exists() {
+            return Ok(Some(Busy(path)));
         }
         holder.remove_all(&entry.name)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Checks that nothing of another kind is lost when `file` is replaced by a `kind`, which has one of `magics` at an offset: the file

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::providers;
-use crate::build_args::BuildArgs;
+use crate::build_args::{BuildArgs, Said};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
 use crate::location::Location;
@@ -224,7 +224,8 @@ pub(super) struct RequestArgs {
     #[arg(long)]
     pub(super) print_recipe: bool,
     /// A build argument of Kairos' own builds: BASE_IMAGE, FAMILY, FLAVOR, FLAVOR_RELEASE, MODEL, VARIANT, BOOTLOADER, TRUSTED_BOOT,
-    /// PROVIDER_NAME, PROVIDER_VERSION, KUBERNETES_DISTRO, KUBERNETES_VERSION, VERSION; may be given several times
+    /// PROVIDER_NAME, PROVIDER_VERSION, KUBERNETES_DISTRO, KUBERNETES_VERSION, VERSION; may be given several times. It wins over a
+    /// recipe, and must agree with the options beside it
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
     /// The version of the produced system [default: the destination's tag, where it is `v1`, `v1.2.3` or `1.2.3`]
@@ -335,6 +336,7 @@ impl RequestArgs {
             }
         }
         let (base, destinations) = self.places(&request.base)?;
+        self.check_agreement(&args, base.as_deref(), &request.providers)?;
         set(&mut request.base, &base);
         set_list(&mut request.destinations, &destinations);
         set_list(&mut request.skip_steps, &self.skip_step);
@@ -368,6 +370,37 @@ impl RequestArgs {
                 .hint(format!("`kfactory {usage}`, or `base:` in the recipe")));
         }
         Ok(request)
+    }
+
+    /// Refuses an option that says something else than a `--set` beside it. `providers` are those that both may be about.
+    fn check_agreement(
+        &self,
+        args: &BuildArgs,
+        base: Option<&str>,
+        providers: &[String],
+    ) -> Result<()> {
+        let option = |word: &'static str| move |text: &str| format!("{word} {text}");
+        let names = &self.providers.provider;
+        let names = (!names.is_empty()).then(|| names.join(","));
+        let said = [
+            Said::new("BASE_IMAGE", base, str::to_owned),
+            Said::new("MODEL", self.model.as_ref(), option("--model")),
+            Said::new("VERSION", self.version.as_ref(), option("--version")),
+            Said::new("TRUSTED_BOOT", self.trusted, |text| {
+                format!("--trusted={text}")
+            }),
+            Said::new("PROVIDER_NAME", names, option("--provider")),
+        ];
+        let versions = self.providers.provider_version.iter().filter_map(|pair| {
+            let (name, version) = pair.split_once('=')?;
+            let is_meant = providers.iter().any(|provider| provider == name);
+            Said::new("PROVIDER_VERSION", is_meant.then_some(version), |text| {
+                format!("--provider-{name}-version {text}")
+            })
+        });
+        args.agree(said.into_iter().flatten().chain(versions), |name, value| {
+            format!("--set {name}={value}")
+        })
     }
 
     /// Refuses options whose value is empty: a variable that is not set would otherwise mean the default, without a word.
@@ -431,6 +464,83 @@ impl RequestArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn requested(options: &[&str]) -> Result<Request> {
+        #[derive(Debug, clap::Parser)]
+        #[command(disable_version_flag = true)]
+        struct Line {
+            #[command(flatten)]
+            request: RequestArgs,
+        }
+        let words = ["x"].iter().chain(options);
+        let line = <Line as clap::Parser>::try_parse_from(words).expect("the grammar");
+        line.request.request("convert BASE")
+    }
+
+    #[test]
+    fn a_build_argument_and_an_option_that_contradict_each_other_are_refused_with_both() {
+        for (set, options, option) in [
+            ("MODEL=rpi4", &["x", "--model", "rpi3"][..], "--model rpi3"),
+            ("VERSION=v2", &["x", "-v", "v1"], "--version v1"),
+            (
+                "BASE_IMAGE=debian:12",
+                &["ubuntu:24.04", "oci:o"],
+                "ubuntu:24.04",
+            ),
+            (
+                "TRUSTED_BOOT=true",
+                &["x", "--trusted=false"],
+                "--trusted=false",
+            ),
+            ("BOOTLOADER=grub", &["x", "-t"], "--trusted=true"),
+            (
+                "KUBERNETES_DISTRO=k0s",
+                &["x", "-p", "k3s"],
+                "--provider k3s",
+            ),
+            (
+                "PROVIDER_VERSION=v2",
+                &[
+                    "x",
+                    "--set=PROVIDER_NAME=k3s",
+                    "--provider-NAME-version=k3s=v1",
+                ],
+                "--provider-k3s-version v1",
+            ),
+        ] {
+            let error = requested(&[options, &["--set", set]].concat()).expect_err(set);
+            assert_eq!(error.kind(), Kind::Usage);
+            let said = error.render_text();
+            let both = format!("`--set {set}` and `{option}` contradict each other");
+            assert!(said.contains(&both), "{said}");
+        }
+        let same = [
+            "debian:12",
+            "oci:o",
+            "--set=BASE_IMAGE=debian:12",
+            "-m",
+            "rpi3",
+        ];
+        let same = [
+            &same[..],
+            &["--set=MODEL=rpi3", "-t", "--set=TRUSTED_BOOT=1"],
+        ]
+        .concat();
+        assert_eq!(requested(&same).unwrap().model, "rpi3");
+    }
+
+    #[test]
+    fn the_command_line_wins_over_a_recipe_in_either_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = dir.path().join("r.yaml");
+        std::fs::write(&recipe, "base: debian:12\nMODEL: rpi3\nversion: v1\n").unwrap();
+        let recipe = recipe.to_str().unwrap();
+        let request = requested(&["-f", recipe, "--set=VERSION=v2", "--model=rpi4"]).unwrap();
+        assert_eq!(
+            (request.model.as_str(), request.version.as_deref()),
+            ("rpi4", Some("v2"))
+        );
+    }
 
     #[test]
     fn an_insecure_registry_is_a_host_and_any_other_form_is_refused_with_the_right_one() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
 use kfactory_layers::digest::Digest;
@@ -221,9 +222,9 @@ impl<'a> Outputs<'a> {
 
     /// Adds the image to the layout at `dir`; where there is none, one appears there with the image in it.
     fn write_layout(&self, dir: &Path, tag: Option<&str>, image: &Image) -> Result<()> {
-        let layout = match Layout::open(dir) {
-            Err(LayoutError::NotALayout { .. }) => {
-                let staging = Staging::start(dir)?;
+        let layout = match self.open_or_begin(dir)? {
+            LayoutPlace::There(layout) => layout,
+            LayoutPlace::New(staging) => {
                 let layout =
                     Layout::create(&staging.path()).map_err(|error| Error::from_source(&error))?;
                 self.add(&layout, image, tag)?;
@@ -233,7 +234,6 @@ impl<'a> Outputs<'a> {
                     Ok(()) => return Ok(()),
                 }
             }
-            opened => opened.map_err(|error| Error::from_source(&error))?,
         };
         let missing = |blob: &Descriptor| !layout.blobs().contains(&blob.digest);
         let new: Vec<Digest> = blobs_of(image)
@@ -248,6 +248,41 @@ impl<'a> Outputs<'a> {
             // The layout is as it was, whether or not this works.
             let _ = layout.remove_unnamed(&new);
         })
+    }
+
+    /// Opens the layout at `dir`, or begins to make it; where another run is making it, waits for that.
+    fn open_or_begin(&self, dir: &Path) -> Result<LayoutPlace> {
+        // Copying an image takes a moment, rarely minutes.
+        const PAUSE: Duration = Duration::from_millis(50);
+        let mut is_told = false;
+        loop {
+            match Layout::open(dir) {
+                Err(LayoutError::NotALayout { .. }) => {}
+                opened => {
+                    let opened = opened.map_err(|error| Error::from_source(&error))?;
+                    return Ok(LayoutPlace::There(opened));
+                }
+            }
+            match Staging::begin(dir) {
+                Ok(Ok(staging)) => return Ok(LayoutPlace::New(staging)),
+                Ok(Err(_)) => {}
+                // Another run made one since it was looked for.
+                Err(error) => {
+                    let opened = Layout::open(dir).map_err(|_| error)?;
+                    return Ok(LayoutPlace::There(opened));
+                }
+            }
+            if !is_told {
+                let reporter = self.engine.reporter;
+                reporter.note(&format!(
+                    "waiting for another run that makes {}",
+                    dir.display()
+                ));
+                is_told = true;
+            }
+            stop::check(&self.engine.options.stop)?;
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Brings an image's blobs into a layout, and names it.
@@ -265,6 +300,12 @@ impl<'a> Outputs<'a> {
             .map(|_| ())
             .map_err(|error| Error::from_source(&error))
     }
+}
+
+/// Where a layout is, or will be.
+enum LayoutPlace {
+    There(Layout),
+    New(Staging),
 }
 
 fn blobs_of(image: &Image) -> Vec<Descriptor> {

@@ -41,11 +41,16 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
     }
     if depth == Depth::Files {
         for (file, _) in tree.names(INFO) {
-            let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".list")) else {
+            let Some((name, kind)) = file.to_str().and_then(|file| file.rsplit_once('.')) else {
                 continue;
             };
-            let list = tree.text(format!("{INFO}/{name}.list"))?;
             let package = name.split(':').next().unwrap_or(name);
+            out.owners
+                .insert(format!("/{INFO}/{name}.{kind}"), package.to_owned());
+            if kind != "list" {
+                continue;
+            }
+            let list = tree.text(format!("{INFO}/{name}.list"))?;
             for path in list.unwrap_or_default().lines() {
                 out.owners.insert(path.to_owned(), package.to_owned());
             }

@@ -45,7 +45,8 @@ pub struct Installed {
     pub packages: Vec<Package>,
     /// Databases that could not be read.
     pub unread: Vec<Unread>,
-    /// Which package a path (absolute) belongs to; empty unless it was asked for.
+    /// Which package a path (absolute) belongs to, what the database itself has of that package included; empty unless it was asked
+    /// for.
     owners: BTreeMap<String, String>,
 }
 

@@ -32,6 +32,8 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
             continue;
         };
         if depth == Depth::Files {
+            out.owners
+                .insert(format!("/{LOCAL}/{dir}"), name.to_owned());
             let list = tree.text(format!("{LOCAL}/{dir}/files"))?;
             for path in section(&list.unwrap_or_default(), "FILES") {
                 out.owners

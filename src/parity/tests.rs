@@ -204,6 +204,50 @@ fn a_package_of_another_version_explains_its_files_and_counts_unless_the_day_doe
 }
 
 #[test]
+fn what_a_database_has_of_a_package_that_differs_follows_from_it() {
+    const INFO: &str = "var/lib/dpkg/info/";
+    const VIM: &[u8] = b"Package: bash\nStatus: install ok installed\nVersion: 5.1\n\nPackage: vim.tiny\nStatus: install ok installed\nVersion: 9\n";
+    let one_more = |s: Sample| {
+        [
+            "vim.tiny:amd64.list",
+            "vim.tiny:amd64.postinst",
+            "vim.tiny.md5sums",
+        ]
+        .iter()
+        .fold(s, |s, file| s.file(&format!("{INFO}{file}"), 0o644, b""))
+        .file("var/lib/dpkg/status", 0o644, VIM)
+    };
+    let pacman = |version: &str| {
+        let desc = format!("%NAME%\nbash\n\n%VERSION%\n{version}\n");
+        Sample::new()
+            .file("var/lib/pacman/local/ALPM_DB_VERSION", 0o644, b"9")
+            .file(
+                &format!("var/lib/pacman/local/bash-{version}/desc"),
+                0o644,
+                desc.as_bytes(),
+            )
+    };
+    let others_file = |s: Sample| s.file(&format!("{INFO}bash.prerm"), 0o755, b"");
+    for (here, there, open) in [
+        (sample(), one_more(sample()), "vim.tiny"),
+        (pacman("5.2-1"), pacman("5.3-1"), "bash"),
+        (
+            sample(),
+            others_file(sample()),
+            "/var/lib/dpkg/info/bash.prerm",
+        ),
+    ] {
+        let report = compare(&side("a", here), &side("b", there), false).unwrap();
+        let all = report.differences.iter();
+        let unintended: Vec<&str> = all
+            .filter(|it| it.intended.is_none())
+            .map(|it| it.name.as_str())
+            .collect();
+        assert_eq!(unintended, [open], "{:#?}", report.differences);
+    }
+}
+
+#[test]
 fn what_is_meant_is_told_with_its_reason() {
     let change = |s: Sample| {
         s.file(

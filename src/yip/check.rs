@@ -288,7 +288,7 @@ fn templates(step: &Step, problems: &mut Problems) {
         }
     }
     let name = &step.hostname;
-    if let Err((_, why)) = system::System::default().render_hostname(&name.value) {
+    if let Err((_, why)) = system::System::default().render_hostname(&name.value, None) {
         problems.error(name.line, format!("`hostname`: {why}"));
     }
 }

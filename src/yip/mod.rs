@@ -239,8 +239,8 @@ pub fn exercise(text: &str) {
     }
     let _ = Entity::parse(text);
     let system = System::from_os_release(text, Arch::Amd64);
-    let _ = system.render(text);
-    let _ = system.render_hostname(text);
+    let _ = system.render(text, None);
+    let _ = system.render_hostname(text, None);
 }
 
 /// Returns whether `pattern` is found in `text`; a pattern that is none matches nothing.

@@ -1,6 +1,7 @@
 //! What conditions and templates can know of the image: read from its own files, never from the machine that builds.
 
 use kfactory_layers::root::Root;
+use kfactory_sandbox::CancelToken;
 
 use super::template::{self, Failure, Rendered, Value};
 use crate::distro::{Arch, OsRelease};
@@ -112,7 +113,7 @@ impl System {
         }
     }
 
-    /// Renders a template, or returns the text itself and why.
+    /// Renders a template, or returns the text itself and why, of which one reason is that `stop` is cancelled.
     ///
     /// # Errors
     ///
@@ -120,9 +121,10 @@ impl System {
     pub fn render(
         &self,
         text: &str,
+        stop: Option<&CancelToken>,
     ) -> std::result::Result<(String, Option<String>), (usize, String)> {
         let data = Value::map([("Values", self.values())]);
-        outcome(template::render(text, &data))
+        outcome(template::render(text, &data, stop))
     }
 
     /// As [`render`](Self::render), for a host name, whose templates have data of their own.
@@ -130,8 +132,12 @@ impl System {
     /// # Errors
     ///
     /// As for [`render`](Self::render), and whatever else is wrong with it.
-    pub fn render_hostname(&self, text: &str) -> std::result::Result<String, (usize, String)> {
-        match outcome(template::render(text, &hostname_data()))? {
+    pub fn render_hostname(
+        &self,
+        text: &str,
+        stop: Option<&CancelToken>,
+    ) -> std::result::Result<String, (usize, String)> {
+        match outcome(template::render(text, &hostname_data(), stop))? {
             (text, None) => Ok(text),
             (_, Some(why)) => Err((0, why)),
         }
@@ -264,17 +270,22 @@ mod tests {
         );
         let text =
             "{{ .Values.os.name }}/{{ .Values.os.architecture }}/{{ .Values.node.hostname }}";
-        assert_eq!(system.render(text).unwrap().0, "Debian 12/arm64/localhost");
+        assert_eq!(
+            system.render(text, None).unwrap().0,
+            "Debian 12/arm64/localhost"
+        );
         for text in [
             "{{ .Values.cpu.cores }}",
             "{{ .Values.Random }}",
             "{{ with .Values }}{{ .kernel.release }}{{ end }}",
         ] {
-            assert!(system.render(text).is_err(), "{text}");
+            assert!(system.render(text, None).is_err(), "{text}");
         }
-        assert!(system.render_hostname("node-{{ .UUID }}").is_err());
+        assert!(system.render_hostname("node-{{ .UUID }}", None).is_err());
         assert_eq!(
-            system.render_hostname("node{{ .MachineID }}").unwrap(),
+            system
+                .render_hostname("node{{ .MachineID }}", None)
+                .unwrap(),
             "node"
         );
     }

@@ -214,7 +214,7 @@ fn plugins_run_in_the_order_of_the_dialect_and_not_of_the_file() {
 #[test]
 fn row_11_a_templates_host_name_is_that_of_every_build() {
     let system = System::from_os_release("", Arch::Amd64);
-    let rendered = system.render("{{.Values.node.hostname}}").unwrap();
+    let rendered = system.render("{{.Values.node.hostname}}", None).unwrap();
     assert_eq!(rendered, ("localhost".to_owned(), None));
 }
 
@@ -222,7 +222,10 @@ fn row_11_a_templates_host_name_is_that_of_every_build() {
 fn what_an_image_does_not_say_is_no_value() {
     let system = System::from_os_release("ID=debian\n", Arch::Amd64);
     let rendered = system
-        .render("{{.Values.os.vendor}} {{.Values.os.release}} {{.Values.node.machineid}}")
+        .render(
+            "{{.Values.os.vendor}} {{.Values.os.release}} {{.Values.node.machineid}}",
+            None,
+        )
         .unwrap();
     assert_eq!(rendered, ("debian <no value> <no value>".to_owned(), None));
 }

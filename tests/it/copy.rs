@@ -358,3 +358,40 @@ fn nothing_is_put_into_a_directory_that_is_read() {
     let left: Vec<_> = std::fs::read_dir(&base).expect("ours").collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }
+
+#[test]
+fn whoever_finds_a_layout_in_the_making_waits_and_adds_to_it() {
+    let source = small_tar("waited", &[("etc/os-release", 0o644, "ID=debian\n")]);
+    let source = format!("tar:{}", source.display());
+    let dir = world().user_dir("copy-waits");
+    let layout = |tag: &str| format!("oci:{}:{tag}", dir.join("out").display());
+    // What another run has while it makes the layout.
+    let staged = dir.join(".out.kfactory-new.1");
+    fs::create_dir(&staged).expect("ours");
+    let lock = fs::File::open(&staged).expect("there");
+    lock.lock().expect("free");
+    let start = |tag: &str| {
+        let store = world().user_dir(&format!("copy-waits/store-{tag}"));
+        Kfactory::new(["copy", "--progress=plain", &source, &layout(tag)])
+            .store(&store)
+            .start()
+    };
+    let mut waiting = ["v1", "v2"].map(start);
+    let limit = std::time::Duration::from_secs(60);
+    let waits = waiting
+        .iter_mut()
+        .map(|run| run.wait_for("waiting for another run", limit))
+        .collect::<Vec<_>>();
+    drop(lock);
+    let ran = waiting.map(|run| run.wait());
+    assert!(waits.iter().all(|it| *it), "{}", ran[0].stderr());
+    assert!(
+        ran.iter().all(|ran| ran.code == Some(0)),
+        "{}",
+        ran[1].stderr()
+    );
+    for tag in ["v1", "v2"] {
+        assert_eq!(facts(&layout(tag)).0.len(), 1, "{tag}");
+    }
+    assert!(!staged.exists());
+}

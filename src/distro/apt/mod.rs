@@ -28,6 +28,7 @@ mod helpers_tests;
 mod owners;
 mod python;
 pub mod uris;
+mod ustar;
 
 pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
 
@@ -458,6 +459,22 @@ mod tests {
             (program.mode, program.text()),
             (0o644, python::COMPILE_AGAIN)
         );
+    }
+
+    #[test]
+    fn helpers_have_the_names_that_dpkg_calls_in_the_directory_searched_first() {
+        let links = workspace().links();
+        let names: Vec<_> = links
+            .iter()
+            .filter(|(_, leads_to)| *leads_to == "../dpkg-helpers")
+            .filter_map(|(path, _)| path.strip_prefix("/run/kfactory/apt/bin/"))
+            .collect();
+        let files = workspace().files();
+        let is_there = files
+            .iter()
+            .any(|file| file.path == "/run/kfactory/apt/dpkg-helpers");
+        assert_eq!(is_there, !HELPERS.is_empty());
+        assert_eq!(names, if is_there { HELPER_NAMES } else { &[] });
     }
 
     #[test]

@@ -8,15 +8,11 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
-const BLOCK_BYTES: usize = 512;
-const UID: Range<usize> = 108..116;
-const GID: Range<usize> = 116..124;
-const SIZE: Range<usize> = 124..136;
-const CHECKSUM: Range<usize> = 148..156;
-const TYPE: usize = 156;
-const MAGIC: Range<usize> = 257..262;
-const USER: Range<usize> = 265..297;
-const GROUP: Range<usize> = 297..329;
+use super::ustar::{
+    BLOCK_BYTES, CHECKSUM, GID, GROUP, Header, SIZE, TYPE, UID, USER, checksum, is_whole, octal,
+    text,
+};
+
 const ROOT: &[u8] = b"root";
 
 /// Reads a tar archive and leaves root's names out. From the first header on that it does not understand, the archive is as it was.
@@ -87,12 +83,12 @@ impl<R: Read> Read for WithoutRoot<R> {
 }
 
 /// Returns how many bytes of content follow a header, or nothing where that is not certain.
-fn content_bytes(header: &[u8; BLOCK_BYTES]) -> Option<u64> {
+fn content_bytes(header: &Header) -> Option<u64> {
     // Two blocks of zeros are the end.
     if header.iter().all(|&byte| byte == 0) {
         return Some(0);
     }
-    if &header[MAGIC] != b"ustar" || octal(&header[CHECKSUM])? != u64::from(checksum(header)) {
+    if !is_whole(header) {
         return None;
     }
     let bytes = octal(&header[SIZE])?;
@@ -101,7 +97,7 @@ fn content_bytes(header: &[u8; BLOCK_BYTES]) -> Option<u64> {
     (may_have_content || bytes == 0).then_some(bytes)
 }
 
-fn leave_root_out(header: &mut [u8; BLOCK_BYTES]) {
+fn leave_root_out(header: &mut Header) {
     let mut changed = false;
     for (number, name) in [(UID, USER), (GID, GROUP)] {
         if octal(&header[number]) == Some(0) && text(&header[name.clone()]) == ROOT {
@@ -115,27 +111,9 @@ fn leave_root_out(header: &mut [u8; BLOCK_BYTES]) {
     }
 }
 
-/// Adds up a header's bytes, with spaces for the sum itself.
-fn checksum(header: &[u8; BLOCK_BYTES]) -> u32 {
-    let sum: u32 = header.iter().copied().map(u32::from).sum();
-    let own: u32 = header[CHECKSUM].iter().copied().map(u32::from).sum();
-    sum - own + u32::from(b' ') * CHECKSUM.len() as u32
-}
-
-/// Reads a number in octal digits, which spaces may precede and a space or zero byte ends.
-fn octal(field: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(text(field)).ok()?;
-    u64::from_str_radix(digits.trim_matches(' '), 8).ok()
-}
-
-/// Returns a field up to its first zero byte.
-fn text(field: &[u8]) -> &[u8] {
-    let end = field.iter().position(|&byte| byte == 0);
-    &field[..end.unwrap_or(field.len())]
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::ustar::MAGIC;
     use super::*;
 
     /// A header of a file with `bytes` of content, owned by `user` (`uid`) and group root (0).

@@ -92,7 +92,9 @@ impl<'a> Context<'a> {
 
     /// Renders a template; one that cannot be rendered stays as it is, and that is said.
     fn render(&self, text: &str) -> Result<String> {
-        match self.system.render(text) {
+        let rendered = self.system.render(text, Some(&self.env.cancel));
+        self.env.check_cancelled()?;
+        match rendered {
             Ok((text, None)) => Ok(text),
             Ok((text, Some(why))) => {
                 self.warn(&format!("a template stays as it is: {why}"));
@@ -166,10 +168,9 @@ impl<'a> Context<'a> {
             }
             Plugin::Shell { script } => self.shell(script),
             Plugin::Hostname { name } => {
-                let name = self
-                    .system
-                    .render_hostname(name)
-                    .map_err(|(_, why)| Error::user(why))?;
+                let rendered = self.system.render_hostname(name, Some(&self.env.cancel));
+                self.env.check_cancelled()?;
+                let name = rendered.map_err(|(_, why)| Error::user(why))?;
                 config::hostname(root, &name)
             }
             Plugin::Users { users } => self.users(users),

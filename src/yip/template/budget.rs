@@ -1,8 +1,11 @@
-//! What one rendering may cost: of memory, and so of time, which every value costs too.
+//! What one rendering may cost: of memory, and so of time, which every value costs too. Its user may end it before.
 
 use std::cell::Cell;
 
+use kfactory_sandbox::CancelToken;
+
 use super::value::Value;
+use crate::stop::Stopped;
 
 /// All values of one rendering together, copies and what is compared or searched again included, in bytes.
 const MAX_BYTES: usize = 512 << 20;
@@ -15,23 +18,46 @@ const MAX_DEPTH: usize = 200;
 #[derive(Debug)]
 pub(super) struct Budget {
     left: Cell<usize>,
+    stop: Option<CancelToken>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
         Self {
             left: Cell::new(MAX_BYTES),
+            stop: None,
         }
     }
 }
 
 impl Budget {
+    /// Makes one of which nothing is left once `stop` is cancelled.
+    pub(super) fn until(stop: Option<&CancelToken>) -> Self {
+        Self {
+            stop: stop.cloned(),
+            ..Self::default()
+        }
+    }
+
+    /// Checks that the user has not stopped the run.
+    ///
+    /// # Errors
+    ///
+    /// That is so.
+    pub(super) fn check_stop(&self) -> Result<(), String> {
+        match &self.stop {
+            Some(stop) if stop.is_cancelled() => Err(Stopped.to_string()),
+            _ => Ok(()),
+        }
+    }
+
     /// Counts `bytes` of work.
     ///
     /// # Errors
     ///
-    /// There are not so many left.
+    /// There are not so many left, or as for [`check_stop`](Self::check_stop).
     pub(super) fn charge(&self, bytes: usize) -> Result<(), String> {
+        self.check_stop()?;
         let left = self.left.get().checked_sub(bytes);
         self.left.set(left.unwrap_or(0));
         left.map(drop).ok_or_else(|| {

@@ -1,5 +1,7 @@
 //! Renders a parsed template with data.
 
+use kfactory_sandbox::CancelToken;
+
 use super::budget::Budget;
 use super::functions::{self, Fault};
 use super::parse::{Command, Node, Operand, Pipeline};
@@ -26,14 +28,18 @@ impl From<Failure> for Stop {
     }
 }
 
-pub(super) fn render(template: &Template, data: &Value) -> Result<String, Failure> {
+pub(super) fn render(
+    template: &Template,
+    data: &Value,
+    stop: Option<&CancelToken>,
+) -> Result<String, Failure> {
     let mut state = State {
         template,
         out: String::new(),
         variables: vec![(String::new(), data.clone())],
         calls: 0,
         steps: 0,
-        budget: Budget::default(),
+        budget: Budget::until(stop),
     };
     match state.nodes(&template.nodes, data) {
         Ok(()) | Err(Stop::Break | Stop::Continue) => Ok(state.out),
@@ -75,7 +81,8 @@ impl State<'_> {
         if self.steps > MAX_STEPS {
             return Err(Failure::failed(line, "it does not end"));
         }
-        Ok(())
+        let going = self.budget.check_stop();
+        going.map_err(|message| Failure::failed(line, message))
     }
 
     fn charge(&self, line: usize, bytes: usize) -> Result<(), Failure> {

@@ -18,6 +18,8 @@ pub(super) use value::Value;
 
 use std::collections::BTreeMap;
 
+use kfactory_sandbox::CancelToken;
+
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Template {
@@ -78,13 +80,17 @@ pub(super) fn parse(text: &str) -> Result<Template, Failure> {
 }
 
 impl Template {
-    /// Renders it with `data` as the dot.
+    /// Renders it with `data` as the dot, until `stop` is cancelled.
     ///
     /// # Errors
     ///
-    /// What Go's templates fail at, and data of the building machine.
-    pub(super) fn render(&self, data: &Value) -> Result<String, Failure> {
-        eval::render(self, data)
+    /// What Go's templates fail at, data of the building machine, and the user's stop.
+    pub(super) fn render(
+        &self,
+        data: &Value,
+        stop: Option<&CancelToken>,
+    ) -> Result<String, Failure> {
+        eval::render(self, data, stop)
     }
 
     /// Calls `visit` with every chain of fields that starts at the data's root, and its line.
@@ -95,19 +101,23 @@ impl Template {
     }
 }
 
-/// Renders `text`, or keeps it where it cannot be rendered.
+/// Renders `text`, or keeps it where it cannot be rendered, or not before `stop` was cancelled.
 ///
 /// # Errors
 ///
 /// It asks for what a build must not use.
-pub(super) fn render(text: &str, data: &Value) -> Result<Rendered, Failure> {
+pub(super) fn render(
+    text: &str,
+    data: &Value,
+    stop: Option<&CancelToken>,
+) -> Result<Rendered, Failure> {
     if !text.contains("{{") {
         return Ok(Rendered {
             text: text.to_owned(),
             kept: None,
         });
     }
-    match parse(text).and_then(|template| template.render(data)) {
+    match parse(text).and_then(|template| template.render(data, stop)) {
         Ok(text) => Ok(Rendered { text, kept: None }),
         Err(failure) if failure.is_refusal => Err(failure),
         Err(failure) => Ok(Rendered {
@@ -199,7 +209,7 @@ mod tests {
         assert!(vectors.len() > 100);
         let mut wrong = Vec::new();
         for vector in &vectors {
-            let found = parse(&vector.template).and_then(|template| template.render(&data()));
+            let found = parse(&vector.template).and_then(|template| template.render(&data(), None));
             if found.as_ref().ok() != vector.output.as_ref() {
                 wrong.push(format!(
                     "{:?}\n  go:   {:?}\n  here: {found:?}",
@@ -248,7 +258,7 @@ mod tests {
             "{{ uniq (until 1000000) }}",
             "{{ wrapWith 1 (repeat 10000 \"x\") (repeat 10000 \"y\") }}",
         ] {
-            let rendered = render(text, &data()).unwrap();
+            let rendered = render(text, &data(), None).unwrap();
             assert!(rendered.kept.is_some(), "{text}");
         }
         let doubled = |what: &str| {
@@ -267,13 +277,29 @@ mod tests {
             "{{$a := 1}}{{range until 20000}}{{$a = list $a}}{{end}}{{toJson $a}}".to_owned(),
             format!("{{{{define \"a0\"}}}}{{{{end}}}}{calls}{{{{template \"a40\"}}}}"),
         ] {
-            let rendered = render(&text, &data()).unwrap();
+            let rendered = render(&text, &data(), None).unwrap();
             assert!(rendered.kept.is_some(), "{text}");
         }
         let deep = "{{if true}}".repeat(10_000);
-        assert!(render(&deep, &data()).unwrap().kept.is_some());
+        assert!(render(&deep, &data(), None).unwrap().kept.is_some());
         let deep = format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000));
-        assert!(render(&deep, &data()).unwrap().kept.is_some());
+        assert!(render(&deep, &data(), None).unwrap().kept.is_some());
+    }
+
+    #[test]
+    fn a_stopped_run_ends_its_rendering_and_no_other() {
+        let (going, stopped) = (CancelToken::new().unwrap(), CancelToken::new().unwrap());
+        stopped.cancel();
+        for text in [
+            "{{range until 100}}{{end}}",
+            "{{ repeat 3 \"x\" }}",
+            "{{ true }}",
+        ] {
+            let kept = |stop| render(text, &data(), Some(stop)).unwrap().kept;
+            assert_eq!(kept(&going), None, "{text}");
+            let why = kept(&stopped).expect(text).message;
+            assert!(why.contains("stopped by the user"), "{text}: {why}");
+        }
     }
 
     #[test]
@@ -285,7 +311,10 @@ mod tests {
             "{{ genPrivateKey \"rsa\" }}",
             "{{ set (dict) \"a\" 1 }}",
         ] {
-            assert!(render(text, &data()).unwrap_err().is_refusal, "{text}");
+            assert!(
+                render(text, &data(), None).unwrap_err().is_refusal,
+                "{text}"
+            );
         }
     }
 }

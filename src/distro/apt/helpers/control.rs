@@ -1,6 +1,4 @@
 //! A package's control files, as far as they are plain: files of root's, in one directory, with short names.
-//!
-//! Spec: ustar of POSIX.1-2001.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -9,20 +7,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// More than any package's control files take.
-pub(super) const MAX_BYTES: u64 = 64 << 20;
+use super::ustar::{BLOCK_BYTES, GID, SIZE, TYPE, UID, is_whole, octal, text};
 
-const BLOCK_BYTES: usize = 512;
 const NAME: Range<usize> = 0..100;
 const MODE: Range<usize> = 100..108;
-const UID: Range<usize> = 108..116;
-const GID: Range<usize> = 116..124;
-const SIZE: Range<usize> = 124..136;
 const MTIME: Range<usize> = 136..148;
-const CHECKSUM: Range<usize> = 148..156;
-const TYPE: usize = 156;
-const MAGIC: Range<usize> = 257..262;
 const PREFIX: Range<usize> = 345..500;
+
+/// More than any package's control files take.
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// A control file.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,23 +44,25 @@ pub(super) fn files(archive: &[u8]) -> Option<Vec<ControlFile<'_>>> {
     let mut files = Vec::new();
     let mut rest = archive;
     loop {
-        let (header, behind) = rest.split_at_checked(BLOCK_BYTES)?;
+        let (header, behind) = rest.split_first_chunk::<BLOCK_BYTES>()?;
         if header.iter().all(|&byte| byte == 0) {
             return Some(files);
         }
-        let size = usize::try_from(number(header, SIZE)?).ok()?;
+        let size = usize::try_from(octal(&header[SIZE])?).ok()?;
         let (content, _) = behind.split_at_checked(size)?;
         (_, rest) = behind.split_at_checked(size.checked_next_multiple_of(BLOCK_BYTES)?)?;
-        if !is_roots_and_whole(header)? {
+        let is_roots = octal(&header[UID])? == 0 && octal(&header[GID])? == 0;
+        let is_short = text(&header[PREFIX]).is_empty();
+        if !(is_whole(header) && is_roots && is_short) {
             return None;
         }
-        let name = text(&header[NAME])?;
+        let name = std::str::from_utf8(text(&header[NAME])).ok()?;
         match (header[TYPE], name) {
             (b'5', "./" | ".") => {}
             (b'0', name) => files.push(ControlFile {
                 name: plain_name(name)?,
-                mode: u32::try_from(number(header, MODE)?).ok()? & 0o7777,
-                modified: number(header, MTIME)?,
+                mode: u32::try_from(octal(&header[MODE])?).ok()? & 0o7777,
+                modified: octal(&header[MTIME])?,
                 content,
             }),
             _ => return None,
@@ -75,34 +70,11 @@ pub(super) fn files(archive: &[u8]) -> Option<Vec<ControlFile<'_>>> {
     }
 }
 
-fn is_roots_and_whole(header: &[u8]) -> Option<bool> {
-    let sum = header.iter().enumerate().map(|(at, byte)| {
-        let byte = if CHECKSUM.contains(&at) { b' ' } else { *byte };
-        u64::from(byte)
-    });
-    let is_whole = number(header, CHECKSUM)? == sum.sum::<u64>();
-    let is_roots = number(header, UID)? == 0 && number(header, GID)? == 0;
-    let is_short = header[PREFIX].iter().all(|&byte| byte == 0);
-    Some(is_whole && is_roots && is_short && &header[MAGIC] == b"ustar")
-}
-
 /// Returns the name below `./` where it is one part of a path.
 fn plain_name(name: &str) -> Option<&str> {
     let name = name.strip_prefix("./").unwrap_or(name);
     let is_plain = !matches!(name, "" | "." | "..") && !name.contains('/');
     is_plain.then_some(name)
-}
-
-/// Reads a text that ends with its first zero byte.
-fn text(field: &[u8]) -> Option<&str> {
-    let text = field.split(|&byte| byte == 0).next()?;
-    std::str::from_utf8(text).ok()
-}
-
-/// Reads an octal number.
-fn number(header: &[u8], field: Range<usize>) -> Option<u64> {
-    let digits = text(&header[field])?.trim_matches(' ');
-    u64::from_str_radix(digits, 8).ok()
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@
 #[path = "../ar.rs"]
 mod ar;
 mod control;
+#[path = "../ustar.rs"]
+#[allow(dead_code, reason = "the rest of the program needs more of a header")]
+mod ustar;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
