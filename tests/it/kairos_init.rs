@@ -173,10 +173,8 @@ fn build_in_two_phases(buildah: &Buildah, base: &str) -> Option<String> {
     let spec = &framework().spec;
     let place = spec.split(':').nth(1).expect("a path");
     let inside = spec.replace(place, "/framework");
-    // What people mount for speed, and what only the user mounted, is in the way of nothing.
-    let phase = "RUN --mount=type=bind,from=kairos-init,src=/kairos-init,dst=/kairos-init \
-         --mount=type=cache,target=/var/cache/kairos-init --mount=type=cache,target=/var/lib/apt/lists \
-         --mount=type=cache,target=/var/cache/apt/archives /kairos-init";
+    let phase =
+        "RUN --mount=type=bind,from=kairos-init,src=/kairos-init,dst=/kairos-init /kairos-init";
     let dockerfile = format!(
         "FROM scratch AS kairos-init\n\
          COPY kairos-init /kairos-init\n\
