@@ -107,10 +107,10 @@ fn what_a_command_prints_does_not_stay_in_memory() {
     let rig = rig!("talker");
     rig.file(
         "01.yaml",
-        "stages: {init: [{commands: [\"i=0; while [ $i -lt 40000 ]; do printf '%016000d' 0; i=$((i+1)); done\"]}]}",
+        "stages: {init: [{commands: [\"i=0; while [ $i -lt 12000 ]; do printf '%016000d' 0; i=$((i+1)); done\"]}]}",
     );
-    // 640 MB are printed, 400 MB may be used.
-    let limit = "ulimit -d 400000 && exec \"$@\" 2>/dev/null";
+    // 192 MB are printed, 150 MB may be used.
+    let limit = "ulimit -d 150000 && exec \"$@\" 2>/dev/null";
     rig.convert()
         .wrapped_by(&["sh", "-c", limit, "sh"])
         .succeed();
