@@ -134,7 +134,6 @@ impl<'a> Apt<'a> {
         let setup = Setup {
             files: workspace.files(),
             directories: workspace.directories(),
-            links: workspace.links(),
             ..Setup::default()
         };
         workspace::write(&setup, &dir)?;
