@@ -31,6 +31,7 @@
 
 mod apart;
 mod bare_path;
+mod bounded;
 pub mod build_args;
 pub mod changeset;
 pub mod choice;
