@@ -10,20 +10,22 @@ use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::layout::Layout;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
+use tokio::runtime::Runtime;
 
 use super::inputs::uses_framework;
 use super::{BaseImage, Clock, Engine, Options, base, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
-    self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Variant,
-    Verified,
+    self, Arch, BoxError, Component, Event, Framework, FrameworkContext, FrameworkSpec,
+    UnpackImage, Variant, Verified,
 };
 use crate::given;
 use crate::location::Location;
 use crate::plan::{Plan, framework_variant};
-use crate::progress::{Mode, Reporter};
+use crate::progress::Reporter;
 use crate::request::Request;
 use crate::store::Store;
+use crate::tree::{self as files, Wanted};
 
 /// Which builds of the binaries an image needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,24 +60,42 @@ pub(super) fn resolve(
     })
 }
 
-/// Checks that the binaries for `plan` are there, where they are to come from this machine; nothing is fetched.
+/// Checks that the binaries for `plan` are there, where they are to come from this machine; nothing is asked of another one.
 ///
 /// # Errors
 ///
 /// As a conversion would fail with them.
-pub fn check(request: &Request, plan: &Plan, options: &Options) -> Result<()> {
+pub fn check(
+    request: &Request,
+    plan: &Plan,
+    options: &Options,
+    runtime: &Runtime,
+    reporter: &Arc<Reporter>,
+) -> Result<()> {
     if !plan.steps.iter().any(uses_framework) {
         return Ok(());
     }
     let spec: FrameworkSpec = request.framework.parse().map_err(usage)?;
     let doing = |error: Error| error.context("cannot get the Kairos binaries");
+    let open_store = || Store::open_beside(&options.store, &options.stop, reporter);
     match &spec {
         FrameworkSpec::Release(_) | FrameworkSpec::Go(_) => Ok(()),
-        FrameworkSpec::Image(text) => check_image(text, plan).map_err(doing),
+        FrameworkSpec::Image(text) => {
+            let location = image_here(text, plan).map_err(doing)?;
+            let Some(location) = location else {
+                return Ok(());
+            };
+            let engine = Engine {
+                store: &open_store()?,
+                options,
+                runtime,
+                reporter,
+            };
+            check_image(&location, plan, engine).map_err(doing)
+        }
         FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) => {
             check_there(&spec).map_err(doing)?;
-            let store =
-                Store::open_beside(&options.store, &options.stop, &Reporter::new(Mode::None))?;
+            let store = open_store()?;
             let context = FrameworkContext {
                 variant: framework_variant(&plan.steps),
                 fips: request.fips,
@@ -88,9 +108,13 @@ pub fn check(request: &Request, plan: &Plan, options: &Options) -> Result<()> {
     }
 }
 
-/// Checks that an image of binaries that is on this machine can be found; one in a registry is asked for when it is needed.
-fn check_image(text: &str, plan: &Plan) -> Result<()> {
+/// Returns where an image of binaries is on this machine, which can be found there; `None` for one in a registry, which is asked for
+/// it when it is needed.
+fn image_here(text: &str, plan: &Plan) -> Result<Option<Location>> {
     let location: Location = text.parse()?;
+    if let Location::Registry(_) = location {
+        return Ok(None);
+    }
     location
         .check_there()
         .context(|| format!("cannot read `{location}`"))?;
@@ -102,7 +126,25 @@ fn check_image(text: &str, plan: &Plan) -> Result<()> {
                 Error::from_source(&error).context(format!("cannot read `{location}`"))
             })?;
     }
-    Ok(())
+    Ok(Some(location))
+}
+
+/// Checks that the image of binaries at `location` has the programs that `plan` needs; what they are shows when they are used.
+fn check_image(location: &Location, plan: &Plan, engine: Engine<'_>) -> Result<()> {
+    let platform = Platform::new("linux", plan.facts.arch.as_str(), None);
+    let image = super::fetch(location, &platform, engine)?;
+    let wanted = Wanted {
+        kept: |_| false,
+        digests: false,
+    };
+    let tree = files::of_image(&image.image, engine.store, wanted)?;
+    let has = |component: &Component| {
+        let found = tree.find(component.target.trim_start_matches('/'));
+        found.is_some_and(|found| found.node.file().is_some())
+    };
+    let variant = framework_variant(&plan.steps);
+    framework::check_complete(variant, &format!("`{location}`"), has)
+        .map_err(|error| Error::from_source(&error).hints(error.hints()))
 }
 
 /// Checks that the directory or the archive of binaries that `spec` names is there.

@@ -276,20 +276,35 @@ fn from_image(reference: &str, ctx: &FrameworkContext<'_>) -> Result<Framework, 
     from_dir(&root, ctx)
 }
 
+/// Checks that `origin` has every program that each image of `variant` needs.
+///
+/// # Errors
+///
+/// [`FrameworkError::Missing`], for the first that it has not.
+pub fn check_complete(
+    variant: Variant,
+    origin: &str,
+    has: impl Fn(&Component) -> bool,
+) -> Result<(), FrameworkError> {
+    let mut required = component::of_variant(variant).filter(|c| c.required);
+    match required.find(|component| !has(component)) {
+        None => Ok(()),
+        Some(component) => Err(FrameworkError::Missing {
+            origin: origin.into(),
+            target: component.target,
+        }),
+    }
+}
+
 /// Makes the framework of one image from its files: sorted, and complete in what every image needs.
 fn assemble(
     mut files: Vec<FrameworkFile>,
     origin: &str,
     ctx: &FrameworkContext<'_>,
 ) -> Result<Framework, FrameworkError> {
-    for component in component::of_variant(ctx.variant).filter(|c| c.required) {
-        if !files.iter().any(|f| f.component == component.name) {
-            return Err(FrameworkError::Missing {
-                origin: origin.into(),
-                target: component.target,
-            });
-        }
-    }
+    check_complete(ctx.variant, origin, |component| {
+        files.iter().any(|f| f.component == component.name)
+    })?;
     files.sort_by(|a, b| a.target.cmp(&b.target));
     Ok(Framework {
         files,
