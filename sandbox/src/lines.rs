@@ -52,20 +52,21 @@ impl LineBuffer {
     }
 }
 
-/// The last lines of a command, fit to print.
+/// The last lines of a command.
 #[derive(Debug, Default)]
-pub(crate) struct Tail(VecDeque<String>);
+pub(crate) struct Tail(VecDeque<Vec<u8>>);
 
 impl Tail {
     pub(crate) fn push(&mut self, line: &[u8]) {
         if self.0.len() == TAIL_LINES {
             self.0.pop_front();
         }
-        self.0.push_back(printable(line));
+        self.0.push_back(line.to_vec());
     }
 
+    /// Returns them, fit to print.
     pub(crate) fn into_lines(self) -> Vec<String> {
-        self.0.into()
+        self.0.iter().map(|line| printable(line)).collect()
     }
 }
 

@@ -36,13 +36,16 @@ pub struct SandboxSpec {
     /// Whether files are copied for commands that ask for clones, where the file system has none: faster than each of their own ways
     /// to copy. Where the kernel does not allow it, it is as without.
     pub clones: bool,
+    /// The most bytes that it may print as lines, on both streams together; then it is killed with all it started. For whoever keeps
+    /// the lines. `None`: as much as it likes.
+    pub printed_limit_bytes: Option<usize>,
     /// The longest it may take; then it is killed with all it started. `None`: as long as it likes.
     pub time_limit: Option<Duration>,
 }
 
 impl SandboxSpec {
     /// Returns the spec of `argv` in `root`: `/` as directory, no environment, no network, no further mounts, closed input, output
-    /// as lines, no time limit.
+    /// as lines, no limit of time or output.
     pub fn new(
         root: impl Into<PathBuf>,
         argv: impl IntoIterator<Item = impl Into<OsString>>,
@@ -58,6 +61,7 @@ impl SandboxSpec {
             stdin: Stdin::Closed,
             stdout: Stdout::Lines,
             clones: false,
+            printed_limit_bytes: None,
             time_limit: None,
         }
     }

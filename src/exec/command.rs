@@ -30,6 +30,9 @@ const COMMAND_BYTES: usize = 160;
 const CAPTURED_LINES: usize = 10;
 const CAPTURED_LINE_BYTES: usize = 400;
 
+/// The most that a command may print where somebody reads it; lists of all packages of a distribution have some megabytes.
+const MAX_PRINTED_BYTES: usize = 64 << 20;
+
 /// How the commands of a run are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Runner {
@@ -70,6 +73,8 @@ pub(crate) struct CommandOptions {
     pub(crate) any_status: bool,
     /// Whether what it prints is an answer that whoever asked reads, and nobody else needs to.
     pub(crate) quiet: bool,
+    /// Whether whoever runs it reads what it prints; of anything else only the last lines are kept.
+    pub(crate) answers: bool,
     /// Whether it asks for clones of many files.
     pub(crate) clones: bool,
     /// What it reads.
@@ -83,8 +88,8 @@ pub(crate) struct CommandOptions {
 /// What a command left behind.
 #[derive(Debug)]
 pub(crate) struct CommandResult {
-    /// Every line it printed, on both streams.
-    pub(crate) lines: Vec<String>,
+    /// What it printed on both streams, fit to print, where it was asked for.
+    pub(crate) printed: String,
     /// Its standard output, where that was captured.
     pub(crate) stdout: Vec<u8>,
 }
@@ -121,7 +126,8 @@ impl Environment<'_> {
     ///
     /// # Errors
     ///
-    /// The sandbox cannot be made, the run is stopped, or (unless `any_status`) the command ends with another status than 0.
+    /// The sandbox cannot be made, the run is stopped, an answer has no end, or (unless `any_status`) the command ends with another
+    /// status than 0.
     pub(crate) fn command(
         &self,
         target: &Target<'_>,
@@ -133,7 +139,7 @@ impl Environment<'_> {
         let mut spec = self.sandbox_spec(target, argv, &options)?;
         spec.mounts.extend(secrets.iter().map(Hidden::mount));
         let start = Instant::now();
-        let mut lines = Vec::new();
+        let mut printed = String::new();
         let quiet = options.quiet;
         let outcome = self.runner.run(&spec, &self.cancel, &mut |_, line| {
             let line = Hidden::mask(&secrets, kfactory_sandbox::printable(line));
@@ -143,7 +149,10 @@ impl Environment<'_> {
             if let Some(unpacked) = self.packages.unpacked.get() {
                 unpacked.saw(&line);
             }
-            lines.push(line);
+            if options.answers {
+                printed.push_str(&line);
+                printed.push('\n');
+            }
         });
         // A stopped command is no failure of the sandbox: what the user did comes first.
         self.check_cancelled()?;
@@ -154,7 +163,7 @@ impl Environment<'_> {
             .command_done(step, &argv.join(" "), start.elapsed());
         match outcome.status {
             Status::Exit(code) if code == 0 || options.any_status => Ok(CommandResult {
-                lines,
+                printed,
                 stdout: outcome.stdout,
             }),
             status => {
@@ -190,6 +199,7 @@ impl Environment<'_> {
         spec.clones = options.clones;
         spec.stdin = options.stdin.clone();
         spec.stdout = options.stdout;
+        spec.printed_limit_bytes = options.answers.then_some(MAX_PRINTED_BYTES);
         spec.time_limit = options.time_limit;
         spec.network = if network {
             spec::Network::Host

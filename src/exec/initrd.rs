@@ -222,16 +222,13 @@ fn run_dracut(
         mounts,
         // Its thousands of files, each by a `cp` of its own otherwise, are most of the time it takes.
         clones: true,
+        answers: true,
         ..CommandOptions::default()
     };
     let result = env.command(target, step, &argv, options)?;
     // dracut ends with status 0 even when a wanted module could not be added.
-    let missing: Vec<&String> = result
-        .lines
-        .iter()
-        .filter(|line| line.contains("cannot be found or installed"))
-        .collect();
-    if let Some(line) = missing.first() {
+    let mut lines = result.printed.lines();
+    if let Some(line) = lines.find(|line| line.contains("cannot be found or installed")) {
         return Err(Error::new(
             Kind::Step,
             format!("dracut left out a module: {line}"),

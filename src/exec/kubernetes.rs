@@ -91,11 +91,15 @@ pub(super) fn installed(
         }
         let mut argv = vec![distribution.target];
         argv.extend(distribution.version_arguments);
-        match env.command(target, step, &argv, CommandOptions::default()) {
+        let options = CommandOptions {
+            answers: true,
+            ..CommandOptions::default()
+        };
+        match env.command(target, step, &argv, options) {
             Ok(ran) => {
                 let version = ran
-                    .lines
-                    .iter()
+                    .printed
+                    .lines()
                     .find_map(|line| distribution.version_in(line));
                 found = version
                     .map(|version| Installed {

@@ -49,7 +49,7 @@ pub(super) fn install(env: &Environment<'_>, target: &Target<'_>, step: &str) ->
     let known = r#"apt-get "$1" --quiet --print-uris download "$2" >/dev/null 2>&1"#;
     let known = ["sh", "-c", known, "sh", &config, &package];
     match apt.command(target, &known.map(str::to_owned)) {
-        Ok(_) => {}
+        Ok(()) => {}
         Err(error) if error.kind() == Kind::Step => return Ok(()),
         Err(error) => return Err(error),
     }

@@ -47,7 +47,7 @@ fn say(env: &Environment<'_>, apt: &Apt<'_>, saving: &Saving) -> Result<()> {
     ];
     argv.extend(saving.names.iter().cloned());
     let names = saving.names.join(" ");
-    let answer = apt.ask(&argv).map(|lines| saved_bytes(&lines));
+    let answer = apt.ask(&argv).map(|printed| saved_bytes(&printed));
     let is_one = !saving.option.contains(", ");
     let saves = if is_one { "saves" } else { "save" };
     env.finding(match answer {
@@ -78,8 +78,8 @@ fn say(env: &Environment<'_>, apt: &Apt<'_>, saving: &Saving) -> Result<()> {
 }
 
 /// Finds what apt says that the installation would take; `None` when it would install nothing.
-fn saved_bytes(lines: &[String]) -> Option<u64> {
-    lines.iter().find_map(|line| {
+fn saved_bytes(printed: &str) -> Option<u64> {
+    printed.lines().find_map(|line| {
         let line = line.trim();
         let rest = line
             .strip_prefix("After this operation, ")
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn apts_answer_is_read_in_both_of_its_forms() {
-        let saved = |text: &str| saved_bytes(&[text.to_owned()]);
+        let saved = saved_bytes;
         assert_eq!(
             saved("After this operation, 2,129 kB of additional disk space will be used."),
             Some(2_129_000)

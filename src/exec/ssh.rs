@@ -19,14 +19,15 @@ pub(super) fn harden(env: &Environment<'_>, target: &Target<'_>, step: &str) -> 
     let options = CommandOptions {
         any_status: true,
         quiet: true,
+        answers: true,
         ..CommandOptions::default()
     };
     // No release has an option that asks for its version only; all of them say it when they are used wrongly.
     let usage = env
         .command(target, step, &["/usr/sbin/sshd", "-h"], options)?
-        .lines;
-    if !data::openssh_supports_hardening(&usage.join("\n")) {
-        usage.iter().for_each(|line| env.show(step, line));
+        .printed;
+    if !data::openssh_supports_hardening(&usage) {
+        usage.lines().for_each(|line| env.show(step, line));
         env.reporter.warn("sshd is older than OpenSSH 8.5 and was not hardened: it would not start with the newer algorithms");
         return Ok(());
     }

@@ -70,7 +70,9 @@ pub(crate) fn check_arch(model: Model, arch: &str) -> Result<()> {
         Some(required) if required.as_str() != arch => Err(Error::usage(format!(
             "model `{model}` exists with {required} only, and this is an image for {arch}"
         ))
-        .hint(format!("`--platform linux/{required}`"))),
+        .hint(format!(
+            "`--platform linux/{required}`, with a base that is made for it"
+        ))),
         _ => Ok(()),
     }
 }

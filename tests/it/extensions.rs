@@ -103,6 +103,20 @@ fn row_21_and_65_a_failing_command_fails_the_run_and_nothing_is_written() {
 }
 
 #[test]
+fn what_a_command_prints_does_not_stay_in_memory() {
+    let rig = rig!("talker");
+    rig.file(
+        "01.yaml",
+        "stages: {init: [{commands: [\"i=0; while [ $i -lt 12000 ]; do printf '%016000d' 0; i=$((i+1)); done\"]}]}",
+    );
+    // 192 MB are printed, 150 MB may be used.
+    let limit = "ulimit -d 150000 && exec \"$@\" 2>/dev/null";
+    rig.convert()
+        .wrapped_by(&["sh", "-c", limit, "sh"])
+        .succeed();
+}
+
+#[test]
 fn stages_run_in_their_order_and_share_the_image() {
     let rig = rig!("stages");
     let stages: Vec<String> = ["after-init", "init", "before-init", "after-install", "install", "before-install"]

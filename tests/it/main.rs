@@ -33,3 +33,4 @@ mod support;
 mod systemd_helper;
 mod unpack;
 mod validate;
+mod yip_judge;

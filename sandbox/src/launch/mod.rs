@@ -132,8 +132,9 @@ pub enum LaunchError {
         /// The last lines it printed, fit to print.
         tail: Vec<String>,
     },
-    /// The command wrote more to its captured standard output than the spec allows; all processes of the sandbox are gone.
-    #[error("it wrote more than {limit_bytes} bytes to its standard output")]
+    /// The command wrote more than the spec allows, to its captured standard output or as lines; all processes of the sandbox are
+    /// gone.
+    #[error("it was ended: it printed more than {limit_bytes} bytes")]
     TooMuchOutput {
         /// The most that was allowed.
         limit_bytes: usize,
@@ -220,7 +221,7 @@ pub fn run_with(
     let _stubs = Stubs::make(&spec.root, &mountpoint::missing(spec, &targets)?)?;
     let inputs = Inputs::open(spec, &targets)?;
     let mut sandbox = Sandbox::start(Command::new(program), spec, inputs)?;
-    let mut output = Output::new(spec.stdout, on_line);
+    let mut output = Output::new(spec, on_line);
     let deadline = spec.time_limit.map(|limit| Instant::now() + limit);
     if !sandbox.pump(cancel, deadline, &mut output)? {
         return Err(LaunchError::TimedOut {

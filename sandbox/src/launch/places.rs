@@ -7,6 +7,7 @@
 //! | file | missing, or holds something else | the content in a file of its own | the file is removed |
 //! | bind | missing | a link to the source | the link is removed |
 //! | bind of an empty directory | a directory that is in use | the directory itself | what the command added to it is removed |
+//! | bind of an empty directory, tmpfs | a directory that something is mounted on | the directory itself | what the command added to it is removed |
 //! | bind, tmpfs | an empty directory | a link to the source; a fresh directory | the directory is made again as it was |
 //! | tmpfs | missing | a fresh directory | it is removed with what it holds |
 //! | any | anything else | it is moved aside under a name beside its own | it is moved back |
@@ -69,7 +70,9 @@ impl Places {
         match mount {
             Mount::Bind { source, .. } => self.link(source, &target),
             Mount::Tmpfs { mode, .. } => {
-                self.clear(&target)?;
+                if !self.clear_or_share(&target)? {
+                    return Ok(());
+                }
                 DirBuilder::new().create(&target)?;
                 self.changes.push(Change::MadeScratch(target.clone()));
                 fs::set_permissions(&target, Permissions::from_mode(*mode))
@@ -116,18 +119,39 @@ impl Places {
         if target.canonicalize().is_ok_and(|present| present == source) {
             return Ok(());
         }
-        if is_empty_dir(&source) && is_dir(target) && !is_empty_dir(target) {
-            let before = names(target)?;
-            self.changes.push(Change::Shared {
-                path: target.to_owned(),
-                before,
-            });
+        let is_bare = is_empty_dir(&source);
+        if is_bare && is_dir(target) && !is_empty_dir(target) {
+            return self.share(target);
+        }
+        if !is_bare {
+            self.clear(target)?;
+        } else if !self.clear_or_share(target)? {
             return Ok(());
         }
-        self.clear(target)?;
         symlink(source, target)?;
         self.changes.push(Change::MadeFile(target.to_owned()));
         Ok(())
+    }
+
+    /// Lets the command use a directory as it is.
+    fn share(&mut self, target: &Path) -> io::Result<()> {
+        let before = names(target)?;
+        self.changes.push(Change::Shared {
+            path: target.to_owned(),
+            before,
+        });
+        Ok(())
+    }
+
+    /// Makes sure that nothing is at `target` and returns true, or shares a directory that cannot go because something is
+    /// mounted on it, as a container build may have a cache or a tmpfs there.
+    fn clear_or_share(&mut self, target: &Path) -> io::Result<bool> {
+        match self.clear(target) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_dir(target) => {
+                self.share(target).map(|()| false)
+            }
+            done => done.map(|()| true),
+        }
     }
 
     /// Makes sure that nothing is at `target`.
@@ -357,6 +381,38 @@ mod tests {
         places.take_back().unwrap();
         assert_eq!(listing(&at("root")), before);
         assert!(at("source/nested").is_dir() && at("source/left").is_file());
+    }
+
+    #[test]
+    #[allow(clippy::print_stderr, reason = "a test that stays away says so")]
+    fn what_something_is_mounted_on_is_used_as_it_is() {
+        let room = tempfile::tempdir().unwrap();
+        let at = |path: &str| room.path().join(path);
+        fs::create_dir(at("empty")).unwrap();
+        fs::create_dir(at("mounted")).unwrap();
+        let mount = |program: &str, words: &[&str]| {
+            let mut command = std::process::Command::new(program);
+            let output = command.args(words).arg(at("mounted")).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !mount("mount", &["-t", "tmpfs", "tmpfs"]) {
+            eprintln!("skipped: a tmpfs cannot be mounted here");
+            return;
+        }
+        let tmpfs = Mount::Tmpfs {
+            target: at("mounted"),
+            mode: 0o1777,
+        };
+        let left = [bind(&at("empty"), &at("mounted")), tmpfs].map(|wanted| {
+            let places = Places::make(&[wanted]);
+            let used = places.map(|places| {
+                fs::write(at("mounted/left"), "").unwrap();
+                places.take_back().unwrap();
+            });
+            (used.is_ok(), is_empty_dir(&at("mounted")))
+        });
+        assert!(mount("umount", &[]));
+        assert_eq!(left, [(true, true), (true, true)]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::places::Places;
-use super::running::{Output, Source, end_streams, read_streams, wait_for_something, watch};
+use super::running::{
+    Amount, Output, Source, end_streams, read_streams, wait_for_something, watch,
+};
 use super::{LaunchError, Outcome, Status, Stream, io_error};
 use crate::bwrap;
 use crate::cancel::CancelToken;
@@ -93,18 +95,17 @@ impl Running {
     ) -> Result<Outcome, LaunchError> {
         let ended = watch(&self.child)?;
         let deadline = spec.time_limit.map(|limit| Instant::now() + limit);
-        let mut output = Output::new(spec.stdout, on_line);
+        let mut output = Output::new(spec, on_line);
         loop {
             let [stdout, stderr] = &self.streams;
             let is_over = wait_for_something(&ended, &[stdout, stderr], cancel, deadline)?;
             if cancel.is_cancelled() {
                 return Err(LaunchError::Cancelled);
             }
-            // Whoever still holds the pipes is no part of the command: only what is there by now is read.
-            read_streams(&mut self.streams, &mut output)?;
             if is_over {
                 break;
             }
+            read_streams(&mut self.streams, Amount::Turn, &mut output)?;
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(LaunchError::TimedOut {
                     limit: spec.time_limit.unwrap_or_default(),
@@ -112,7 +113,8 @@ impl Running {
                 });
             }
         }
-        end_streams(&mut self.streams, &mut output);
+        // Whoever still holds the pipes is no part of the command: only what is there by now is read.
+        end_streams(&mut self.streams, &mut output)?;
         let status = self
             .child
             .wait()
@@ -208,5 +210,54 @@ mod tests {
         token.cancel();
         let outcome = run_plain(&sh("true"), &token, &mut |_, _| {});
         assert!(matches!(outcome, Err(LaunchError::Cancelled)));
+    }
+
+    /// Prints faster than anybody reads.
+    const TALKER: &str = "timeout 20 yes";
+
+    #[test]
+    fn a_command_that_never_stops_printing_is_ended_in_time() {
+        let start = Instant::now();
+        let mut spec = sh(TALKER);
+        spec.time_limit = Some(Duration::from_millis(200));
+        let token = CancelToken::new().unwrap();
+        let outcome = run_plain(&spec, &token, &mut |_, _| slow_reader());
+        assert!(matches!(outcome, Err(LaunchError::TimedOut { .. })));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_command_that_never_stops_printing_is_cancelled() {
+        let start = Instant::now();
+        let token = CancelToken::new().unwrap();
+        let mut lines = 0;
+        let outcome = run_plain(&sh(TALKER), &token, &mut |_, _| {
+            slow_reader();
+            lines += 1;
+            if lines == 10 {
+                token.cancel();
+            }
+        });
+        assert!(matches!(outcome, Err(LaunchError::Cancelled)));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_command_that_prints_more_than_it_may_is_ended() {
+        let mut spec = sh(TALKER);
+        spec.printed_limit_bytes = Some(1000);
+        let (outcome, lines) = run(&spec);
+        assert!(
+            matches!(
+                outcome,
+                Err(LaunchError::TooMuchOutput { limit_bytes: 1000 })
+            ),
+            "{outcome:?}"
+        );
+        assert!(lines.len() < 50_000, "{}", lines.len());
+    }
+
+    fn slow_reader() {
+        std::thread::sleep(Duration::from_micros(20));
     }
 }

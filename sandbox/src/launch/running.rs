@@ -109,23 +109,38 @@ pub(super) struct Output<'a> {
     pub(super) tail: Tail,
     /// Standard output, where it is captured.
     pub(super) captured: Vec<u8>,
+    /// Bytes passed on as lines, ends of lines among them.
+    printed_bytes: usize,
+    printed_limit_bytes: Option<usize>,
     stdout: Stdout,
     on_line: &'a mut dyn FnMut(Stream, &[u8]),
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(stdout: Stdout, on_line: &'a mut dyn FnMut(Stream, &[u8])) -> Self {
+    pub(super) fn new(spec: &SandboxSpec, on_line: &'a mut dyn FnMut(Stream, &[u8])) -> Self {
         Self {
             tail: Tail::default(),
             captured: Vec::new(),
-            stdout,
+            printed_bytes: 0,
+            printed_limit_bytes: spec.printed_limit_bytes,
+            stdout: spec.stdout,
             on_line,
         }
     }
 
     fn line(&mut self, stream: Stream, line: &[u8]) {
+        self.printed_bytes = self.printed_bytes.saturating_add(line.len() + 1);
         self.tail.push(line);
         (self.on_line)(stream, line);
+    }
+
+    fn check_printed(&self) -> Result<(), LaunchError> {
+        match self.printed_limit_bytes {
+            Some(limit_bytes) if self.printed_bytes > limit_bytes => {
+                Err(LaunchError::TooMuchOutput { limit_bytes })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -264,12 +279,14 @@ impl Sandbox {
             }
             // After the end nobody writes any more, so this is the last of it.
             let reported = &mut self.reported;
-            drain(&mut self.status.pipe, &mut |bytes| {
+            drain(&mut self.status.pipe, Amount::Pipe, &mut |bytes| {
                 reported.extend_from_slice(bytes)
             })?;
-            read_streams(&mut self.streams, output)?;
+            if !ended {
+                read_streams(&mut self.streams, Amount::Turn, output)?;
+            }
         }
-        end_streams(&mut self.streams, output);
+        end_streams(&mut self.streams, output)?;
         Ok(true)
     }
 
@@ -328,16 +345,27 @@ pub(super) fn wait_for_something(
     }
 }
 
+/// How much is read from a pipe before its reader looks up. Never all there is: whoever writes faster than it is read would be
+/// read for ever, and could be neither cancelled nor ended in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Amount {
+    /// One buffer.
+    Turn,
+    /// What was in it when reading began: as much as it can hold.
+    Pipe,
+}
+
 /// Passes on what is there of standard output and standard error.
 pub(super) fn read_streams(
     streams: &mut [Source; 2],
+    amount: Amount,
     output: &mut Output<'_>,
 ) -> Result<(), LaunchError> {
     for (source, stream) in streams.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
         let lines = &mut source.lines;
         match (stream, output.stdout) {
             (Stream::Stdout, Stdout::Captured { limit_bytes }) => {
-                drain(&mut source.pipe, &mut |bytes| {
+                drain(&mut source.pipe, amount, &mut |bytes| {
                     // One byte more than allowed tells that there is more.
                     let room = (limit_bytes + 1).saturating_sub(output.captured.len());
                     output
@@ -348,19 +376,25 @@ pub(super) fn read_streams(
                     return Err(LaunchError::TooMuchOutput { limit_bytes });
                 }
             }
-            _ => drain(&mut source.pipe, &mut |bytes| {
+            _ => drain(&mut source.pipe, amount, &mut |bytes| {
                 lines.push(bytes, &mut |line| output.line(stream, line))
             })?,
         }
+        output.check_printed()?;
     }
     Ok(())
 }
 
-/// Passes on last lines that have no end.
-pub(super) fn end_streams(streams: &mut [Source; 2], output: &mut Output<'_>) {
+/// Passes on what is left when the command has ended, and last lines that have no end.
+pub(super) fn end_streams(
+    streams: &mut [Source; 2],
+    output: &mut Output<'_>,
+) -> Result<(), LaunchError> {
+    read_streams(streams, Amount::Pipe, output)?;
     for (source, stream) in streams.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
         source.lines.end(&mut |line| output.line(stream, line));
     }
+    output.check_printed()
 }
 
 pub(super) fn watch(child: &Child) -> Result<OwnedFd, LaunchError> {
@@ -372,13 +406,27 @@ pub(super) fn watch(child: &Child) -> Result<OwnedFd, LaunchError> {
         .map_err(io_error("watching bwrap"))
 }
 
-/// Reads what is there; closes `pipe` at its end.
-fn drain(pipe: &mut Option<File>, on_bytes: &mut dyn FnMut(&[u8])) -> Result<(), LaunchError> {
+/// Reads what is there, no more than `amount`; closes `pipe` at its end.
+fn drain(
+    pipe: &mut Option<File>,
+    amount: Amount,
+    on_bytes: &mut dyn FnMut(&[u8]),
+) -> Result<(), LaunchError> {
     let mut buffer = [0u8; 16 * 1024];
-    while let Some(file) = pipe {
+    let mut left = match (amount, &pipe) {
+        (Amount::Pipe, Some(file)) => rustix::pipe::fcntl_getpipe_size(file)
+            .map_err(io_error("asking for the size of a pipe"))?,
+        _ => buffer.len(),
+    };
+    while let Some(file) = pipe
+        && left > 0
+    {
         match file.read(&mut buffer) {
             Ok(0) => *pipe = None,
-            Ok(length) => on_bytes(&buffer[..length]),
+            Ok(length) => {
+                on_bytes(&buffer[..length]);
+                left = left.saturating_sub(length);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(io_error("reading the sandbox's output")(error)),

@@ -2,7 +2,7 @@
 //!
 //! dpkg reads such a package as it reads any other; it only need not wait for xz, nor look up who root is.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead as _, Read, Seek, SeekFrom, Write};
 
 use super::ar::{self, HEADER_BYTES, Header, MAGIC, NAME, SIZE, invalid};
 use super::owners::WithoutRoot;
@@ -61,9 +61,20 @@ fn copy_member(header: &Header, member: &mut impl Read, to: &mut impl Write) -> 
     };
     let mut copy = |from: &mut dyn Read| io::copy(&mut WithoutRoot::new(from), to);
     match compression {
-        "xz" => copy(&mut liblzma::read::XzDecoder::new(member))?,
+        "gz" => copy(&mut flate2::read::MultiGzDecoder::new(member))?,
+        "xz" => {
+            let mut member = io::BufReader::new(member);
+            let count = copy(&mut liblzma::bufread::XzDecoder::new(&mut member))?;
+            // Versions of dpkg do not agree on what follows the first stream.
+            if !member.fill_buf()?.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "several streams of xz",
+                ));
+            }
+            count
+        }
         "zst" => copy(&mut zstd::Decoder::new(member)?)?,
-        "gz" => copy(&mut flate2::read::GzDecoder::new(member))?,
         other => {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -101,13 +112,40 @@ mod tests {
         decompress(package, &mut out).map(|()| out.into_inner())
     }
 
+    fn xz(content: &[u8]) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_was_compressed_in_pieces_is_whole_or_left_to_dpkg() {
+        for (name, compressed) in [
+            ("data.tar.gz", [gzip(b"da"), gzip(b"ta!")].concat()),
+            (
+                "data.tar.zst",
+                [&b"da"[..], b"ta!"]
+                    .map(|part| zstd::encode_all(part, 1).unwrap())
+                    .concat(),
+            ),
+        ] {
+            let whole = decompressed(&package(&[(name, &compressed)])).unwrap();
+            assert_eq!(whole, package(&[("data.tar", b"data!")]), "{name}");
+        }
+        let pieces = [xz(b"da"), xz(b"ta!")].concat();
+        let refused = decompressed(&package(&[("data.tar.xz", &pieces)])).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    }
+
     #[test]
     fn every_member_is_stored_as_it_is_and_keeps_its_order() {
-        let xz = {
-            let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
-            encoder.write_all(b"control").unwrap();
-            encoder.finish().unwrap()
-        };
+        let xz = xz(b"control");
         let zst = zstd::encode_all(&b"data!"[..], 1).unwrap();
         let compressed = package(&[
             ("debian-binary", b"2.0\n"),

@@ -58,8 +58,9 @@ const SYSTEMD_HELPER: &str = include_str!("deb-systemd-helper.sh");
 /// A static program that goes by [`HELPER_NAMES`]; empty where it could not be linked. Its source says what it does.
 pub const HELPERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dpkg-helpers"));
 
-/// The programs that dpkg starts for every package.
-const HELPER_NAMES: &[&str] = &["dpkg-deb", "dpkg-split", "rm"];
+/// The programs that dpkg starts for every package. It starts `rm` as well, but a package's script that looks for that one and
+/// writes down where it is must not find it here.
+const HELPER_NAMES: &[&str] = &["dpkg-deb", "dpkg-split"];
 
 /// Where the rootfs' own commands are, in the order Debian searches.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -166,8 +167,14 @@ impl Workspace {
             mode: 0o755,
             content: SYSTEMD_HELPER.into(),
         };
-        let helpers = (!HELPERS.is_empty()).then(|| WorkFile {
-            path: format!("{}/dpkg-helpers", self.root),
+        let names = if HELPERS.is_empty() {
+            &[]
+        } else {
+            HELPER_NAMES
+        };
+        // Not links: the program knows by its own path which of them it is.
+        let helpers = names.iter().map(|name| WorkFile {
+            path: format!("{}/bin/{name}", self.root),
             mode: 0o755,
             content: HELPERS.into(),
         });
@@ -181,17 +188,6 @@ impl Workspace {
             .chain(helpers)
             .chain(held_back)
             .collect()
-    }
-
-    /// The symbolic links to make, each with what it leads to: the names of [`HELPERS`].
-    pub fn links(&self) -> Vec<(String, &'static str)> {
-        let names = if HELPERS.is_empty() {
-            &[]
-        } else {
-            HELPER_NAMES
-        };
-        let link = |name| (format!("{}/bin/{name}", self.root), "../dpkg-helpers");
-        names.iter().map(link).collect()
     }
 
     /// The environment of every apt command, complete: nothing of the caller's environment belongs in it but proxies.
@@ -463,18 +459,14 @@ mod tests {
 
     #[test]
     fn helpers_have_the_names_that_dpkg_calls_in_the_directory_searched_first() {
-        let links = workspace().links();
-        let names: Vec<_> = links
-            .iter()
-            .filter(|(_, leads_to)| *leads_to == "../dpkg-helpers")
-            .filter_map(|(path, _)| path.strip_prefix("/run/kfactory/apt/bin/"))
-            .collect();
         let files = workspace().files();
-        let is_there = files
+        let names: Vec<_> = files
             .iter()
-            .any(|file| file.path == "/run/kfactory/apt/dpkg-helpers");
-        assert_eq!(is_there, !HELPERS.is_empty());
-        assert_eq!(names, if is_there { HELPER_NAMES } else { &[] });
+            .filter(|file| file.content == HELPERS)
+            .filter_map(|file| file.path.strip_prefix("/run/kfactory/apt/bin/"))
+            .collect();
+        let can_link = !HELPERS.is_empty();
+        assert_eq!(names, if can_link { HELPER_NAMES } else { &[] });
     }
 
     #[test]

@@ -134,7 +134,6 @@ impl<'a> Apt<'a> {
         let setup = Setup {
             files: workspace.files(),
             directories: workspace.directories(),
-            links: workspace.links(),
             ..Setup::default()
         };
         workspace::write(&setup, &dir)?;
@@ -180,10 +179,27 @@ impl<'a> Apt<'a> {
         })
     }
 
-    pub(in crate::exec) fn command(
+    /// Runs a command in apt's workspace.
+    pub(in crate::exec) fn command(&self, target: &Target<'_>, argv: &[String]) -> Result<()> {
+        let options = CommandOptions::default();
+        self.command_with(target, argv, options).map(drop)
+    }
+
+    /// Runs a command in apt's workspace and returns what it printed.
+    fn answer(&self, target: &Target<'_>, argv: &[String]) -> Result<String> {
+        let options = CommandOptions {
+            answers: true,
+            ..CommandOptions::default()
+        };
+        let result = self.command_with(target, argv, options)?;
+        Ok(result.printed)
+    }
+
+    fn command_with(
         &self,
         target: &Target<'_>,
         argv: &[String],
+        options: CommandOptions,
     ) -> Result<CommandResult> {
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let mounts = vec![
@@ -204,7 +220,7 @@ impl<'a> Apt<'a> {
                 network: true,
                 mounts,
                 env,
-                ..CommandOptions::default()
+                ..options
             },
         )
     }
@@ -214,7 +230,7 @@ impl<'a> Apt<'a> {
     /// # Errors
     ///
     /// [`Kind::Step`] when apt cannot answer; a refusal that was asked for (status 1) is an answer.
-    pub(in crate::exec) fn ask(&self, argv: &[String]) -> Result<Vec<String>> {
+    pub(in crate::exec) fn ask(&self, argv: &[String]) -> Result<String> {
         let mut shell = vec![
             "sh".to_owned(),
             "-c".into(),
@@ -222,7 +238,7 @@ impl<'a> Apt<'a> {
             "sh".into(),
         ];
         shell.extend_from_slice(argv);
-        self.command(self.target, &shell).map(|result| result.lines)
+        self.answer(self.target, &shell)
     }
 
     /// Installs a package from a file of this machine, and what it depends on.
@@ -234,7 +250,6 @@ impl<'a> Apt<'a> {
         let inside = format!("{}/{name}", self.workspace.archives());
         let argv = ["apt-get", &self.config(), "--quiet", "install", &inside];
         self.command(self.target, &argv.map(str::to_owned))
-            .map(|_| ())
     }
 
     /// Returns the option by which every tool of apt finds its lists and archives.
@@ -249,7 +264,7 @@ impl<'a> Apt<'a> {
             .map_err(|error| Error::from_source(&error))?;
         let result = self.command(self.target, &argv);
         self.unpacked().dpkg_ended();
-        result.map(|_| ())
+        result
     }
 
     /// Brings the lists up to date once in a run.
@@ -268,15 +283,14 @@ impl<'a> Apt<'a> {
             .workspace
             .list_downloads(Operation::Install(names))
             .map_err(|error| Error::from_source(&error))?;
-        let listed = self.command(target, &argv).map_err(|error| {
+        let listed = self.answer(target, &argv).map_err(|error| {
             let versions = |name: &str| self.versions(target, name);
             missing::explain(error, self.env.request, versions)
         });
-        let lines = listed?.lines;
+        let listed = listed?;
         Ok(Listing {
-            archives: apt::parse_uris(&lines.join("\n"))
-                .map_err(|error| Error::from_source(&error))?,
-            up_to_date: lines.iter().any(|line| {
+            archives: apt::parse_uris(&listed).map_err(|error| Error::from_source(&error))?,
+            up_to_date: listed.lines().any(|line| {
                 line.starts_with("0 upgraded, ") && line.ends_with(" and 0 not upgraded.")
             }),
         })
@@ -285,9 +299,9 @@ impl<'a> Apt<'a> {
     /// Returns the versions that there are of a package, the newest first; none where apt does not say.
     fn versions(&self, target: &Target<'_>, name: &str) -> Vec<String> {
         let argv = ["apt-cache", &self.config(), "madison", name].map(str::to_owned);
-        let lines = self.command(target, &argv).map(|result| result.lines);
+        let listed = self.answer(target, &argv).unwrap_or_default();
         // Spec: apt-cache(8), "madison": name, version and source between bars.
-        let versions = lines.unwrap_or_default().into_iter().filter_map(|line| {
+        let versions = listed.lines().filter_map(|line| {
             let version = line.split('|').nth(1)?.trim();
             (!version.is_empty()).then(|| version.to_owned())
         });

@@ -115,7 +115,7 @@ pub(super) fn prerequisites(
             ));
             native.run(Operation::install(&[url]))?;
         }
-        (outcome, _) => drop(outcome?),
+        (outcome, _) => outcome?,
     }
     site.env.packages.sources_changed();
     native.settle()
@@ -151,11 +151,11 @@ pub(super) fn extension(site: Site<'_>, wanted: Lines<'_>) -> Result<()> {
 /// Removes those of `names` that are installed.
 pub(super) fn remove(site: Site<'_>, names: &[String]) -> Result<()> {
     let native = site.native()?;
-    let installed = native.run(Operation::List)?;
+    let installed = native.ask(Operation::List)?;
     let present: Vec<&str> = names
         .iter()
         .map(String::as_str)
-        .filter(|name| installed.iter().any(|line| line.trim() == *name))
+        .filter(|name| installed.lines().any(|line| line.trim() == *name))
         .collect();
     if !present.is_empty() {
         native.run(Operation::Remove(&present))?;

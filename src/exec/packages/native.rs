@@ -59,25 +59,34 @@ impl<'a> Native<'a> {
         })
     }
 
+    /// Does `operation`, where the manager has it.
+    pub(super) fn run(&self, operation: Operation<'_>) -> Result<()> {
+        self.operate(operation, false).map(drop)
+    }
+
     /// Does `operation` and returns what the manager printed; nothing where it has no such operation.
-    pub(super) fn run(&self, operation: Operation<'_>) -> Result<Vec<String>> {
+    pub(super) fn ask(&self, operation: Operation<'_>) -> Result<String> {
+        self.operate(operation, true)
+    }
+
+    fn operate(&self, operation: Operation<'_>, answers: bool) -> Result<String> {
         let words = self
             .manager
             .command(operation)
             .map_err(|error| Error::from_source(&error))?;
         let Some(words) = words else {
-            return Ok(Vec::new());
+            return Ok(String::new());
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.command(&words)
+        self.command(&words, answers)
     }
 
     /// Runs a text for the shell that calls the manager, with its caches and with what is held back.
     pub(super) fn shell(&self, text: &str) -> Result<()> {
-        self.command(&["sh", "-c", text]).map(drop)
+        self.command(&["sh", "-c", text], false).map(drop)
     }
 
-    fn command(&self, words: &[&str]) -> Result<Vec<String>> {
+    fn command(&self, words: &[&str], answers: bool) -> Result<String> {
         let variables = self.setup.environment.iter();
         let facts = self.env.facts;
         let options = CommandOptions {
@@ -91,10 +100,11 @@ impl<'a> Native<'a> {
                 .iter()
                 .map(|id| (*id).to_owned())
                 .collect(),
+            answers,
             ..CommandOptions::default()
         };
         let result = self.env.command(self.target, self.step, words, options)?;
-        Ok(result.lines)
+        Ok(result.printed)
     }
 
     fn mounts(&self) -> Vec<Mount> {
@@ -107,9 +117,7 @@ impl<'a> Native<'a> {
     /// Brings the metadata up to date once in a run.
     pub(super) fn refresh(&self) -> Result<()> {
         let refresh = Operation::Refresh { import_keys: false };
-        self.env
-            .packages
-            .refresh_once(|| self.run(refresh).map(drop))
+        self.env.packages.refresh_once(|| self.run(refresh))
     }
 
     /// Fetches what this step and the later ones install, all at once, so that the mirrors' answers overlap.

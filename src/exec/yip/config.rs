@@ -146,11 +146,9 @@ pub(super) fn hostname(root: &Root, name: &str) -> Result<()> {
         return Err(Error::user(format!("{name:?} is no host name")));
     }
     rewrite(root, "/etc/hostname", &format!("{name}\n"))?;
-    let Some(hosts) = root.read_to_string_opt("/etc/hosts")? else {
-        return Err(Error::user(
-            "the image has no /etc/hosts to put the host name into",
-        ));
-    };
+    // Bases that were bootstrapped have none; in a container build there always is one.
+    let hosts = root.read_to_string_opt("/etc/hosts")?;
+    let hosts = hosts.as_deref().unwrap_or("127.0.0.1\n");
     let lines = hosts
         .lines()
         .map(|line| match line.split_whitespace().next() {
@@ -243,7 +241,12 @@ mod tests {
     #[test]
     fn the_host_name_gets_into_both_files() {
         let (dir, root) = root();
-        assert!(hostname(&root, "node").is_err(), "there is no /etc/hosts");
+        hostname(&root, "node").unwrap();
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("etc/hosts")).unwrap(),
+            "127.0.0.1 localhost node\n",
+            "a base without the file gets one"
+        );
         std::fs::write(
             dir.path().join("etc/hosts"),
             "127.0.0.1\tlocalhost\n  ::1 x\n",

@@ -241,7 +241,12 @@ impl<'a> Context<'a> {
 
     fn systemctl(&self, verb: &str, unit: &str) -> Result<()> {
         // The shell splits it into words, as the dialect has it.
-        self.run_shell(&format!("systemctl {verb} {unit}"), true)
+        let env = vec![("SYSTEMD_OFFLINE".into(), "1".into())];
+        let options = CommandOptions {
+            env,
+            ..CommandOptions::default()
+        };
+        self.run_shell(&format!("systemctl {verb} {unit}"), options)
             .map(drop)
     }
 
@@ -251,38 +256,41 @@ impl<'a> Context<'a> {
     }
 
     fn shell_verbatim(&self, script: &str) -> Result<()> {
-        self.run_shell(script, false).map(drop)
+        self.run_shell(script, CommandOptions::default()).map(drop)
     }
 
     /// Returns whether a text ends with status 0.
     fn succeeds(&self, script: &str) -> Result<bool> {
-        Ok(self.output(script)?.is_some())
+        let answer = self.try_shell(script, CommandOptions::default())?;
+        Ok(answer.is_some())
     }
 
     /// Returns what a text prints; `None` where it fails.
-    fn output(&self, script: &str) -> Result<Option<Vec<String>>> {
-        match self.run_shell(script, false) {
-            Ok(lines) => Ok(Some(lines)),
+    fn output(&self, script: &str) -> Result<Option<String>> {
+        let options = CommandOptions {
+            answers: true,
+            ..CommandOptions::default()
+        };
+        self.try_shell(script, options)
+    }
+
+    fn try_shell(&self, script: &str, options: CommandOptions) -> Result<Option<String>> {
+        match self.run_shell(script, options) {
+            Ok(printed) => Ok(Some(printed)),
             Err(error) if error.kind() == Kind::Step => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn run_shell(&self, script: &str, offline_units: bool) -> Result<Vec<String>> {
-        let mut env = vec![("DEBIAN_FRONTEND".into(), "noninteractive".into())];
-        if offline_units {
-            env.push(("SYSTEMD_OFFLINE".into(), "1".into()));
-        }
-        let options = CommandOptions {
-            network: true,
-            mounts: self.own_tmp()?,
-            env,
-            ..CommandOptions::default()
-        };
+    fn run_shell(&self, script: &str, mut options: CommandOptions) -> Result<String> {
+        let variable = ("DEBIAN_FRONTEND".into(), "noninteractive".into());
+        options.env.push(variable);
+        options.network = true;
+        options.mounts = self.own_tmp()?;
         let result = self
             .env
             .command(self.target, self.step, &["sh", "-c", script], options)?;
-        Ok(result.lines)
+        Ok(result.printed)
     }
 
     /// Shows commands the image's own /tmp: what `files` put there for them, and one leaves for the next.

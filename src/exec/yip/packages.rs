@@ -244,10 +244,10 @@ fn dnf_lock(context: &Context<'_>, name: &str, version: &str) -> Result<String> 
         quoted(&pattern)
     );
     let start = format!("{name}-");
-    let lines = context.output(&query)?.unwrap_or_default();
-    let found = lines
-        .iter()
-        .map(|line| line.trim())
+    let printed = context.output(&query)?.unwrap_or_default();
+    let found = printed
+        .lines()
+        .map(str::trim)
         .find(|line| line.starts_with(&start));
     Ok(found.map_or(pattern, str::to_owned))
 }

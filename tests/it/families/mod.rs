@@ -7,6 +7,7 @@
 mod alpine;
 mod base;
 mod debs;
+mod dockerfile;
 mod judge;
 mod pacman;
 mod rpms;

@@ -1,9 +1,9 @@
-//! What dpkg starts four programs for with every package, done by one that starts fast.
+//! What dpkg starts three programs for with every package, done by one that starts fast.
 //!
-//! dpkg asks `dpkg-split` whether an archive is a part of one, `dpkg-deb` for the control files and for the files, and `rm` to
-//! take the control files' directory away; `dpkg-deb` starts `tar`. Each is linked dynamically and starts a second time where
-//! it forks: together a sixth of an installation. This program goes by those names, in front of them on dpkg's path, answers
-//! what is plain, and hands everything else to the program it stands for.
+//! dpkg asks `dpkg-split` whether an archive is a part of one, and `dpkg-deb` for the control files and for the files; that one
+//! starts `tar`. Each is linked dynamically and starts a second time where it forks: together a sixth of an installation. This
+//! program stands under those names in front of them on dpkg's path, answers what is plain, and hands everything else to the
+//! program it stands for.
 //!
 //! The build script compiles it by itself, without crates, to a static program that runs on every base image.
 //!
@@ -42,13 +42,15 @@ impl From<io::Error> for Unanswered {
 }
 
 fn main() -> ExitCode {
+    // Callers may give a program any name they like; its own path tells which one they started.
+    let own = std::env::current_exe().unwrap_or_default();
+    let name = own.file_name().unwrap_or_default();
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
-    let name = Path::new(&called).file_name().unwrap_or_default();
     let words: Vec<OsString> = words.collect();
     match answer(name, &words) {
         Ok(code) => code,
-        Err(Unanswered::NotPlain) => hand_over(name, &words),
+        Err(Unanswered::NotPlain) => hand_over(name, &called, &words),
         Err(Unanswered::Failed(error)) => {
             eprintln!("{}: error: {error}", name.display());
             ExitCode::from(2)
@@ -67,17 +69,14 @@ fn answer(name: &OsStr, words: &[OsString]) -> Result<ExitCode, Unanswered> {
         [option, archive] if is(name, "dpkg-deb") && is(option, "--fsys-tarfile") => {
             print_files(archive)
         }
-        [option, end, dir] if is(name, "rm") && is(option, "-rf") && is(end, "--") => {
-            remove(Path::new(dir))
-        }
         _ => Err(Unanswered::NotPlain),
     }
 }
 
 /// Replaces this program by the one it stands for.
-fn hand_over(name: &OsStr, words: &[OsString]) -> ExitCode {
-    let program = Path::new(if name == "rm" { "/bin" } else { "/usr/bin" }).join(name);
-    let error = Command::new(&program).arg0(name).args(words).exec();
+fn hand_over(name: &OsStr, called: &OsStr, words: &[OsString]) -> ExitCode {
+    let program = Path::new("/usr/bin").join(name);
+    let error = Command::new(&program).arg0(called).args(words).exec();
     eprintln!("{}: {error}", program.display());
     ExitCode::from(127)
 }
@@ -116,15 +115,6 @@ fn print_files(archive: &OsStr) -> Result<ExitCode, Unanswered> {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Removes the directory in which dpkg has a package's control files, and no other.
-fn remove(dir: &Path) -> Result<ExitCode, Unanswered> {
-    let is_dpkgs = dir.ends_with("var/lib/dpkg/tmp.ci");
-    if is_dpkgs && fs::remove_dir_all(dir).is_ok() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Err(Unanswered::NotPlain)
 }
 
 /// Opens a package behind the member that states the format.
