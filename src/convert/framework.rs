@@ -53,14 +53,12 @@ pub(super) fn resolve(
         fips: builds.fips,
         ..FrameworkContext::new(arch, engine.store.cache_dir("framework")?)
     };
-    framework::resolve(spec, &context).map_err(|error| {
-        Error::from_source(&error)
-            .hints(error.hints())
-            .context("cannot get the Kairos binaries")
-    })
+    framework::resolve(spec, &context)
+        .map_err(|error| failed(error).context("cannot get the Kairos binaries"))
 }
 
-/// Checks that the binaries for `plan` are there, where they are to come from this machine; nothing is asked of another one.
+/// Checks that the binaries for `plan` are there, where they are to come from this machine, and warns of those that are not;
+/// nothing is asked of another machine.
 ///
 /// # Errors
 ///
@@ -76,34 +74,54 @@ pub fn check(
         return Ok(());
     }
     let spec: FrameworkSpec = request.framework.parse().map_err(usage)?;
-    let doing = |error: Error| error.context("cannot get the Kairos binaries");
+    let absent = absent(&spec, request, plan, options, runtime, reporter)
+        .map_err(|error| error.context("cannot get the Kairos binaries"))?;
+    for component in absent {
+        reporter.warn(&format!(
+            "the framework has no {}: without it {}",
+            component.name, component.loss
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the programs that `spec` does not have, as far as that is known on this machine.
+fn absent(
+    spec: &FrameworkSpec,
+    request: &Request,
+    plan: &Plan,
+    options: &Options,
+    runtime: &Runtime,
+    reporter: &Arc<Reporter>,
+) -> Result<Vec<&'static Component>> {
+    let variant = framework_variant(&plan.steps);
     let open_store = || Store::open_beside(&options.store, &options.stop, reporter);
-    match &spec {
-        FrameworkSpec::Release(_) | FrameworkSpec::Go(_) => Ok(()),
-        FrameworkSpec::Image(text) => {
-            let location = image_here(text, plan).map_err(doing)?;
-            let Some(location) = location else {
-                return Ok(());
-            };
-            let engine = Engine {
-                store: &open_store()?,
-                options,
-                runtime,
-                reporter,
-            };
-            check_image(&location, plan, engine).map_err(doing)
+    match spec {
+        FrameworkSpec::Release(_) | FrameworkSpec::Go(_) => {
+            let has = |component: &Component| !spec.leaves_out(component);
+            framework::absent_from(variant, &request.framework, has).map_err(failed)
         }
+        FrameworkSpec::Image(text) => match image_here(text, plan)? {
+            None => Ok(Vec::new()),
+            Some(location) => {
+                let engine = Engine {
+                    store: &open_store()?,
+                    options,
+                    runtime,
+                    reporter,
+                };
+                absent_from_image(&location, plan, engine)
+            }
+        },
         FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) => {
-            check_there(&spec).map_err(doing)?;
-            let store = open_store()?;
+            check_there(spec)?;
             let context = FrameworkContext {
-                variant: framework_variant(&plan.steps),
+                variant,
                 fips: request.fips,
-                ..FrameworkContext::new(plan.facts.arch, store.cache_dir("framework")?)
+                ..FrameworkContext::new(plan.facts.arch, open_store()?.cache_dir("framework")?)
             };
-            framework::resolve(&spec, &context)
-                .map(|_| ())
-                .map_err(|error| doing(Error::from_source(&error).hints(error.hints())))
+            let found = framework::resolve(spec, &context).map_err(failed)?;
+            Ok(found.absent(variant))
         }
     }
 }
@@ -129,8 +147,12 @@ fn image_here(text: &str, plan: &Plan) -> Result<Option<Location>> {
     Ok(Some(location))
 }
 
-/// Checks that the image of binaries at `location` has the programs that `plan` needs; what they are shows when they are used.
-fn check_image(location: &Location, plan: &Plan, engine: Engine<'_>) -> Result<()> {
+/// Returns the programs that the image at `location` does not have; what the others are shows when they are used.
+fn absent_from_image(
+    location: &Location,
+    plan: &Plan,
+    engine: Engine<'_>,
+) -> Result<Vec<&'static Component>> {
     let platform = Platform::new("linux", plan.facts.arch.as_str(), None);
     let image = super::fetch(location, &platform, engine)?;
     let wanted = Wanted {
@@ -143,8 +165,7 @@ fn check_image(location: &Location, plan: &Plan, engine: Engine<'_>) -> Result<(
         found.is_some_and(|found| found.node.file().is_some())
     };
     let variant = framework_variant(&plan.steps);
-    framework::check_complete(variant, &format!("`{location}`"), has)
-        .map_err(|error| Error::from_source(&error).hints(error.hints()))
+    framework::absent_from(variant, &format!("`{location}`"), has).map_err(failed)
 }
 
 /// Checks that the directory or the archive of binaries that `spec` names is there.
@@ -156,12 +177,15 @@ fn check_there(spec: &FrameworkSpec) -> Result<()> {
     }
 }
 
-/// Makes a usage error of a `--framework` that cannot be read, with what is known as its hints.
+/// Makes an error of one about the framework, with what is known as its hints.
 #[allow(clippy::needless_pass_by_value, reason = "given to map_err")]
+fn failed(error: framework::FrameworkError) -> Error {
+    Error::from_source(&error).hints(error.hints())
+}
+
+/// As [`failed`], of a `--framework` that cannot be read.
 pub(super) fn usage(error: framework::FrameworkError) -> Error {
-    Error::from_source(&error)
-        .hints(error.hints())
-        .kind_is(Kind::Usage)
+    failed(error).kind_is(Kind::Usage)
 }
 
 fn show(reporter: &Arc<Reporter>, event: Event<'_>) {

@@ -287,7 +287,11 @@ fn a_framework_image_can_be_made_and_carried_along() {
         Kfactory::new(["plan", &base, "--version=v1", "--framework", framework])
             .store(&dir.join("store"))
     };
-    plan(&dest).succeed();
+    let lost =
+        "the framework has no kairos-installer: without it live media cannot install interactively";
+    plan(&dest).succeed().tells(&[lost]);
+    plan(&source).succeed().tells(&[lost]);
+    plan("go:kairos-installer=none").succeed().tells(&[lost]);
     // An image, but none of binaries.
     let other = format!("oci:{}:v1", dir.join("other").display());
     Kfactory::new(["copy", &base, &other])
