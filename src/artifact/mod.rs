@@ -1,0 +1,17 @@
+//! What boots of an image: live media, network boot files and disks, made of its layers without unpacking them and without any privilege.
+//!
+//! Everything is laid out before a byte is written: the tree that the layers make tells every size. Contents then arrive in one pass,
+//! in the order in which the layers hold them, and go to their places.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
+//! | [`fat`] | FAT file systems, for firmware |
+//! | [`gpt`], [`guid`] | partition tables, and what names their parts |
+
+pub mod fat;
+pub mod gpt;
+pub mod guid;
+#[cfg(test)]
+pub(crate) mod judge;
+pub mod region;
