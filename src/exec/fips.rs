@@ -34,7 +34,7 @@ enum Build {
 /// Stops the conversion where something is certainly no FIPS build; warns where that cannot be told.
 pub(super) fn prove(env: &Environment<'_>, root: &Root) -> Result<()> {
     let mut findings = Findings::default();
-    if env.request.kernel != "none" {
+    if !env.request.has_no_kernel() {
         findings.kernel(root, &kernel::choose(env, root)?)?;
     }
     if !env.request.trusted && root.exists("/boot/initrd")? {

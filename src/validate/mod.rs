@@ -106,9 +106,18 @@ pub struct Scope {
     /// Which phases have run: what a later one makes is not demanded yet.
     pub stage: Stage,
     /// Steps that were left out on purpose.
-    pub skipped: Vec<String>,
+    pub skipped: Vec<Skipped>,
     /// Ids of rules that do not count.
     pub ignored: Vec<String>,
+}
+
+/// A step that was left out on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its name.
+    pub step: String,
+    /// The option that left it out, as it is typed.
+    pub by: String,
 }
 
 impl Scope {
@@ -138,9 +147,13 @@ impl Scope {
         !comes_later && !is_ignored
     }
 
-    fn left_out(&self, rule: &Rule) -> Option<&'static str> {
-        let is_skipped = |step: &&StepName| self.skipped.iter().any(|name| name == step.as_str());
-        rule.steps.iter().find(is_skipped).map(|step| step.as_str())
+    /// Returns why nothing makes what `rule` demands, where that is on purpose.
+    fn left_out(&self, rule: &Rule) -> Option<&Skipped> {
+        let is_of_rule = |skipped: &&Skipped| {
+            let mut steps = rule.steps.iter();
+            steps.any(|step| step.as_str() == skipped.step)
+        };
+        self.skipped.iter().find(is_of_rule)
     }
 }
 
