@@ -8,11 +8,13 @@
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
 //! | [`ext4`] | ext4 file systems made of a tree, one in a file of another too |
 //! | [`fat`] | FAT file systems, for firmware |
+//! | [`grub`] | boot code for BIOS, programs for EFI and menus, of the image's own GRUB |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
 
 pub mod ext4;
 pub mod fat;
 pub mod gpt;
+pub mod grub;
 pub mod guid;
 #[cfg(test)]
 pub(crate) mod judge;
