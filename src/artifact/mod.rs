@@ -9,10 +9,12 @@
 //! | [`ext4`] | ext4 file systems made of a tree, one in a file of another too |
 //! | [`fat`] | FAT file systems, for firmware |
 //! | [`grub`] | boot code for BIOS, programs for EFI and menus, of the image's own GRUB |
+//! | [`format`](mod@format) | a raw disk as qcow2, VHD, VMDK, and for Google's cloud and MAAS |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
 
 pub mod ext4;
 pub mod fat;
+pub mod format;
 pub mod gpt;
 pub mod grub;
 pub mod guid;

@@ -17,6 +17,7 @@ mod tests;
 
 use std::path::Path;
 
+use kfactory_sandbox::CancelToken;
 use serde::{Deserialize, Serialize};
 
 pub use facts::Facts;
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::installed::{self, Depth};
 use crate::request::Stage;
 use crate::step::StepName;
+use crate::stop;
 use crate::tree::Tree;
 
 /// Raised when a rule begins to judge differently: a remembered report of other rules counts for nothing.
@@ -157,18 +159,19 @@ impl Scope {
     }
 }
 
-/// Holds every rule against `tree`.
+/// Holds every rule against `tree`, until the run is stopped.
 ///
 /// # Errors
 ///
-/// The tree cannot be read; a broken rule is no error but a finding.
-pub fn validate(tree: &Tree, scope: &Scope) -> Result<Report> {
-    let subject = Subject::new(tree, scope)?;
+/// The tree cannot be read, or the run is stopped; a broken rule is no error but a finding.
+pub fn validate(tree: &Tree, scope: &Scope, stop: Option<&CancelToken>) -> Result<Report> {
+    let subject = Subject::new(tree, scope, stop)?;
     let mut report = Report::new(&subject.facts);
     for rule in rules::all() {
         if !scope.is_due(rule) || !(rule.when)(&subject.facts) {
             continue;
         }
+        stop.map_or(Ok(()), stop::check)?;
         let mut violations = Violations::default();
         (rule.check)(&subject, &mut violations)
             .map_err(|error| error.context(format!("checking rule `{}`", rule.id)))?;

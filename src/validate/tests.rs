@@ -50,7 +50,7 @@ pub(super) const PROGRAMS: [&str; 21] = [
 const CONFIG: &str = "boot/config-6.1.0-38-amd64";
 
 fn check(sample: Sample, scope: &Scope) -> Report {
-    validate(&sample.tree(), scope).expect("a tree in memory can be read")
+    validate(&sample.tree(), scope, None).expect("a tree in memory can be read")
 }
 
 fn broken(report: &Report) -> BTreeSet<&str> {
