@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod apart;
+pub mod artifact;
 mod bare_path;
 pub mod build_args;
 pub mod changeset;
