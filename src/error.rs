@@ -307,6 +307,9 @@ from_library_error!(
     rustix::io::Errno,
     kfactory_layers::root::RootError,
     kfactory_layers::blobs::BlobError,
+    crate::artifact::fat::FatError,
+    crate::artifact::gpt::GptError,
+    crate::artifact::gpt::ReadError,
 );
 
 #[cfg(test)]

@@ -22,6 +22,7 @@
 //! - [`installed`]: what package databases say, read from such a tree.
 //! - [`validate`]: whether a finished image boots, installs and upgrades, as rules.
 //! - [`parity`]: where two images differ, and whether that is meant.
+//! - [`artifact`]: what boots of an image: live media, network boot files and disks.
 //! - [`store`], [`changeset`]: what survives between runs, and reading a layer of it.
 //! - [`progress`], [`error`]: what people see; [`suggest`], [`yaml`], `given`: their slips, in plain words;
 //!   `screen`: the terminal's width; `printable`: what may reach it.

@@ -4,7 +4,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -21,6 +20,9 @@ const LOOKUP_RETRIES: usize = 64;
 
 /// Directories held open at once while a tree is removed; deeper ones are moved up, since the usual limit is 1024 open files.
 const REMOVE_MAX_OPEN: usize = 256;
+
+/// Names are listed in pieces of this size, in bytes.
+const LIST_BUFFER: usize = 32 * 1024;
 
 /// The kernel's limit for one attribute value and for a list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const XATTR_MAX: usize = 64 * 1024;
@@ -87,6 +89,11 @@ pub(crate) fn open_dir_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<Owne
     }
 }
 
+/// Opens the directory `path` below `root`, refusing (`ELOOP`, `EXDEV`) every symbolic link and every way out.
+pub(crate) fn open_dir_plain(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    open_plain(root, path, DIR_FLAGS)
+}
+
 /// Opens the directory `name` of `dir`, which must not be a link.
 pub(crate) fn open_subdir(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(dir, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())
@@ -116,8 +123,9 @@ pub(crate) fn read_link(dir: BorrowedFd<'_>, name: &OsStr) -> Result<PathBuf, Er
 pub(crate) fn list(dir: BorrowedFd<'_>) -> Result<Vec<(OsString, FileKind)>, Errno> {
     // A handle made by `openat` has its own position; seeking lets the same handle be listed twice.
     rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0))?;
-    let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
-    let mut entries = RawDir::new(dir, &mut buffer);
+    // Not on the stack: a caller that lists at every level may have it in each of its frames.
+    let mut buffer = Vec::with_capacity(LIST_BUFFER);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
     let mut found = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry?;

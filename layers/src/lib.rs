@@ -17,6 +17,7 @@
 //! - [`root`]: a directory tree out of which no operation can leave.
 //! - [`tar`]: the deterministic archive writer and the strict reader.
 //! - [`apply`]: a changeset onto a root filesystem; [`ledger`]: what the caller may not apply.
+//! - [`limits`]: how deep a tree may be, whoever reads or writes it.
 //! - [`whiteout`]: the names in a changeset that say what is gone.
 //! - [`diff`]: what changed in a tree, as a changeset.
 //!
@@ -40,6 +41,7 @@ pub mod input;
 pub mod layer;
 pub mod layout;
 pub mod ledger;
+pub mod limits;
 pub mod manifest;
 pub mod media_type;
 pub mod metadata;

@@ -1,4 +1,4 @@
-//! Times as image configs write them: RFC 3339, in UTC, whole seconds.
+//! Times as image configs write them: RFC 3339, in UTC, whole seconds; and the calendar behind it.
 
 const SECS_PER_DAY: i64 = 86_400;
 
@@ -49,8 +49,9 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * DAYS_PER_ERA + day_of_era - DAYS_FROM_YEAR_0_MARCH
 }
 
-/// Converts days since 1970 to a date, counting years from March so that the leap day comes last.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+/// Converts days since 1970 to a date: year, month from 1, day from 1.
+pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    // Years are counted from March, so that the leap day comes last.
     const DAYS_PER_ERA: i64 = 146_097;
     const DAYS_FROM_YEAR_0_MARCH: i64 = 719_468;
     let shifted = days + DAYS_FROM_YEAR_0_MARCH;

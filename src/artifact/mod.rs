@@ -11,10 +11,19 @@
 //! | [`output`] | the file that is made, with its checksum |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
+//! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
+//! | [`fat`] | FAT file systems, for firmware |
+//! | [`gpt`], [`guid`] | partition tables, and what names their parts |
 
 pub mod boot_files;
+pub mod fat;
 pub mod flat;
+pub mod gpt;
+pub mod guid;
+#[cfg(test)]
+pub(crate) mod judge;
 pub mod netboot;
 pub mod output;
+pub mod region;
 pub mod serve;
 pub mod squashfs;

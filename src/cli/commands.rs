@@ -241,7 +241,13 @@ fn make_plan(checked: &CheckedRequest, session: &Session) -> Result<planning::Pl
         &session.reporter,
     )?;
     let plan = planning::plan(&found.facts, request, &checked.version)?;
-    convert::check_inputs(request, &plan, &session.options)?;
+    convert::check_inputs(
+        request,
+        &plan,
+        &session.options,
+        &session.runtime,
+        &session.reporter,
+    )?;
     let extensions = Extensions::find(&found.extensions, request)?;
     Ok(plan
         .with_plugins(&found.plugins)

@@ -10,20 +10,22 @@ use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::layout::Layout;
 use kfactory_layers::platform::Platform;
 use kfactory_layers::root::Root;
+use tokio::runtime::Runtime;
 
 use super::inputs::uses_framework;
 use super::{BaseImage, Clock, Engine, Options, base, tree};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::framework::{
-    self, Arch, BoxError, Event, Framework, FrameworkContext, FrameworkSpec, UnpackImage, Variant,
-    Verified,
+    self, Arch, BoxError, Component, Event, Framework, FrameworkContext, FrameworkSpec,
+    UnpackImage, Variant, Verified,
 };
 use crate::given;
 use crate::location::Location;
 use crate::plan::{Plan, framework_variant};
-use crate::progress::{Mode, Reporter};
+use crate::progress::Reporter;
 use crate::request::Request;
 use crate::store::Store;
+use crate::tree::{self as files, Wanted};
 
 /// Which builds of the binaries an image needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,46 +53,86 @@ pub(super) fn resolve(
         fips: builds.fips,
         ..FrameworkContext::new(arch, engine.store.cache_dir("framework")?)
     };
-    framework::resolve(spec, &context).map_err(|error| {
-        Error::from_source(&error)
-            .hints(error.hints())
-            .context("cannot get the Kairos binaries")
-    })
+    framework::resolve(spec, &context)
+        .map_err(|error| failed(error).context("cannot get the Kairos binaries"))
 }
 
-/// Checks that the binaries for `plan` are there, where they are to come from this machine; nothing is fetched.
+/// Checks that the binaries for `plan` are there, where they are to come from this machine, and warns of those that are not;
+/// nothing is asked of another machine.
 ///
 /// # Errors
 ///
 /// As a conversion would fail with them.
-pub fn check(request: &Request, plan: &Plan, options: &Options) -> Result<()> {
+pub fn check(
+    request: &Request,
+    plan: &Plan,
+    options: &Options,
+    runtime: &Runtime,
+    reporter: &Arc<Reporter>,
+) -> Result<()> {
     if !plan.steps.iter().any(uses_framework) {
         return Ok(());
     }
     let spec: FrameworkSpec = request.framework.parse().map_err(usage)?;
-    let doing = |error: Error| error.context("cannot get the Kairos binaries");
-    match &spec {
-        FrameworkSpec::Release(_) | FrameworkSpec::Go(_) => Ok(()),
-        FrameworkSpec::Image(text) => check_image(text, plan).map_err(doing),
+    let absent = absent(&spec, request, plan, options, runtime, reporter)
+        .map_err(|error| error.context("cannot get the Kairos binaries"))?;
+    for component in absent {
+        reporter.warn(&format!(
+            "the framework has no {}: without it {}",
+            component.name, component.loss
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the programs that `spec` does not have, as far as that is known on this machine.
+fn absent(
+    spec: &FrameworkSpec,
+    request: &Request,
+    plan: &Plan,
+    options: &Options,
+    runtime: &Runtime,
+    reporter: &Arc<Reporter>,
+) -> Result<Vec<&'static Component>> {
+    let variant = framework_variant(&plan.steps);
+    let open_store = || Store::open_beside(&options.store, &options.stop, reporter);
+    match spec {
+        FrameworkSpec::Release(_) | FrameworkSpec::Go(_) => {
+            let has = |component: &Component| !spec.leaves_out(component);
+            framework::absent_from(variant, &request.framework, has).map_err(failed)
+        }
+        FrameworkSpec::Image(text) => match image_here(text, plan)? {
+            None => Ok(Vec::new()),
+            Some(location) => {
+                let engine = Engine {
+                    store: &open_store()?,
+                    options,
+                    runtime,
+                    reporter,
+                };
+                absent_from_image(&location, plan, engine)
+            }
+        },
         FrameworkSpec::Dir(_) | FrameworkSpec::Tar(_) => {
-            check_there(&spec).map_err(doing)?;
-            let store =
-                Store::open_beside(&options.store, &options.stop, &Reporter::new(Mode::None))?;
+            check_there(spec)?;
             let context = FrameworkContext {
-                variant: framework_variant(&plan.steps),
+                variant,
                 fips: request.fips,
-                ..FrameworkContext::new(plan.facts.arch, store.cache_dir("framework")?)
+                ..FrameworkContext::new(plan.facts.arch, open_store()?.cache_dir("framework")?)
             };
-            framework::resolve(&spec, &context)
-                .map(|_| ())
-                .map_err(|error| doing(Error::from_source(&error).hints(error.hints())))
+            let found = framework::resolve(spec, &context).map_err(failed)?;
+            Ok(found.absent(variant))
         }
     }
 }
 
-/// Checks that an image of binaries that is on this machine can be found; one in a registry is asked for when it is needed.
-fn check_image(text: &str, plan: &Plan) -> Result<()> {
+/// Returns where an image of binaries is on this machine, which can be found there; `None` for one in a registry, which is asked for
+/// it when it is needed.
+fn image_here(text: &str, plan: &Plan) -> Result<Option<Location>> {
     let location: Location = text.parse()?;
+    if let Location::Registry(_) = location {
+        return Ok(None);
+    }
     location
         .check_there()
         .context(|| format!("cannot read `{location}`"))?;
@@ -102,7 +144,28 @@ fn check_image(text: &str, plan: &Plan) -> Result<()> {
                 Error::from_source(&error).context(format!("cannot read `{location}`"))
             })?;
     }
-    Ok(())
+    Ok(Some(location))
+}
+
+/// Returns the programs that the image at `location` does not have; what the others are shows when they are used.
+fn absent_from_image(
+    location: &Location,
+    plan: &Plan,
+    engine: Engine<'_>,
+) -> Result<Vec<&'static Component>> {
+    let platform = Platform::new("linux", plan.facts.arch.as_str(), None);
+    let image = super::fetch(location, &platform, engine)?;
+    let wanted = Wanted {
+        kept: |_| false,
+        digests: false,
+    };
+    let tree = files::of_image(&image.image, engine.store, wanted)?;
+    let has = |component: &Component| {
+        let found = tree.find(component.target.trim_start_matches('/'));
+        found.is_some_and(|found| found.node.file().is_some())
+    };
+    let variant = framework_variant(&plan.steps);
+    framework::absent_from(variant, &format!("`{location}`"), has).map_err(failed)
 }
 
 /// Checks that the directory or the archive of binaries that `spec` names is there.
@@ -114,12 +177,15 @@ fn check_there(spec: &FrameworkSpec) -> Result<()> {
     }
 }
 
-/// Makes a usage error of a `--framework` that cannot be read, with what is known as its hints.
+/// Makes an error of one about the framework, with what is known as its hints.
 #[allow(clippy::needless_pass_by_value, reason = "given to map_err")]
+fn failed(error: framework::FrameworkError) -> Error {
+    Error::from_source(&error).hints(error.hints())
+}
+
+/// As [`failed`], of a `--framework` that cannot be read.
 pub(super) fn usage(error: framework::FrameworkError) -> Error {
-    Error::from_source(&error)
-        .hints(error.hints())
-        .kind_is(Kind::Usage)
+    failed(error).kind_is(Kind::Usage)
 }
 
 fn show(reporter: &Arc<Reporter>, event: Event<'_>) {

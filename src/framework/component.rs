@@ -25,6 +25,8 @@ pub struct Component {
     pub target: &'static str,
     /// Whether no image boots without it.
     pub required: bool,
+    /// What is lost in an image without it, to stand after `without it`.
+    pub loss: &'static str,
     /// Whether only [`Variant::Standard`] has it.
     pub standard_only: bool,
     /// Whether upstream releases FIPS builds of it. A build from the module can always be one.
@@ -57,6 +59,7 @@ pub const COMPONENTS: &[Component] = &[
         aliases: &["agent"],
         target: "/usr/bin/kairos-agent",
         required: true,
+        loss: "nothing installs, upgrades or resets the system",
         standard_only: false,
         has_fips: true,
         owner: "kairos-io",
@@ -73,6 +76,7 @@ pub const COMPONENTS: &[Component] = &[
         aliases: &[],
         target: "/usr/bin/immucore",
         required: true,
+        loss: "no initrd mounts the system",
         standard_only: false,
         has_fips: true,
         owner: "kairos-io",
@@ -89,6 +93,7 @@ pub const COMPONENTS: &[Component] = &[
         aliases: &["kcrypt_challenger", "kcrypt-challenger", "kcrypt"],
         target: "/system/discovery/kcrypt-discovery-challenger",
         required: false,
+        loss: "disks cannot be encrypted with a server's key",
         standard_only: false,
         has_fips: true,
         owner: "kairos-io",
@@ -106,6 +111,7 @@ pub const COMPONENTS: &[Component] = &[
         aliases: &["installer"],
         target: "/system/installer/kairos-installer",
         required: false,
+        loss: "live media cannot install interactively",
         standard_only: false,
         has_fips: false,
         owner: "kairos-io",
@@ -122,6 +128,7 @@ pub const COMPONENTS: &[Component] = &[
         aliases: &["provider", "agent-provider-kairos"],
         target: "/system/providers/agent-provider-kairos",
         required: false,
+        loss: "nothing starts Kubernetes from the cloud-config",
         standard_only: true,
         has_fips: true,
         owner: "kairos-io",
@@ -138,6 +145,7 @@ pub const COMPONENTS: &[Component] = &[
         aliases: &[],
         target: "/usr/bin/edgevpn",
         required: false,
+        loss: "nodes cannot find each other in a peer-to-peer network",
         standard_only: true,
         has_fips: false,
         owner: "mudler",

@@ -101,11 +101,13 @@ impl Framework {
     /// Returns the components that an image of `variant` should have and this framework does not.
     ///
     /// Never a required one: without those no framework is made. An image without the others boots, but cannot do
-    /// what they are for, so a caller should say so.
+    /// what they are for ([`Component::loss`]), so a caller should say so.
     pub fn absent(&self, variant: Variant) -> Vec<&'static Component> {
-        component::of_variant(variant)
-            .filter(|c| !self.files.iter().any(|f| f.component == c.name))
-            .collect()
+        absent(variant, |component| self.has(component)).collect()
+    }
+
+    fn has(&self, component: &Component) -> bool {
+        self.files.iter().any(|f| f.component == component.name)
     }
 
     /// Copies the files into the directory `root`, laid out as in an image, with [`MANIFEST`] beside them.
@@ -276,24 +278,45 @@ fn from_image(reference: &str, ctx: &FrameworkContext<'_>) -> Result<Framework, 
     from_dir(&root, ctx)
 }
 
+/// Returns the components of `variant` that `origin`, of which `has` tells, does not have; see [`Framework::absent`].
+///
+/// # Errors
+///
+/// [`FrameworkError::Missing`], for the first that no image can do without.
+pub fn absent_from(
+    variant: Variant,
+    origin: &str,
+    has: impl Fn(&Component) -> bool,
+) -> Result<Vec<&'static Component>, FrameworkError> {
+    let absent: Vec<_> = absent(variant, has).collect();
+    match absent.iter().find(|component| component.required) {
+        None => Ok(absent),
+        Some(component) => Err(FrameworkError::Missing {
+            origin: origin.into(),
+            target: component.target,
+        }),
+    }
+}
+
+fn absent(
+    variant: Variant,
+    has: impl Fn(&Component) -> bool,
+) -> impl Iterator<Item = &'static Component> {
+    component::of_variant(variant).filter(move |component| !has(component))
+}
+
 /// Makes the framework of one image from its files: sorted, and complete in what every image needs.
 fn assemble(
     mut files: Vec<FrameworkFile>,
     origin: &str,
     ctx: &FrameworkContext<'_>,
 ) -> Result<Framework, FrameworkError> {
-    for component in component::of_variant(ctx.variant).filter(|c| c.required) {
-        if !files.iter().any(|f| f.component == component.name) {
-            return Err(FrameworkError::Missing {
-                origin: origin.into(),
-                target: component.target,
-            });
-        }
-    }
     files.sort_by(|a, b| a.target.cmp(&b.target));
-    Ok(Framework {
+    let framework = Framework {
         files,
         arch: ctx.arch,
         fips: ctx.fips,
-    })
+    };
+    absent_from(ctx.variant, origin, |component| framework.has(component))?;
+    Ok(framework)
 }

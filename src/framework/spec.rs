@@ -38,6 +38,16 @@ impl FrameworkSpec {
             Self::Release(_) | Self::Go(_) => false,
         }
     }
+
+    /// Returns whether `component` was named as one to leave out.
+    pub fn leaves_out(&self, component: &Component) -> bool {
+        match self {
+            Self::Release(versions) | Self::Go(versions) => {
+                versions.choice(component) == Choice::LeftOut
+            }
+            Self::Dir(_) | Self::Tar(_) | Self::Image(_) => false,
+        }
+    }
 }
 
 impl FromStr for FrameworkSpec {

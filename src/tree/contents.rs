@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
+use kfactory_layers::apply::{clean_path, meaning};
 use kfactory_layers::image::Image;
 use kfactory_layers::metadata::{Entry, EntryKind};
 use kfactory_layers::tar::ArchiveReader;
-use kfactory_layers::whiteout::{Special, special};
+use kfactory_layers::whiteout::Special;
 
 use super::layer_of;
 use crate::changeset::Changeset;
@@ -74,10 +75,12 @@ fn files(
     Ok(())
 }
 
-/// Returns the size of the file that `entry` makes; `None` where it makes none.
-pub(super) fn content_size(entry: &Entry) -> Option<u64> {
+/// Returns the size of the file that `entry`, which was found right before, makes; `None` where it makes none.
+fn content_size(entry: &Entry) -> Option<u64> {
     let EntryKind::File { size } = entry.kind else {
         return None;
     };
-    matches!(special(&entry.path), Some(Special::None)).then_some(size)
+    let path = clean_path(entry).ok()?;
+    let makes_a_file = matches!(meaning(&path, entry), Ok(Special::None));
+    makes_a_file.then_some(size)
 }

@@ -1,10 +1,11 @@
 //! A tree from a directory of this machine: an unpacked root filesystem, or an overlay of one.
 
-use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use kfactory_layers::limits;
 use kfactory_layers::metadata::{Device, Timestamp};
 use kfactory_layers::root::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -13,21 +14,21 @@ use rustix::io::Errno;
 use super::{Content, FileNode, Kind, Names, Node, Source, Tree};
 use crate::error::{Context as _, Error, Result};
 
-/// Deeper trees are no root filesystems; each level takes an open descriptor and some stack.
-const MAX_DEPTH: usize = 200;
-
 /// Reads the names and metadata of everything below `dir`; contents are read from there when somebody asks for them.
 ///
 /// Extended attributes are left out. What the kernel shows of itself (a mounted /proc, /sys) is not looked into. Links are never followed, so nothing outside `dir` is looked at.
 ///
 /// # Errors
 ///
-/// Something may not be read, or the tree is more than 200 directories deep.
+/// Something may not be read, or the tree is deeper than one may be ([`limits`]).
 pub fn of_dir(dir: &Path) -> Result<Tree> {
     let root = Root::open(dir)?;
     let doing = || format!("reading {}", dir.display());
     let stat = rustix::fs::fstat(&root).context(doing)?;
-    let names = read(&root, dir, 0).map_err(|error| error.context(doing()))?;
+    let reading = Reading { dir };
+    let names = reading
+        .names(&root, Path::new(""))
+        .map_err(|error| error.context(doing()))?;
     let top = node(&stat, Kind::Directory(names));
     Ok(Tree {
         top,
@@ -35,23 +36,75 @@ pub fn of_dir(dir: &Path) -> Result<Tree> {
     })
 }
 
-/// Reads the directory `dir`, which is at `path`.
-fn read(dir: impl AsFd, path: &Path, depth: usize) -> Result<Names> {
-    if depth > MAX_DEPTH {
-        return Err(Error::user(format!(
-            "it is more than {MAX_DEPTH} directories deep"
-        )));
-    }
-    let failed = |errno| unreadable(path, errno);
-    let mut names = Names::new();
-    for entry in rustix::fs::Dir::read_from(dir.as_fd()).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." {
-            continue;
+struct Reading<'a> {
+    /// Where the tree is, for messages.
+    dir: &'a Path,
+}
+
+impl Reading<'_> {
+    /// Reads the directory `dir`, which is at `path` in the tree. It stays open while what is below it is read, its listing does not.
+    fn names(&self, dir: impl AsFd, path: &Path) -> Result<Names> {
+        let failed = |errno| unreadable(&self.dir.join(path), errno);
+        let mut names = Names::new();
+        for name in list(&dir).map_err(failed)? {
+            let path = path.join(&name);
+            limits::check(&path).map_err(|error| Error::from_source(&error))?;
+            let mut found = self.object(&dir, &name, &path)?;
+            if found.is_dir()
+                && let Some(child) = self.subdirectory(&dir, &name, &path)?
+            {
+                found.kind = Kind::Directory(self.names(child, &path)?);
+            }
+            names.insert(name, found);
         }
-        let found = read_one(dir.as_fd(), name, &path.join(name), depth)?;
-        names.insert(name.to_owned(), found);
+        Ok(names)
+    }
+
+    /// Opens the directory `name` of `dir`; `None` for one that the kernel makes up.
+    fn subdirectory(&self, dir: impl AsFd, name: &OsStr, path: &Path) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let child = rustix::fs::openat(&dir, name, flags, Mode::empty())
+            .map_err(|errno| unreadable(&self.dir.join(path), errno))?;
+        Ok((!is_kernels_own(&child)?).then_some(child))
+    }
+
+    /// Reads what is called `name` in `dir`, but nothing below it; it is at `path` in the tree.
+    fn object(&self, dir: impl AsFd, name: &OsStr, path: &Path) -> Result<Node> {
+        let failed = |errno| unreadable(&self.dir.join(path), errno);
+        let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let device = Device {
+            major: rustix::fs::major(stat.st_rdev),
+            minor: rustix::fs::minor(stat.st_rdev),
+        };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Kind::Directory(Names::new()),
+            FileType::RegularFile => Kind::File(FileNode {
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                id: stat.st_ino,
+                digest: None,
+                content: Content::InPlace,
+            }),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&dir, name, Vec::new()).map_err(failed)?;
+                Kind::Symlink(OsStr::from_bytes(target.to_bytes()).into())
+            }
+            FileType::CharacterDevice => Kind::CharDevice(device),
+            FileType::BlockDevice => Kind::BlockDevice(device),
+            _ => Kind::Pipe,
+        };
+        Ok(node(&stat, kind))
+    }
+}
+
+/// Returns the names in a directory.
+fn list(dir: impl AsFd) -> Result<Vec<OsString>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir.as_fd())? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            names.push(name.to_owned());
+        }
     }
     Ok(names)
 }
@@ -66,41 +119,6 @@ fn unreadable(path: &Path, errno: Errno) -> Error {
         ),
         _ => error,
     }
-}
-
-/// Reads what is called `name` in `dir`; it is at `path`.
-fn read_one(dir: impl AsFd, name: &OsStr, path: &Path, depth: usize) -> Result<Node> {
-    let failed = |errno| unreadable(path, errno);
-    let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-    let device = Device {
-        major: rustix::fs::major(stat.st_rdev),
-        minor: rustix::fs::minor(stat.st_rdev),
-    };
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let child = rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(failed)?;
-            Kind::Directory(if is_kernels_own(&child)? {
-                Names::new()
-            } else {
-                read(child, path, depth + 1)?
-            })
-        }
-        FileType::RegularFile => Kind::File(FileNode {
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            id: stat.st_ino,
-            digest: None,
-            content: Content::InPlace,
-        }),
-        FileType::Symlink => {
-            let target = rustix::fs::readlinkat(&dir, name, Vec::new()).map_err(failed)?;
-            Kind::Symlink(OsStr::from_bytes(target.to_bytes()).into())
-        }
-        FileType::CharacterDevice => Kind::CharDevice(device),
-        FileType::BlockDevice => Kind::BlockDevice(device),
-        _ => Kind::Pipe,
-    };
-    Ok(node(&stat, kind))
 }
 
 /// Tells whether a directory is on a file system whose files nobody wrote. Spec: statfs(2).
@@ -166,6 +184,29 @@ mod tests {
             said.contains("hint: ") && said.contains("as root"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_tree_is_read_as_deep_as_it_may_be_and_no_deeper() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut deepest = dir.path().join("d/".repeat(limits::MAX_DEPTH));
+        std::fs::create_dir_all(&deepest).unwrap();
+        std::fs::write(deepest.join("file"), "").unwrap();
+        std::thread::scope(|scope| {
+            // Half of what a thread has that says nothing of its stack.
+            let thread = std::thread::Builder::new().stack_size(1 << 20);
+            let work = || {
+                let mut count = 0;
+                of_dir(dir.path()).unwrap().walk("", &mut |_, _| count += 1);
+                assert_eq!(count, limits::MAX_DEPTH + 1);
+            };
+            thread.spawn_scoped(scope, work).unwrap();
+        });
+        deepest.push("d/d");
+        std::fs::create_dir_all(&deepest).unwrap();
+        let error = of_dir(dir.path()).unwrap_err().render_text();
+        assert!(error.contains("more than 256 directories deep"), "{error}");
+        assert!(error.contains("\"d/d/d/d\""), "{error}");
     }
 
     #[test]

@@ -5,11 +5,15 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 
+use kfactory_layers::apply::{ApplyError, clean_path, link_target, meaning};
 use kfactory_layers::digest::{Digest, Hasher};
 use kfactory_layers::image::Image;
+use kfactory_layers::limits;
 use kfactory_layers::metadata::{Entry, EntryKind, Xattrs};
 use kfactory_layers::tar::ArchiveReader;
-use kfactory_layers::whiteout::{Special, special};
+use kfactory_layers::whiteout::Special;
+
+use rustix::io::Errno;
 
 use super::{Content, FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
 use crate::changeset::Changeset;
@@ -94,14 +98,14 @@ impl Reading {
         entry: Entry,
         archive: &mut ArchiveReader<R>,
     ) -> Result<()> {
-        let Some((parents, name)) = split(&entry.path) else {
+        let path = clean_path(&entry).map_err(refused)?;
+        let special = meaning(&path, &entry).map_err(refused)?;
+        let Some((parents, name)) = split(&path) else {
             // The root itself.
             set_metadata(&mut self.top, &entry, layer);
             return Ok(());
         };
-        let path: PathBuf = parents.iter().collect::<PathBuf>().join(&name);
-        let invalid = || Error::user(format!("{:?} is not a valid whiteout", entry.path));
-        match special(&path).ok_or_else(invalid)? {
+        match special {
             Special::None => {}
             Special::Whiteout(hidden) => {
                 if let Some(names) = self.dir_opt(&parents)
@@ -119,8 +123,8 @@ impl Reading {
             }
             Special::Ignored => return Ok(()),
         }
-        let kind = self.kind(&parents, &name, &entry, archive)?;
-        let names = self.dir(&parents, layer)?;
+        let kind = self.kind(&path, &entry, archive)?;
+        let names = self.dir(&parents, &name, layer)?;
         let slot = names.entry(name).or_insert_with(|| Node::directory(layer));
         match (kind, &slot.kind) {
             // A directory keeps what it holds.
@@ -133,8 +137,7 @@ impl Reading {
 
     fn kind<R: io::Read>(
         &mut self,
-        parents: &[OsString],
-        name: &OsStr,
+        path: &Path,
         entry: &Entry,
         archive: &mut ArchiveReader<R>,
     ) -> Result<Kind> {
@@ -144,13 +147,11 @@ impl Reading {
             EntryKind::CharDevice(device) => Kind::CharDevice(*device),
             EntryKind::BlockDevice(device) => Kind::BlockDevice(*device),
             EntryKind::Fifo => Kind::Pipe,
-            EntryKind::HardLink { target } => self.hard_link(target, &entry.path)?,
+            EntryKind::HardLink { target } => self.hard_link(path, target, entry)?,
             EntryKind::File { size } => {
                 let id = self.next_id;
                 self.next_id += 1;
-                let mut path: PathBuf = parents.iter().collect();
-                path.push(name);
-                let (content, digest) = self.content(&path, *size, archive)?;
+                let (content, digest) = self.content(path, *size, archive)?;
                 Kind::File(FileNode {
                     size: *size,
                     id,
@@ -198,27 +199,33 @@ impl Reading {
         Ok((kept, digest))
     }
 
-    fn hard_link(&self, target: &Path, path: &Path) -> Result<Kind> {
+    fn hard_link(&self, path: &Path, target: &Path, entry: &Entry) -> Result<Kind> {
+        let target = link_target(target, entry).map_err(refused)?;
+        let fail = |errno: Errno| {
+            refused(ApplyError::HardLink {
+                path: path.to_owned(),
+                target: target.clone(),
+                source: errno.into(),
+            })
+        };
+        let (above, name) = split(&target).ok_or_else(|| fail(Errno::ISDIR))?;
         let mut node = &self.top;
-        for part in parts(target) {
-            let next = node.names().and_then(|names| names.get(&part));
-            node = next.ok_or_else(|| {
-                Error::user(format!(
-                    "{path:?} is another name for {target:?}, which is not there"
-                ))
-            })?;
+        for part in self.resolve(&above).into_iter().chain([name]) {
+            let names = node.names().ok_or_else(|| fail(no_directory(node)))?;
+            node = names.get(&part).ok_or_else(|| fail(Errno::NOENT))?;
         }
         if node.is_dir() {
-            return Err(Error::user(format!(
-                "{path:?} is another name for a directory"
-            )));
+            return Err(fail(Errno::ISDIR));
         }
         Ok(node.kind.clone())
     }
 
-    /// Returns the names in the directory `parents`, made where it is missing; links on the way are followed in the tree.
-    fn dir(&mut self, parents: &[OsString], layer: usize) -> Result<&mut Names> {
+    /// Returns the names in the directory `parents`, which `name` is added to, made where it is missing; links on the way are followed in
+    /// the tree.
+    fn dir(&mut self, parents: &[OsString], name: &OsStr, layer: usize) -> Result<&mut Names> {
         let resolved = self.resolve(parents);
+        let place = resolved.iter().collect::<PathBuf>().join(name);
+        limits::check(&place).map_err(|error| refused(error.into()))?;
         let mut node = &mut self.top;
         for name in &resolved {
             node = names_of(node, parents)?
@@ -281,12 +288,22 @@ impl Reading {
 
 /// Returns the names of a directory, which is `parents` or on the way there.
 fn names_of<'a>(node: &'a mut Node, parents: &[OsString]) -> Result<&'a mut Names> {
+    let errno = no_directory(node);
     match &mut node.kind {
         Kind::Directory(names) => Ok(names),
-        _ => Err(Error::user(format!(
-            "{:?} goes through something that is no directory",
-            parents.iter().collect::<PathBuf>()
-        ))),
+        _ => Err(refused(ApplyError::Io {
+            op: "opening the directory",
+            path: parents.iter().collect(),
+            source: errno.into(),
+        })),
+    }
+}
+
+/// Says why nothing can be in `node`, which is no directory: a link is left only where there were too many.
+fn no_directory(node: &Node) -> Errno {
+    match node.kind {
+        Kind::Symlink(_) => Errno::LOOP,
+        _ => Errno::NOTDIR,
     }
 }
 
@@ -320,29 +337,22 @@ fn xattrs(all: &Xattrs) -> Option<Box<Xattrs>> {
     (!all.is_empty()).then(|| Box::new(all.clone()))
 }
 
-/// Splits a path of an archive into the names above and its own; `None` for the root.
-fn split(path: &Path) -> Option<(Vec<OsString>, OsString)> {
-    let mut all = parts(path);
-    let name = all.pop()?;
-    Some((all, name))
+/// Says what applying the layer would say.
+fn refused(error: ApplyError) -> Error {
+    Error::from_source(&error)
 }
 
-/// Returns the names of a path; leading slashes and dots are dropped, and `..` goes up but never above the top.
-fn parts(path: &Path) -> Vec<OsString> {
-    let mut out = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => out.push(name.to_owned()),
-            Component::ParentDir => _ = out.pop(),
-            _ => {}
-        }
-    }
-    out
+/// Splits a clean path into the names above and its own; `None` for the root.
+fn split(path: &Path) -> Option<(Vec<OsString>, OsString)> {
+    let mut all: Vec<OsString> = path.iter().map(OsStr::to_owned).collect();
+    let name = all.pop()?;
+    Some((all, name))
 }
 
 #[cfg(test)]
 mod tests {
     use kfactory_layers::apply::{ApplyOptions, Ownership, apply};
+    use kfactory_layers::metadata::Device;
     use kfactory_layers::tar::ArchiveWriter;
     use proptest::prelude::*;
 
@@ -364,6 +374,10 @@ mod tests {
 
     /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
     fn read(layers: &[Vec<u8>]) -> Option<Vec<String>> {
+        try_read(layers).ok()
+    }
+
+    fn try_read(layers: &[Vec<u8>]) -> Result<Vec<String>> {
         let mut reading = Reading {
             top: Node::directory(0),
             kept: tempfile::tempfile().unwrap(),
@@ -377,7 +391,7 @@ mod tests {
         };
         for (index, bytes) in layers.iter().enumerate() {
             let archive = ArchiveReader::new(bytes.as_slice());
-            reading.layer(index, archive).ok()?;
+            reading.layer(index, archive)?;
         }
         let tree = Tree {
             top: reading.top,
@@ -390,19 +404,14 @@ mod tests {
         });
         paths.retain(|path| path != "/");
         paths.sort();
-        Some(paths)
+        Ok(paths)
     }
 
     /// As [`read`], of what applying the layers to a directory makes.
     fn applied(layers: &[Vec<u8>]) -> Option<Vec<String>> {
         let dir = tempfile::tempdir().unwrap();
-        let root = kfactory_layers::root::Root::open(dir.path()).unwrap();
-        let options = ApplyOptions {
-            ownership: Ownership::AsFarAsAllowed,
-            ..ApplyOptions::default()
-        };
         for bytes in layers {
-            apply(&root, bytes.as_slice(), &options).ok()?;
+            try_apply(dir.path(), bytes).ok()?;
         }
         let entries = walkdir::WalkDir::new(dir.path()).min_depth(1);
         let path = |entry: walkdir::Result<walkdir::DirEntry>| {
@@ -414,6 +423,88 @@ mod tests {
         let mut paths: Vec<String> = entries.into_iter().map(path).collect();
         paths.sort();
         Some(paths)
+    }
+
+    fn try_apply(dir: &Path, layer: &[u8]) -> Result<(), ApplyError> {
+        let root = kfactory_layers::root::Root::open(dir).unwrap();
+        let options = ApplyOptions {
+            ownership: Ownership::AsFarAsAllowed,
+            ..ApplyOptions::default()
+        };
+        apply(&root, layer, &options).map(drop)
+    }
+
+    #[test]
+    fn what_applying_refuses_is_refused_in_the_same_words() {
+        let link = |path: &str, target: &str| {
+            let target = target.into();
+            Entry::new(path, EntryKind::Symlink { target })
+        };
+        let file = |path: &str| Entry::new(path, EntryKind::File { size: 0 });
+        let hard = EntryKind::HardLink {
+            target: "etc/../../passwd".into(),
+        };
+        let deep = "d/".repeat(limits::MAX_DEPTH + 1) + "file";
+        let behind = "l/".to_owned() + &"e/".repeat(limits::MAX_DEPTH) + "file";
+        let hard_to = |target: &str| {
+            let target = target.into();
+            Entry::new("./other", EntryKind::HardLink { target })
+        };
+        let long = "n".repeat(limits::MAX_NAME_BYTES + 1);
+        let cases = [
+            vec![link(".", "/")],
+            vec![link("./", "usr")],
+            vec![file(".")],
+            vec![file("../passwd")],
+            vec![Entry::new("passwd", hard)],
+            vec![Entry::new("gone", EntryKind::CharDevice(Device::WHITEOUT))],
+            vec![file("etc/.wh.")],
+            vec![file(&deep)],
+            vec![link("l", "a/b"), file(&behind)],
+            vec![file(&(("n".repeat(20) + "/").repeat(200) + "file"))],
+            vec![file(&long)],
+            vec![file(&format!(".wh.{long}"))],
+            vec![link("l", &"t/".repeat(2048))],
+            vec![hard_to("none")],
+            vec![hard_to("none/none")],
+            vec![hard_to(".")],
+            vec![hard_to(&deep)],
+            vec![file("dir/file"), hard_to("dir")],
+            vec![file("file"), hard_to("file/none")],
+            vec![file("file"), file("file/none")],
+            vec![link("l", "l"), file("l/none")],
+            vec![link("l", "l"), hard_to("l/none")],
+        ];
+        for entries in cases {
+            let mut archive = ArchiveWriter::new(Vec::new());
+            for entry in &entries {
+                archive.append(entry, io::empty()).unwrap();
+            }
+            let layer = archive.finish().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let applied = try_apply(dir.path(), &layer).expect_err("refused");
+            let read = try_read(&[layer]).expect_err("refused");
+            assert_eq!(read.render_text(), refused(applied).render_text());
+        }
+    }
+
+    #[test]
+    fn a_hard_link_is_found_where_links_lead() {
+        let target = "usr/lib".into();
+        let hard = EntryKind::HardLink {
+            target: "lib/file".into(),
+        };
+        let mut archive = ArchiveWriter::new(Vec::new());
+        for entry in [
+            Entry::new("lib", EntryKind::Symlink { target }),
+            Entry::new("usr/lib/file", EntryKind::File { size: 0 }),
+            Entry::new("other", hard),
+        ] {
+            archive.append(&entry, io::empty()).unwrap();
+        }
+        let layers = [archive.finish().unwrap()];
+        assert!(read(&layers).is_some());
+        assert_eq!(read(&layers), applied(&layers));
     }
 
     #[test]

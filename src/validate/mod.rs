@@ -31,7 +31,7 @@ use crate::step::StepName;
 use crate::tree::Tree;
 
 /// Raised when a rule begins to judge differently: a remembered report of other rules counts for nothing.
-pub const RULES_VERSION: u32 = 2;
+pub const RULES_VERSION: u32 = 3;
 
 /// How bad it is when a rule is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -279,6 +279,27 @@ fn a_framework_image_can_be_made_and_carried_along() {
         first,
         "equal binaries give an equal image"
     );
+    let base = format!(
+        "tar:{}",
+        crate::support::base::os_release_tar("planned", "ID=debian\nVERSION_ID=12\n").display()
+    );
+    let plan = |framework: &str| {
+        Kfactory::new(["plan", &base, "--version=v1", "--framework", framework])
+            .store(&dir.join("store"))
+    };
+    let lost =
+        "the framework has no kairos-installer: without it live media cannot install interactively";
+    plan(&dest).succeed().tells(&[lost]);
+    plan(&source).succeed().tells(&[lost]);
+    plan("go:kairos-installer=none").succeed().tells(&[lost]);
+    // An image, but none of binaries.
+    let other = format!("oci:{}:v1", dir.join("other").display());
+    Kfactory::new(["copy", &base, &other])
+        .store(&dir.join("store"))
+        .succeed();
+    plan(&other)
+        .fail(1)
+        .tells(&["cannot get the Kairos binaries", "does not hold /usr/bin/"]);
     let empty = world().own_dir("no-framework");
     let none = format!("dir:{}", empty.display());
     let ran = Kfactory::new(["framework", "build", "--framework", &none, "-o", &dest])

@@ -1,9 +1,8 @@
 //! The directories that entries go into: found or made, and given their final state when all else is done.
 
-use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Mode, XattrFlags};
@@ -12,6 +11,7 @@ use rustix::io::Errno;
 use super::owner::ACL_DEFAULT;
 use super::{Applied, ApplyError, Applying, DirId, Place};
 use crate::handle;
+use crate::limits;
 use crate::metadata::{Entry, EntryKind, Metadata, Timestamp};
 
 /// Links to follow while a parent is made behind a dangling one; the kernel's own number for a lookup.
@@ -33,7 +33,7 @@ pub(super) struct Parent {
     /// New entries get an ACL that no archive entry asked for.
     pub(super) gives_acl: bool,
     /// `path` with links followed.
-    real: OnceCell<PathBuf>,
+    pub(super) real: PathBuf,
 }
 
 /// What a directory becomes when nothing is created in it any more.
@@ -66,16 +66,34 @@ impl Applying<'_> {
             return Ok(Rc::clone(parent));
         }
         let fail = |errno| ApplyError::io("opening the directory", path, errno);
-        let fd = handle::open_dir_in_root(self.root.as_fd(), path).map_err(fail)?;
+        let (fd, real) = self.open_parent(path)?;
         let found = handle::stat_fd(&fd).map_err(fail)?;
         self.touch(path, &found)?;
-        self.use_parent(path, fd, &found)
+        self.use_parent(path, real, fd, &found)
+    }
+
+    /// Opens the directory `path` and says where it really is. Most are where their path says, and then the kernel opens them without a link.
+    fn open_parent(&self, path: &Path) -> Result<(OwnedFd, PathBuf), ApplyError> {
+        let fail = |error| ApplyError::io("opening the directory", path, error);
+        if path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+            && let Ok(fd) = handle::open_dir_plain(self.root.as_fd(), path)
+        {
+            return Ok((fd, path.to_owned()));
+        }
+        let fd = handle::open_dir_in_root(self.root.as_fd(), path)
+            .map_err(|errno| fail(std::io::Error::from(errno)))?;
+        let real = self.root.resolve(path);
+        let real = real.map_err(|error| fail(std::io::Error::other(error)))?;
+        Ok((fd, real.unwrap_or_else(|| path.to_owned())))
     }
 
     /// Makes an open directory the one that the next entries are expected in.
     fn use_parent(
         &mut self,
         path: &Path,
+        real: PathBuf,
         fd: OwnedFd,
         found: &Metadata,
     ) -> Result<Rc<Parent>, ApplyError> {
@@ -84,7 +102,7 @@ impl Applying<'_> {
             id: found.id(),
             gives_group: found.mode & SET_GID != 0,
             gives_acl: has_default_acl(&fd),
-            real: OnceCell::new(),
+            real,
             fd,
         });
         self.parent = Some(Rc::clone(&parent));
@@ -140,6 +158,7 @@ impl Applying<'_> {
         match handle::read_link(parent.fd.as_fd(), name) {
             Ok(target) => self.make_all(&above.join(target), links + 1),
             Err(_) => {
+                limits::check(&parent.real.join(name))?;
                 let entry = Entry::new(path, EntryKind::Directory);
                 let place = Place {
                     path,
@@ -184,12 +203,6 @@ impl Applying<'_> {
     /// Gives the entry's metadata to the root directory.
     pub(super) fn root_directory(&mut self, entry: &Entry) -> Result<(), ApplyError> {
         let path = Path::new("");
-        if entry.kind != EntryKind::Directory {
-            return Err(ApplyError::Escapes {
-                path: entry.path.clone(),
-                name: entry.path.clone(),
-            });
-        }
         let parent = self.parent_opt(path)?;
         let place = Place {
             path,
@@ -228,7 +241,8 @@ impl Applying<'_> {
             mode: entry.mode,
             ..found
         };
-        self.use_parent(path, fd, &found)?;
+        let real = self.real_path(place.parent, place.name);
+        self.use_parent(path, real, fd, &found)?;
         self.done.directories += 1;
         Ok(())
     }
@@ -268,14 +282,10 @@ impl Applying<'_> {
 
     /// Returns the path at which an entry really is, links followed, as the ledger has it.
     pub(super) fn real_path(&self, parent: &Parent, name: &OsStr) -> PathBuf {
-        let real = parent.real.get_or_init(|| {
-            let found = self.root.resolve(&parent.path).ok().flatten();
-            found.unwrap_or_else(|| parent.path.clone())
-        });
         if name == "." {
-            real.clone()
+            parent.real.clone()
         } else {
-            real.join(name)
+            parent.real.join(name)
         }
     }
 }

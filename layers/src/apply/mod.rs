@@ -4,6 +4,7 @@
 //! kernel opened inside the root, so that neither a name nor a link in the tree, whoever put it there, leads out of it.
 
 mod dirs;
+mod entry;
 mod nodes;
 mod owner;
 mod whiteout;
@@ -16,10 +17,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::ledger::LedgerEntry;
-use crate::metadata::{Device, Entry, EntryKind};
+use crate::limits::{self, LimitError};
+use crate::metadata::{Entry, EntryKind};
 use crate::root::Root;
 use crate::tar::{ArchiveReader, ReadError};
-use crate::whiteout::{Special, special};
+use crate::whiteout::Special;
+
+pub use entry::{clean_path, link_target, meaning};
 
 use dirs::{Parent, TouchedDir};
 
@@ -175,6 +179,9 @@ pub enum ApplyError {
         #[source]
         source: io::Error,
     },
+    /// The tree would be too deep, or a name too long.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The archive could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -201,6 +208,7 @@ impl ApplyError {
 /// - [`ApplyError::Escapes`]: an entry or hard-link target names something outside `root`.
 /// - [`ApplyError::InvalidWhiteout`], [`ApplyError::OverlayWhiteout`]: a name or device node that only pretends to be an entry.
 /// - [`ApplyError::TooLarge`], [`ApplyError::TooManyEntries`]: a limit of `options` was passed.
+/// - [`ApplyError::Limit`]: the tree would be too deep, or a name too long.
 /// - [`ApplyError::Owner`], [`ApplyError::Xattr`]: this process may not, and `options` ask for [`Ownership::Exact`].
 /// - [`ApplyError::HardLink`], [`ApplyError::Io`]: the system refused.
 /// - [`ApplyError::Read`]: the archive is broken, cut off, or ambiguous.
@@ -263,10 +271,8 @@ impl<'a> Applying<'a> {
         archive: &mut ArchiveReader<impl Read>,
     ) -> Result<(), ApplyError> {
         self.count(entry)?;
-        let path = contained(&entry.path, &entry.path)?;
-        match special(&path).ok_or_else(|| ApplyError::InvalidWhiteout {
-            path: entry.path.clone(),
-        })? {
+        let path = clean_path(entry)?;
+        match meaning(&path, entry)? {
             Special::None => self.object(&path, entry, archive),
             Special::Whiteout(hidden) => self.whiteout(&path, hidden),
             Special::Opaque => self.opaque(&path),
@@ -302,6 +308,7 @@ impl<'a> Applying<'a> {
             return self.root_directory(entry);
         };
         let parent = self.parent(path.parent().unwrap_or(Path::new("")))?;
+        limits::check(&parent.real.join(name))?;
         let place = Place {
             path,
             parent: &parent,
@@ -312,13 +319,8 @@ impl<'a> Applying<'a> {
             EntryKind::Directory => self.directory(&place, entry)?,
             EntryKind::Symlink { target } => self.symlink(&place, entry, target)?,
             EntryKind::HardLink { target } => {
-                let target = contained(target, &entry.path)?;
+                let target = link_target(target, entry)?;
                 self.hard_link(&place, &target)?;
-            }
-            EntryKind::CharDevice(Device::WHITEOUT) => {
-                return Err(ApplyError::OverlayWhiteout {
-                    path: entry.path.clone(),
-                });
             }
             EntryKind::CharDevice(_) | EntryKind::BlockDevice(_) | EntryKind::Fifo => {
                 self.device(&place, entry)?
@@ -335,29 +337,4 @@ struct Place<'a> {
     path: &'a Path,
     parent: &'a Rc<Parent>,
     name: &'a OsStr,
-}
-
-/// Returns `name` relative and without empty parts and `.`; the root itself becomes empty.
-///
-/// A name with `..` is refused even where it would come back inside: no tool that writes layers makes one.
-fn contained(name: &Path, entry: &Path) -> Result<PathBuf, ApplyError> {
-    let mut clean = Vec::with_capacity(name.as_os_str().len());
-    for part in name.as_os_str().as_bytes().split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                return Err(ApplyError::Escapes {
-                    path: entry.to_owned(),
-                    name: name.to_owned(),
-                });
-            }
-            _ => {
-                if !clean.is_empty() {
-                    clean.push(b'/');
-                }
-                clean.extend_from_slice(part);
-            }
-        }
-    }
-    Ok(PathBuf::from(OsStr::from_bytes(&clean)))
 }

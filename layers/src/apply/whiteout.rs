@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::AtFlags;
@@ -13,9 +13,7 @@ use rustix::io::Errno;
 
 use super::{ApplyError, Applying, DirId, Parent, Place};
 use crate::handle;
-
-/// Levels of directories below a whiteout that are looked through, where some of them may belong to the layer itself.
-const MAX_DEPTH: usize = 1024;
+use crate::limits;
 
 impl Applying<'_> {
     /// Hides `hidden` in the directory of `path`.
@@ -34,9 +32,7 @@ impl Applying<'_> {
             return self.remove(&place);
         }
         let place = (parent.fd.as_fd(), parent.id, hidden);
-        self.hide(place, &self.real_path(&parent, hidden), 0)
-            .map(drop)
-            .map_err(|errno| ApplyError::io("removing", &path, errno))
+        self.hide(place, &self.real_path(&parent, hidden)).map(drop)
     }
 
     /// Hides everything in the directory of `path`.
@@ -46,9 +42,8 @@ impl Applying<'_> {
             return Ok(());
         };
         let real = self.real_path(&parent, OsStr::new("."));
-        self.hide_content(parent.fd.as_fd(), parent.id, &real, 0)
+        self.hide_content(parent.fd.as_fd(), parent.id, &real)
             .map(drop)
-            .map_err(|errno| ApplyError::io("removing what was in", &parent.path, errno))
     }
 
     /// Returns the directory that a whiteout is in, if there is one: what does not exist need not be hidden.
@@ -72,29 +67,30 @@ impl Applying<'_> {
         &mut self,
         place: (BorrowedFd<'_>, DirId, &OsStr),
         real: &Path,
-        depth: usize,
-    ) -> Result<bool, Errno> {
+    ) -> Result<bool, ApplyError> {
+        let fail = |errno| ApplyError::io("removing", real, errno);
+        limits::check(real)?;
         let (dir, id, name) = place;
         let ours = self.made.contains(&(id, name.as_bytes().into()));
-        let Some(found) = handle::stat_opt(dir, name)? else {
+        let Some(found) = handle::stat_opt(dir, name).map_err(fail)? else {
             return Ok(true);
         };
         if !found.is_dir() {
             if !ours {
                 self.parent = None;
                 self.ledger.remove(real);
-                rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+                rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(fail)?;
             }
             return Ok(!ours);
         }
-        let below = handle::open_subdir(dir, name)?;
-        let empty = self.hide_content(below.as_fd(), found.id(), real, depth + 1)?;
+        let below = handle::open_subdir(dir, name).map_err(fail)?;
+        let empty = self.hide_content(below.as_fd(), found.id(), real)?;
         if ours || !empty {
             return Ok(false);
         }
         self.parent = None;
         self.ledger.remove(real);
-        rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
+        rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR).map_err(fail)?;
         Ok(true)
     }
 
@@ -104,15 +100,11 @@ impl Applying<'_> {
         dir: BorrowedFd<'_>,
         id: DirId,
         real: &Path,
-        depth: usize,
-    ) -> Result<bool, Errno> {
-        if depth > MAX_DEPTH {
-            return Err(Errno::NAMETOOLONG);
-        }
+    ) -> Result<bool, ApplyError> {
+        let fail = |errno| ApplyError::io("removing what was in", real, errno);
         let mut empty = true;
-        for (name, _) in handle::list(dir)? {
-            let real: PathBuf = real.join(&name);
-            empty &= self.hide((dir, id, &name), &real, depth)?;
+        for (name, _) in handle::list(dir).map_err(fail)? {
+            empty &= self.hide((dir, id, &name), &real.join(&name))?;
         }
         Ok(empty)
     }

@@ -25,6 +25,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::limits::LimitError;
 use crate::metadata::Entry;
 use crate::root::Root;
 use crate::tar::WriteError;
@@ -32,9 +33,6 @@ use crate::tar::WriteError;
 pub use upper::diff_upper;
 pub use walk::{Snapshot, diff_walk};
 pub use write::write_changeset;
-
-/// Levels of directories that are looked into. Paths in a layer may have at most 4096 bytes for other tools to apply it.
-const MAX_DEPTH: usize = 2048;
 
 /// One difference between two states of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,12 +128,9 @@ pub enum CaptureError {
         /// Mount option that would have to be off.
         feature: &'static str,
     },
-    /// Directories are nested more deeply than any path in a layer can say.
-    #[error("{path:?} is nested too deeply")]
-    TooDeep {
-        /// Path inside the tree.
-        path: PathBuf,
-    },
+    /// The tree is deeper than one may be to be applied.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The changeset could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),

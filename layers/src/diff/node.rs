@@ -131,7 +131,8 @@ pub(super) fn same_content(a: &mut File, b: &mut File, path: &Path) -> Result<bo
     }
 }
 
-/// Opens the directory `name` of `dir`.
-pub(super) fn open_dir(dir: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedFd, CaptureError> {
-    handle::open_subdir(dir.as_fd(), name).map_err(|errno| CaptureError::io("opening", path, errno))
+/// Opens the directory `path` of the tree at `root`: of the directories above none has to stay open, however deep this one is.
+pub(super) fn open_dir(root: impl AsFd, path: &Path) -> Result<OwnedFd, CaptureError> {
+    handle::open_dir_plain(root.as_fd(), path)
+        .map_err(|errno| CaptureError::io("opening", path, errno))
 }

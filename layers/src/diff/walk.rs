@@ -8,8 +8,9 @@ use std::path::Path;
 
 use super::changeset::Inside;
 use super::node::{Node, open_dir, open_file, same_content};
-use super::{CaptureError, CaptureOptions, Change, MAX_DEPTH};
+use super::{CaptureError, CaptureOptions, Change};
 use crate::handle;
+use crate::limits;
 use crate::root::Root;
 
 /// Everything about a tree but the content of its files, as it was at one moment.
@@ -46,24 +47,33 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`CaptureError::Io`], [`CaptureError::TooDeep`].
+    /// [`CaptureError::Io`], [`CaptureError::Limit`].
     pub fn take(root: &Root, exclude: &dyn Fn(&Path) -> bool) -> Result<Self, CaptureError> {
-        let content = record(root.as_fd(), Path::new(""), exclude, 0)?;
+        let content = record(root, Path::new(""), exclude)?;
         Ok(Self { content })
     }
 }
 
 fn record(
+    root: &Root,
+    path: &Path,
+    exclude: &dyn Fn(&Path) -> bool,
+) -> Result<Listing, CaptureError> {
+    let mut listing = list(open_dir(root, path)?.as_fd(), path, exclude)?;
+    for child in &mut listing.children {
+        if child.node.meta.is_dir() {
+            child.content = record(root, &path.join(&child.name), exclude)?;
+        }
+    }
+    Ok(listing)
+}
+
+/// Reads what is in the open directory `dir`, which is at `path`, but nothing below that.
+fn list(
     dir: BorrowedFd<'_>,
     path: &Path,
     exclude: &dyn Fn(&Path) -> bool,
-    depth: usize,
 ) -> Result<Listing, CaptureError> {
-    if depth > MAX_DEPTH {
-        return Err(CaptureError::TooDeep {
-            path: path.to_owned(),
-        });
-    }
     let mut listing = Listing::default();
     for (name, _) in handle::list(dir).map_err(|errno| CaptureError::io("reading", path, errno))? {
         let path = path.join(&name);
@@ -71,23 +81,14 @@ fn record(
             listing.excluded = true;
             continue;
         }
+        limits::check(&path)?;
         let node =
             Node::read(dir, &name).map_err(|errno| CaptureError::io("reading", &path, errno))?;
         let Some(node) = node else { continue };
-        let content = if node.meta.is_dir() {
-            record(
-                open_dir(dir, &name, &path)?.as_fd(),
-                &path,
-                exclude,
-                depth + 1,
-            )?
-        } else {
-            Listing::default()
-        };
         listing.children.push(Recorded {
             name,
             node,
-            content,
+            content: Listing::default(),
         });
     }
     Ok(listing)
@@ -97,85 +98,92 @@ fn record(
 ///
 /// # Errors
 ///
-/// [`CaptureError::Io`], [`CaptureError::WhiteoutName`], [`CaptureError::TooDeep`].
+/// [`CaptureError::Io`], [`CaptureError::WhiteoutName`], [`CaptureError::Limit`].
 pub fn diff_walk(
     before: &Snapshot,
     root: &Root,
     options: &CaptureOptions<'_>,
 ) -> Result<Vec<Change>, CaptureError> {
-    let walking = Walking { options };
+    let walking = Walking { root, options };
     walking
-        .directory(root.as_fd(), &before.content, Path::new(""), 0)?
+        .directory(&before.content, Path::new(""))?
         .into_changes()
 }
 
 struct Walking<'a> {
+    root: &'a Root,
     options: &'a CaptureOptions<'a>,
 }
 
+/// One object that is there now.
+struct Present<'a> {
+    object: Recorded,
+    before: Option<&'a Recorded>,
+    changed: bool,
+}
+
 impl Walking<'_> {
-    fn directory(
-        &self,
-        dir: BorrowedFd<'_>,
-        before: &Listing,
-        path: &Path,
-        depth: usize,
-    ) -> Result<Inside, CaptureError> {
-        if depth > MAX_DEPTH {
-            return Err(CaptureError::TooDeep {
-                path: path.to_owned(),
-            });
-        }
-        let old = &before.children;
-        let mut inside = Inside::default();
-        let mut kept = vec![false; old.len()];
-        for (name, _) in
-            handle::list(dir).map_err(|errno| CaptureError::io("reading", path, errno))?
+    fn directory(&self, before: &Listing, path: &Path) -> Result<Inside, CaptureError> {
+        let (objects, mut inside) = self.read(before, path)?;
+        for Present {
+            object,
+            before,
+            changed,
+        } in objects
         {
-            let path = path.join(&name);
-            if (self.options.exclude)(&path) {
-                continue;
-            }
-            let node = Node::read(dir, &name)
-                .map_err(|errno| CaptureError::io("reading", &path, errno))?;
-            let Some(node) = node else { continue };
+            let within = if object.node.meta.is_dir() {
+                let nothing = Listing::default();
+                let before = before.map_or(&nothing, |before| &before.content);
+                self.directory(before, &path.join(&object.name))?
+            } else {
+                Inside::default()
+            };
+            inside.push(object.name, object.node, changed, within);
+        }
+        Ok(inside)
+    }
+
+    /// Compares the directory `path` itself with what it was: what is there, and, in the second part, what is gone.
+    fn read<'a>(
+        &self,
+        before: &'a Listing,
+        path: &Path,
+    ) -> Result<(Vec<Present<'a>>, Inside), CaptureError> {
+        let dir = open_dir(self.root, path)?;
+        let old = &before.children;
+        let mut kept = vec![false; old.len()];
+        let mut objects = Vec::new();
+        for object in list(dir.as_fd(), path, self.options.exclude)?.children {
             let at = old
-                .binary_search_by(|old| old.name.as_bytes().cmp(name.as_bytes()))
+                .binary_search_by(|old| old.name.as_bytes().cmp(object.name.as_bytes()))
                 .ok();
             if let Some(at) = at {
                 kept[at] = true;
             }
-            let recorded = at.map(|at| &old[at]);
-            let changed = self.is_changed(dir, &name, &node, recorded, &path)?;
-            let within = if node.meta.is_dir() {
-                let nothing = Listing::default();
-                let before = recorded.map_or(&nothing, |recorded| &recorded.content);
-                self.directory(
-                    open_dir(dir, &name, &path)?.as_fd(),
-                    before,
-                    &path,
-                    depth + 1,
-                )?
-            } else {
-                Inside::default()
-            };
-            inside.push(name, node, changed, within);
+            let before = at.map(|at| &old[at]);
+            let changed = self.is_changed(dir.as_fd(), &object, before, path)?;
+            objects.push(Present {
+                object,
+                before,
+                changed,
+            });
         }
         let gone = old.iter().zip(&kept).filter(|(_, kept)| !**kept);
         let gone: Vec<_> = gone.map(|(old, _)| old.name.clone()).collect();
         let all = gone.len() >= 2 && gone.len() == old.len() && !before.excluded;
+        let mut inside = Inside::default();
         inside.set_gone(gone, all);
-        Ok(inside)
+        Ok((objects, inside))
     }
 
     fn is_changed(
         &self,
         dir: BorrowedFd<'_>,
-        name: &OsString,
-        node: &Node,
+        object: &Recorded,
         old: Option<&Recorded>,
-        path: &Path,
+        above: &Path,
     ) -> Result<bool, CaptureError> {
+        let node = &object.node;
         let Some(old) = old.map(|old| &old.node).filter(|old| old.is_like(node)) else {
             return Ok(true);
         };
@@ -186,6 +194,7 @@ impl Walking<'_> {
         let Some(reference) = self.options.reference else {
             return Ok(true);
         };
+        let path = &above.join(&object.name);
         let fail = |error: io::Error| CaptureError::io("comparing", path, error);
         let Some(mut before) = reference
             .open_file_opt(path)
@@ -193,7 +202,7 @@ impl Walking<'_> {
         else {
             return Ok(true);
         };
-        let mut after = open_file(dir, name).map_err(|errno| fail(errno.into()))?;
+        let mut after = open_file(dir, &object.name).map_err(|errno| fail(errno.into()))?;
         Ok(!same_content(&mut before, &mut after, path)?)
     }
 }

@@ -4,6 +4,7 @@
 
 mod hostile;
 mod judges;
+mod limits;
 mod overlay;
 mod property;
 mod root;

@@ -3,7 +3,7 @@
 use super::always;
 use crate::distro::Family;
 use crate::error::Result;
-use crate::framework::elf;
+use crate::framework::{Component, elf};
 use crate::step::StepName;
 use crate::validate::{Facts, Rule, Severity, Subject, Violations};
 
@@ -63,7 +63,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "programs-challenger",
         severity: Severity::Warning,
-        demand: "kcrypt-discovery-challenger is there: without it disks cannot be encrypted by a server's key",
+        demand: "kcrypt-discovery-challenger is there: without it disks cannot be encrypted with a server's key",
         remedy: "use a framework that has kcrypt-discovery-challenger",
         steps: BINARIES,
         when: always,
@@ -151,8 +151,18 @@ fn kairos(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     Ok(())
 }
 
+/// Says what an image without the program of Kairos called `name` cannot do, to stand after what is wrong.
+pub(super) fn loss(name: &str) -> String {
+    Component::find(name).map_or_else(String::new, |component| {
+        format!(": without it {}", component.loss)
+    })
+}
+
 fn challenger(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
-    need(subject, &["kcrypt-discovery-challenger"], found);
+    const NAME: &str = "kcrypt-discovery-challenger";
+    if subject.program(NAME).is_none() {
+        found.add(format!("{NAME} is nowhere on the PATH{}", loss(NAME)));
+    }
     Ok(())
 }
 
@@ -162,7 +172,8 @@ fn installer(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
         "system/installer/kairos-installer",
     ];
     if !places.iter().any(|path| subject.tree.has_executable(path)) {
-        found.at(places[1], "there is no installer");
+        let text = format!("there is no installer{}", loss("kairos-installer"));
+        found.at(places[1], text);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Standard images: the provider, and the Kubernetes distribution that it installed.
 
+use super::programs::loss;
 use crate::error::Result;
 use crate::step::StepName;
 use crate::validate::{Facts, Rule, Severity, Subject, Violations};
@@ -9,7 +10,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "provider-programs",
         severity: Severity::Error,
         demand: "a standard image has a provider plugin that may be executed, and edgevpn",
-        remedy: "let the step `providerBinaries` run",
+        remedy: "let the step `providerBinaries` run, with a framework that has both",
         steps: &[StepName::PROVIDER_BINARIES],
         when: is_standard,
         check: programs,
@@ -35,10 +36,14 @@ fn programs(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     let plugins: Vec<&str> = subject.names(DIR).into_iter().filter(is_plugin).collect();
     let works = |name: &&str| subject.tree.has_executable(format!("{DIR}/{name}"));
     if !plugins.iter().any(works) {
-        found.at(DIR, "there is no agent-provider-* that may be executed");
+        let text = "there is no agent-provider-* that may be executed";
+        found.at(DIR, format!("{text}{}", loss("provider-kairos")));
     }
     if subject.program("edgevpn").is_none() {
-        found.at("usr/bin/edgevpn", "it does not exist");
+        found.at(
+            "usr/bin/edgevpn",
+            format!("it does not exist{}", loss("edgevpn")),
+        );
     }
     Ok(())
 }

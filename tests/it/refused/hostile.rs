@@ -20,6 +20,7 @@ fn a_layer_that_tries_to_leave_the_rootfs_is_refused_or_kept_inside() {
             vec![file("usr/../../../etc/kfactory-was-here")],
             true,
         ),
+        ("root-link", vec![link(".", b'2', "/")], true),
         (
             "hard-link",
             vec![link("stolen", b'1', &format!("{up}etc/passwd"))],
@@ -75,6 +76,10 @@ fn a_layer_that_tries_to_leave_the_rootfs_is_refused_or_kept_inside() {
         );
         if refused {
             ran.tells(&["layer entry \"", "outside the rootfs"]);
+            for reader in ["validate", "inspect"] {
+                let ran = Kfactory::new([reader, &source]).store(&store);
+                ran.fail(1).tells(&["layer entry \"", "outside the rootfs"]);
+            }
             let (store, program) = convert(&source, "oci:out-hostile:v1.0.0");
             program
                 .fail(1)

@@ -1,0 +1,120 @@
+//! Reading a partition table back, with every check that firmware makes.
+
+use super::encode::{
+    ENTRY_BYTES, HEADER_BYTES, MBR_ENTRY, MBR_SIGNATURE, NAME_UNITS, PROTECTIVE, REVISION,
+    SIGNATURE,
+};
+use super::{Guid, Partition, ReadError, Region, SECTOR_BYTES, Table};
+
+/// No disk has more entries; a header that says so is not believed.
+const MAX_ENTRIES: u32 = 1024;
+
+pub(super) fn read(disk: &Region) -> Result<Table, ReadError> {
+    let mut mbr = [0; SECTOR_BYTES as usize];
+    disk.read_exact_at(&mut mbr, 0)?;
+    let has_protective = mbr[MBR_ENTRY..510]
+        .chunks_exact(16)
+        .any(|entry| entry[4] == PROTECTIVE);
+    if mbr[510..] != MBR_SIGNATURE || !has_protective {
+        return Err(ReadError::Mbr);
+    }
+    let last = disk.len() / SECTOR_BYTES - 1;
+    let first = copy(disk, 1, last)?;
+    let second = copy(disk, last, 1)?;
+    if first != second {
+        return Err(ReadError::Differ);
+    }
+    Ok(first)
+}
+
+fn copy(disk: &Region, here: u64, other: u64) -> Result<Table, ReadError> {
+    let damaged = |why| ReadError::Damaged { sector: here, why };
+    let check = |holds: bool, why| if holds { Ok(()) } else { Err(damaged(why)) };
+    let mut header = [0; HEADER_BYTES];
+    disk.read_exact_at(&mut header, here * SECTOR_BYTES)?;
+    check(header[..8] == *SIGNATURE, "there is none")?;
+    check(u32_at(&header, 8) == REVISION, "its revision is not 1.0")?;
+    check(
+        u32_at(&header, 12) == HEADER_BYTES as u32,
+        "its header has an unknown size",
+    )?;
+    let checksum = u32_at(&header, 16);
+    let mut plain = header;
+    plain[16..20].fill(0);
+    check(
+        crc32fast::hash(&plain) == checksum,
+        "its header's checksum is wrong",
+    )?;
+    check(
+        u64_at(&header, 24) == here,
+        "its header is not where it says",
+    )?;
+    check(
+        u64_at(&header, 32) == other,
+        "it looks for the other one elsewhere",
+    )?;
+    let count = u32_at(&header, 80);
+    let known = u32_at(&header, 84) == ENTRY_BYTES as u32 && count <= MAX_ENTRIES;
+    check(known, "its entries have an unknown size or number")?;
+    let mut entries = vec![0; count as usize * ENTRY_BYTES];
+    let entries_at = u64_at(&header, 72).checked_mul(SECTOR_BYTES);
+    disk.read_exact_at(
+        &mut entries,
+        entries_at.ok_or(damaged("its entries are beyond the disk"))?,
+    )?;
+    let sound = crc32fast::hash(&entries) == u32_at(&header, 88);
+    check(sound, "its entries' checksum is wrong")?;
+    let used = |bytes: &&[u8]| bytes[..16] != Guid::ZERO.0;
+    let table = Table {
+        guid: guid_at(&header, 56),
+        sectors: here.max(other) + 1,
+        entries: count,
+        first_usable: u64_at(&header, 40),
+        partitions: entries
+            .chunks_exact(ENTRY_BYTES)
+            .filter(used)
+            .map(partition)
+            .collect(),
+    };
+    let ends = u64_at(&header, 48).checked_add(1) == Some(table.usable().end);
+    check(
+        ends,
+        "its last usable sector is not the one before the second copy",
+    )?;
+    check(
+        table.check().is_ok(),
+        "its partitions overlap or leave the disk",
+    )?;
+    Ok(table)
+}
+
+fn partition(entry: &[u8]) -> Partition {
+    let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
+    let units = entry[56..]
+        .chunks_exact(2)
+        .map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
+    let name: Vec<u16> = units
+        .take(NAME_UNITS)
+        .take_while(|unit| *unit != 0)
+        .collect();
+    Partition {
+        name: String::from_utf16_lossy(&name),
+        kind: guid_at(entry, 0),
+        guid: guid_at(entry, 16),
+        first,
+        sectors: last.wrapping_add(1).saturating_sub(first),
+        attributes: u64_at(entry, 48),
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn guid_at(bytes: &[u8], at: usize) -> Guid {
+    Guid::from_efi(bytes[at..at + 16].try_into().expect("sixteen bytes"))
+}

@@ -1,0 +1,38 @@
+//! For tests: programs that read what the writers here make, and know nothing of them.
+
+use std::process::Command;
+
+/// Runs `program` and returns what it says on both outputs; `None`, with a line that says so, where it is not installed.
+///
+/// Panics when it ends with anything but 0.
+#[expect(clippy::print_stderr, reason = "a test that stays away says so")]
+pub(crate) fn judge(program: &str, args: &[&str]) -> Option<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(program)
+        .args(args)
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let why = format!("`{program}` is not installed");
+            assert!(
+                std::env::var_os("KFACTORY_NO_SKIP").is_none(),
+                "skipped: {why}"
+            );
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        Err(error) => panic!("{program}: {error}"),
+    };
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}\n{said}",
+        output.status
+    );
+    Some(said)
+}
