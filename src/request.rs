@@ -355,6 +355,11 @@ impl Request {
         })
     }
 
+    /// Returns whether the image is to have no kernel.
+    pub fn has_no_kernel(&self) -> bool {
+        self.kernel == "none"
+    }
+
     /// Returns whether the result is pushed without being checked.
     pub fn skips_validation(&self) -> bool {
         self.no_validate.iter().any(|rule| rule == "all")
@@ -446,9 +451,10 @@ impl Request {
         Ok(())
     }
 
-    /// Refuses a board whose architecture is not the one that is asked for: known before anything is pulled.
+    /// Refuses a board that does not go with what else is asked for: known before anything is pulled.
     fn check_board(&self) -> Result<()> {
         let model = self.model()?;
+        crate::plan::check_trusted(model, self.trusted)?;
         if let Some(release) = &self.l4t
             && (release.is_empty() || !release.chars().all(|c| c.is_ascii_digit() || c == '.'))
         {

@@ -12,10 +12,12 @@
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
+//! | [`ext4`] | ext4 file systems made of a tree, one in a file of another too |
 //! | [`fat`] | FAT file systems, for firmware |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
 
 pub mod boot_files;
+pub mod ext4;
 pub mod fat;
 pub mod flat;
 pub mod gpt;

@@ -18,10 +18,13 @@ use rustix::io::Errno;
 use super::{Content, FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
+use crate::progress::bytes_text;
 use crate::store::Store;
 
 /// The largest distribution images hold some 400 000 names.
 const MAX_ENTRIES: u64 = 4_000_000;
+/// The most that is kept of an image's files: programs, kernels and initrds have some gigabytes.
+const MAX_KEPT_BYTES: u64 = 16 << 30;
 
 /// What is to be known of the files' contents.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +41,7 @@ pub struct Wanted {
 ///
 /// # Errors
 ///
-/// A damaged layer, more than four million entries, or no room for the contents that are wanted.
+/// A damaged layer, more than four million entries, or no room for the contents that are wanted, of which there may be 16 GiB.
 pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
     let kept = tempfile::tempfile_in(store.dir())
         .context(|| format!("making a file in {}", store.dir().display()))?;
@@ -170,6 +173,13 @@ impl Reading {
         archive: &mut ArchiveReader<R>,
     ) -> Result<(Content, Option<Digest>)> {
         let keep = (self.wanted.kept)(path);
+        if keep && size > MAX_KEPT_BYTES - self.kept_bytes {
+            return Err(Error::user(format!(
+                "{path:?} has {}: with it, more than {} of files are to be read",
+                bytes_text(size),
+                bytes_text(MAX_KEPT_BYTES)
+            )));
+        }
         if !keep && !self.wanted.digests {
             return Ok((Content::Dropped, None));
         }
@@ -372,23 +382,27 @@ mod tests {
         archive.finish().unwrap()
     }
 
-    /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
-    fn read(layers: &[Vec<u8>]) -> Option<Vec<String>> {
-        try_read(layers).ok()
-    }
-
-    fn try_read(layers: &[Vec<u8>]) -> Result<Vec<String>> {
-        let mut reading = Reading {
+    fn reading(kept: fn(&Path) -> bool) -> Reading {
+        Reading {
             top: Node::directory(0),
             kept: tempfile::tempfile().unwrap(),
             kept_bytes: 0,
             next_id: 0,
             entries: 0,
             wanted: Wanted {
-                kept: |_| false,
+                kept,
                 digests: false,
             },
-        };
+        }
+    }
+
+    /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
+    fn read(layers: &[Vec<u8>]) -> Option<Vec<String>> {
+        try_read(layers).ok()
+    }
+
+    fn try_read(layers: &[Vec<u8>]) -> Result<Vec<String>> {
+        let mut reading = reading(|_| false);
         for (index, bytes) in layers.iter().enumerate() {
             let archive = ArchiveReader::new(bytes.as_slice());
             reading.layer(index, archive)?;
@@ -505,6 +519,23 @@ mod tests {
         let layers = [archive.finish().unwrap()];
         assert!(read(&layers).is_some());
         assert_eq!(read(&layers), applied(&layers));
+    }
+
+    #[test]
+    fn what_would_fill_the_disk_is_not_kept() {
+        let size = MAX_KEPT_BYTES + 1;
+        let mut bytes = Vec::new();
+        // The header is enough: the content never comes.
+        let entry = Entry::new("boot/initrd", EntryKind::File { size });
+        let _ = ArchiveWriter::new(&mut bytes).append(&entry, io::empty());
+        let mut reading = reading(|_| true);
+        let error = reading
+            .layer(0, ArchiveReader::new(bytes.as_slice()))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"boot/initrd\" has 16.0 GiB: with it, more than 16.0 GiB of files are to be read"
+        );
     }
 
     #[test]

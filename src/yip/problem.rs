@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::Error;
+use crate::printable;
 
 /// One thing that is wrong, or will not do what it seems to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +20,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.message)?;
+        // On one line, whatever the names in it are made of.
+        let (file, message) = (printable::name(&self.file), printable::name(&self.message));
+        write!(f, "{file}:{}: {message}", self.line)?;
         match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
+            Some(hint) => write!(f, " ({})", printable::name(hint)),
             None => Ok(()),
         }
     }
@@ -128,5 +131,20 @@ impl Problems {
                 .iter()
                 .fold(top, |error, problem| error.context_below(problem)),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_line_whatever_names_are_made_of() {
+        let mut problems = Problems::new("a\nb.yaml");
+        problems.warning(7, "`/x\n\u{1b}[31m` is written twice");
+        assert_eq!(
+            problems.warnings()[0].to_string(),
+            r"a\nb.yaml:7: `/x\n\u001b[31m` is written twice"
+        );
     }
 }
