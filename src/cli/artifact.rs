@@ -109,7 +109,7 @@ impl Source {
                 arch: image.image.architecture().parse().ok(),
                 ..Scope::default()
             };
-            let report = validate::validate(&tree, &scope)?;
+            let report = validate::validate(&tree, &scope, Some(&session.options.stop))?;
             if let Some(error) = report.error() {
                 return Err(error.context(format!("cannot make `{text}` boot")));
             }
