@@ -14,12 +14,14 @@
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
 //! | [`ext4`] | ext4 file systems made of a tree, one in a file of another too |
 //! | [`fat`] | FAT file systems, for firmware |
+//! | [`format`](mod@format) | a raw disk as qcow2, VHD, VMDK, and for Google's cloud and MAAS |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
 
 pub mod boot_files;
 pub mod ext4;
 pub mod fat;
 pub mod flat;
+pub mod format;
 pub mod gpt;
 pub mod guid;
 #[cfg(test)]
