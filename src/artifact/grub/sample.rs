@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use super::Files;
+use crate::artifact::judge::skip;
 use crate::error::Result;
 
 /// Files in memory.
@@ -59,32 +59,7 @@ impl Files for Host {
 pub(super) fn has_grub_pc() -> bool {
     let is_there = Host.has("usr/lib/grub/i386-pc/kernel.img");
     if !is_there {
-        eprintln!("skipped: grub-pc-bin is not installed");
+        skip("grub-pc-bin is not installed");
     }
     is_there
-}
-
-/// Returns whether this machine has `program`; says so where not.
-pub(super) fn has_program(program: &str) -> bool {
-    let tried = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    let is_there = tried.is_ok();
-    if !is_there {
-        eprintln!("skipped: {program} is not installed");
-    }
-    is_there
-}
-
-/// Runs a program that must succeed.
-#[track_caller]
-pub(super) fn run(command: &mut Command) {
-    let output = command.output().expect("it starts");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
