@@ -49,6 +49,7 @@ pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
     for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
         let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
         let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
+        reading.next_id = super::first_id(index);
         reading
             .layer(index, &mut ArchiveReader::new(&mut changeset))
             .context(doing)?;
@@ -195,11 +196,12 @@ impl Reading {
             EntryKind::Fifo => Kind::Pipe,
             EntryKind::HardLink { target } => self.hard_link(path, target, entry)?,
             EntryKind::File { size } => {
+                let id = self.next_id;
                 self.next_id += 1;
                 let (content, digest) = self.content(path, *size, archive)?;
                 Kind::File(FileNode {
                     size: *size,
-                    id: self.next_id,
+                    id,
                     digest,
                     content,
                 })
