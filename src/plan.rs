@@ -29,7 +29,7 @@ use crate::request::{Layers, Request};
 use crate::step::{self, Action, Step, StepName};
 
 pub use choices::LeftOut;
-pub(crate) use model::{check_arch, check_trusted};
+pub(crate) use model::{check_arch, check_l4t, check_trusted};
 pub use providers::PlannedProvider;
 pub(crate) use providers::framework_variant;
 
@@ -149,7 +149,8 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         .extend(providers::without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&policy, &steps, request)?;
-    refuse_unused_packages(&steps, request)?;
+    let runs = |name| steps.iter().any(|step| step.name == name);
+    refuse_unused_packages(request, runs)?;
     let layers = group(&steps, request.layers);
     let variant = framework_variant(&steps);
     Ok(Plan {
@@ -309,9 +310,18 @@ fn refuse_unused_secrets(policy: &Policy, steps: &[Step], request: &Request) -> 
     Ok(())
 }
 
+/// Refuses choices of packages that go with no base.
+///
+/// # Errors
+///
+/// A usage error that names the options.
+pub(crate) fn check_choices(request: &Request) -> Result<()> {
+    choices::refuse_contradictions(request)?;
+    refuse_unused_packages(request, |name| !is_left_out(name, request))
+}
+
 /// What is asked for where nothing installs it would be missing without a word.
-fn refuse_unused_packages(steps: &[Step], request: &Request) -> Result<()> {
-    let runs = |name| steps.iter().any(|step| step.name == name);
+fn refuse_unused_packages(request: &Request, runs: impl Fn(StepName) -> bool) -> Result<()> {
     let some = |text: &str| !text.is_empty() && text != "none";
     for (option, value, step) in [
         ("--with", request.with.join(","), StepName::INSTALL_PACKAGES),

@@ -39,7 +39,7 @@ use kfactory_layers::root::Root;
 use kfactory_layers::source::ImageSource as _;
 use kfactory_sandbox::CancelToken;
 
-pub use base::{BaseImage, check_source, facts_of, facts_of_dir};
+pub use base::{BaseImage, check_source, facts_of, facts_of_dir, tree_of_tar};
 pub(crate) use base::{MAX_OS_RELEASE_BYTES, unusable};
 pub use clock::Clock;
 pub use framework::{Builds, check as check_inputs, image as framework_image};
@@ -50,6 +50,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec;
 use crate::location::Location;
 use crate::plan::{self, Plan};
+use crate::printable::counted;
 use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
@@ -279,9 +280,9 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
         Some(error) => Err(error),
         None => {
             reporter.note(&format!(
-                "validated: {} rules, {} warnings",
-                report.checked.len(),
-                report.count(Severity::Warning)
+                "validated: {}, {}",
+                counted(report.checked.len(), "rule"),
+                counted(report.count(Severity::Warning), "warning")
             ));
             Ok(())
         }

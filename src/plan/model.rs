@@ -29,12 +29,7 @@ const ORIN_NX_ARCHIVES: (&str, &str) = ("35", "3.1");
 pub(super) fn check(facts: &Facts, request: &Request) -> Result<()> {
     check_trusted(facts.model, facts.trusted)?;
     check_arch(facts.model, facts.arch.as_str())?;
-    if request.l4t.is_some() && !is_jetson(facts.model) {
-        return Err(Error::usage(format!(
-            "`--l4t` is for Jetson boards, and model `{}` is none",
-            facts.model
-        )));
-    }
+    check_l4t(facts.model, request.l4t.as_deref())?;
     if let Some(release) = ubuntu_release(facts.model)
         && (facts.distro != DistroId::Ubuntu || facts.version.as_deref() != Some(release))
     {
@@ -73,6 +68,20 @@ pub(crate) fn check_arch(model: Model, arch: &str) -> Result<()> {
         ))
         .hint(format!(
             "`--platform linux/{required}`, with a base that is made for it"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a release of the Jetsons' repositories for a board that takes nothing from them.
+///
+/// # Errors
+///
+/// A usage error that names the board.
+pub(crate) fn check_l4t(model: Model, release: Option<&str>) -> Result<()> {
+    match release {
+        Some(_) if !is_jetson(model) => Err(Error::usage(format!(
+            "`--l4t` is for Jetson boards, and model `{model}` is none"
         ))),
         _ => Ok(()),
     }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::{Content, FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
+use crate::printable::counted;
 use crate::progress::bytes_text;
 use crate::store::Store;
 
@@ -43,30 +44,49 @@ pub struct Wanted {
 ///
 /// A damaged layer, more than four million entries, or no room for the contents that are wanted, of which there may be 16 GiB.
 pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
-    let kept = tempfile::tempfile_in(store.dir())
-        .context(|| format!("making a file in {}", store.dir().display()))?;
-    let mut reading = Reading {
-        top: Node::directory(0),
-        kept,
-        kept_bytes: 0,
-        next_id: 0,
-        entries: 0,
-        wanted,
-    };
+    let mut reading = Reading::beside(store, wanted)?;
     let total = image.layers().len();
     for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
         let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
         let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
         reading.next_id = super::first_id(index);
         reading
-            .layer(index, ArchiveReader::new(&mut changeset))
+            .layer(index, &mut ArchiveReader::new(&mut changeset))
             .context(doing)?;
         changeset.finish().context(doing)?;
     }
-    Ok(Tree {
-        top: reading.top,
-        source: Source::Kept(reading.kept),
-    })
+    Ok(reading.finish())
+}
+
+/// Reads a root filesystem in an archive, of which nothing else than the contents that are wanted is written, beside `store`.
+///
+/// # Errors
+///
+/// The archive cannot be read or was cut off, holds more than four million entries, or no room for the contents that are wanted.
+pub fn of_archive(input: impl io::Read, store: &Store, wanted: Wanted) -> Result<Tree> {
+    let mut reading = Reading::beside(store, wanted)?;
+    let mut archive = ArchiveReader::new(input);
+    reading.layer(0, &mut archive)?;
+    check_end(reading.entries, &archive)?;
+    Ok(reading.finish())
+}
+
+/// Checks the end of an archive of so many `entries`: one that was cut off, or is none, must not count as a root filesystem.
+///
+/// # Errors
+///
+/// It holds nothing, or has no end mark.
+pub fn check_end(entries: u64, archive: &ArchiveReader<impl io::Read>) -> Result<()> {
+    match (entries, archive.has_end_mark()) {
+        (0, _) => Err(Error::user("the archive holds nothing")
+            .hint("write it again; `tar -tf FILE` lists what an archive holds")),
+        (_, false) => Err(Error::user(format!(
+            "the archive has no end mark after its {}: it was cut off",
+            counted(entries, "entry")
+        ))
+        .hint("copy or write it again")),
+        (_, true) => Ok(()),
+    }
 }
 
 struct Reading {
@@ -79,7 +99,31 @@ struct Reading {
 }
 
 impl Reading {
-    fn layer<R: io::Read>(&mut self, layer: usize, mut archive: ArchiveReader<R>) -> Result<()> {
+    fn beside(store: &Store, wanted: Wanted) -> Result<Self> {
+        let kept = tempfile::tempfile_in(store.dir())
+            .context(|| format!("making a file in {}", store.dir().display()))?;
+        Ok(Self::new(kept, wanted))
+    }
+
+    fn new(kept: File, wanted: Wanted) -> Self {
+        Self {
+            top: Node::directory(0),
+            kept,
+            kept_bytes: 0,
+            next_id: 0,
+            entries: 0,
+            wanted,
+        }
+    }
+
+    fn finish(self) -> Tree {
+        Tree {
+            top: self.top,
+            source: Source::Kept(self.kept),
+        }
+    }
+
+    fn layer<R: io::Read>(&mut self, layer: usize, archive: &mut ArchiveReader<R>) -> Result<()> {
         while let Some(entry) = archive
             .next_entry()
             .map_err(|error| Error::from_source(&error))?
@@ -90,7 +134,7 @@ impl Reading {
                     "the image holds more than {MAX_ENTRIES} entries"
                 )));
             }
-            self.entry(layer, entry, &mut archive)?;
+            self.entry(layer, entry, archive)?;
         }
         Ok(())
     }
@@ -383,17 +427,11 @@ mod tests {
     }
 
     fn reading(kept: fn(&Path) -> bool) -> Reading {
-        Reading {
-            top: Node::directory(0),
-            kept: tempfile::tempfile().unwrap(),
-            kept_bytes: 0,
-            next_id: 0,
-            entries: 0,
-            wanted: Wanted {
-                kept,
-                digests: false,
-            },
-        }
+        let wanted = Wanted {
+            kept,
+            digests: false,
+        };
+        Reading::new(tempfile::tempfile().unwrap(), wanted)
     }
 
     /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
@@ -404,13 +442,10 @@ mod tests {
     fn try_read(layers: &[Vec<u8>]) -> Result<Vec<String>> {
         let mut reading = reading(|_| false);
         for (index, bytes) in layers.iter().enumerate() {
-            let archive = ArchiveReader::new(bytes.as_slice());
-            reading.layer(index, archive)?;
+            let mut archive = ArchiveReader::new(bytes.as_slice());
+            reading.layer(index, &mut archive)?;
         }
-        let tree = Tree {
-            top: reading.top,
-            source: Source::Kept(reading.kept),
-        };
+        let tree = reading.finish();
         let mut paths = Vec::new();
         tree.walk("", &mut |path, node| {
             let slash = if node.is_dir() { "/" } else { "" };
@@ -530,7 +565,7 @@ mod tests {
         let _ = ArchiveWriter::new(&mut bytes).append(&entry, io::empty());
         let mut reading = reading(|_| true);
         let error = reading
-            .layer(0, ArchiveReader::new(bytes.as_slice()))
+            .layer(0, &mut ArchiveReader::new(bytes.as_slice()))
             .unwrap_err();
         assert_eq!(
             error.to_string(),

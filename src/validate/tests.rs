@@ -779,5 +779,5 @@ fn text_shows_findings_with_their_remedy_and_a_verdict() {
     ] {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }
-    assert!(text.ends_with("1 errors, 2 warnings\n"), "{text}");
+    assert!(text.ends_with("1 error, 2 warnings\n"), "{text}");
 }

@@ -4,6 +4,10 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::printable;
+use crate::printable::counted;
+
+/// Errors beyond this number are only counted: the first ones tell what to mend.
+const MAX_SHOWN: usize = 20;
 
 /// One thing that is wrong, or will not do what it seems to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,16 +125,16 @@ impl Problems {
             return None;
         }
         errors.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        let count = errors.len();
-        let many = if count == 1 { "" } else { "s" };
         let top = Error::usage(format!(
-            "cannot use the stage extensions: {count} error{many}"
+            "cannot use the stage extensions: {}",
+            counted(errors.len(), "error")
         ));
-        Some(
-            errors
-                .iter()
-                .fold(top, |error, problem| error.context_below(problem)),
-        )
+        let shown = errors.iter().take(MAX_SHOWN);
+        let error = shown.fold(top, |error, problem| error.context_below(problem));
+        Some(match errors.len().saturating_sub(MAX_SHOWN) {
+            0 => error,
+            more => error.context_below(format!("and {more} more")),
+        })
     }
 }
 

@@ -162,6 +162,49 @@ fn after_is_checked() {
 }
 
 #[test]
+fn a_circle_is_told_by_its_members_each_with_its_place() {
+    let text = "name: d\nstages:\n  init:\n    - name: a\n      after: [{name: d.c}]\n    - name: b\n      after: [{name: d.a}]\n    \
+                - name: c\n      after: [{name: d.b}]\n    - name: e\n      after: [{name: d.c}]\n";
+    let error = load(text).unwrap_err().render_text();
+    let places = [("a", 5), ("c", 9), ("b", 7)].map(|(name, line)| {
+        let at = error.find(&format!("`d.{name}` (")).expect(&error);
+        assert!(error[at..].contains(&format!(":{line})")), "{error}");
+        at
+    });
+    assert!(places.is_sorted(), "{error}");
+    assert!(
+        error.contains("waits for `d.a`") && !error.contains("d.e"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_step_named_without_its_file_is_answered_with_its_whole_name() {
+    let text =
+        "name: d\nstages:\n  init:\n    - name: a\n      after: [{name: b}]\n    - name: b\n";
+    let error = load(text).unwrap_err().render_text();
+    assert!(error.contains("did you mean `d.b`?"), "{error}");
+}
+
+#[test]
+fn of_many_mistakes_the_first_are_told_and_the_others_counted() {
+    let mut text = String::from("stages:\n  init:\n");
+    for step in 0..1000 {
+        text.push_str(&format!(
+            "    - name: step-{step}\n      after: [{{name: nothing-like-it}}]\n"
+        ));
+    }
+    let error = load(&text).unwrap_err().render_text();
+    assert!(
+        error.contains("1000 errors") && error.contains("and 980 more"),
+        "{}",
+        error.len()
+    );
+    assert!(error.contains("and 989 more"), "names are counted too");
+    assert!(error.len() < 20_000, "{} bytes", error.len());
+}
+
+#[test]
 fn conditions_come_in_the_order_they_are_tried() {
     let step = step(
         "if_files: {all: [/a]}\nonly_service_manager: SystemD\nonly_arch: amd64\nonly_os_version: '12'\nonly_os: Debian.*\nif: 'true'",
