@@ -17,6 +17,7 @@
 //! | [`grub`] | boot code for BIOS, programs for EFI and menus, of the image's own GRUB |
 //! | [`format`](mod@format) | a raw disk as qcow2, VHD, VMDK, and for Google's cloud and MAAS |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
+//! | [`iso`] | ISO 9660 discs that start as CD and as disk, on BIOS and UEFI; read back, too |
 
 pub mod boot_files;
 pub mod ext4;
@@ -26,6 +27,7 @@ pub mod format;
 pub mod gpt;
 pub mod grub;
 pub mod guid;
+pub mod iso;
 #[cfg(test)]
 pub(crate) mod judge;
 pub mod netboot;
