@@ -44,18 +44,22 @@ pub struct Wanted {
 ///
 /// A damaged layer, more than four million entries, or no room for the contents that are wanted, of which there may be 16 GiB.
 pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
-    let mut reading = Reading::beside(store, wanted)?;
-    let total = image.layers().len();
-    for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
-        let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-        let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
-        reading.next_id = super::first_id(index);
-        reading
-            .layer(index, &mut ArchiveReader::new(&mut changeset))
-            .context(doing)?;
-        changeset.finish().context(doing)?;
-    }
-    Ok(reading.finish())
+    Reading::beside(store, wanted)?.layers(image, store, 0)
+}
+
+/// Returns `tree` with what the last layer of `image` changes; the others are those that [`of_image`] made the tree of.
+///
+/// # Errors
+///
+/// As for [`of_image`].
+pub fn with_last_layer(tree: Tree, image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
+    let Source::Kept(kept) = tree.source else {
+        return Err(Error::internal("the tree was not made of an image"));
+    };
+    let mut reading = Reading::new(kept, wanted);
+    reading.top = tree.top;
+    reading.kept_bytes = reading.kept.metadata()?.len();
+    reading.layers(image, store, image.layers().len().saturating_sub(1))
 }
 
 /// Reads a root filesystem in an archive, of which nothing else than the contents that are wanted is written, beside `store`.
@@ -121,6 +125,21 @@ impl Reading {
             top: self.top,
             source: Source::Kept(self.kept),
         }
+    }
+
+    /// Reads the layers of `image` from the one with the index `first` on.
+    fn layers(mut self, image: &Image, store: &Store, first: usize) -> Result<Tree> {
+        let total = image.layers().len();
+        let layers = image.layers().iter().zip(image.diff_ids()).enumerate();
+        for (index, (layer, diff_id)) in layers.skip(first) {
+            let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
+            let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
+            self.next_id = super::first_id(index);
+            self.layer(index, &mut ArchiveReader::new(&mut changeset))
+                .context(doing)?;
+            changeset.finish().context(doing)?;
+        }
+        Ok(self.finish())
     }
 
     fn layer<R: io::Read>(&mut self, layer: usize, archive: &mut ArchiveReader<R>) -> Result<()> {
