@@ -127,7 +127,8 @@ pub fn check_package(option: &str, name: &str) -> Result<()> {
     }
     Err(Error::usage(format!(
         "`{option} {name}`: that is no package name"
-    )))
+    ))
+    .hint("a name has letters, digits and `.+-_`, and begins with a letter or a digit; several are separated by commas"))
 }
 
 #[cfg(test)]

@@ -307,6 +307,7 @@ from_library_error!(
     rustix::io::Errno,
     kfactory_layers::root::RootError,
     kfactory_layers::blobs::BlobError,
+    crate::artifact::ext4::Ext4Error,
     crate::artifact::fat::FatError,
     crate::artifact::gpt::GptError,
     crate::artifact::gpt::ReadError,

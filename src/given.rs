@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::suggest::nearest;
+use crate::suggest::nearest_name;
 
 /// Checks that there is something at `path`.
 ///
@@ -117,7 +117,7 @@ fn like(name: Option<&OsStr>, dir: &Path) -> Option<PathBuf> {
     let names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    let near = nearest(name?.to_str()?, names.iter().map(String::as_str));
+    let near = nearest_name(name?.to_str()?, names.iter().map(String::as_str));
     near.map(PathBuf::from)
 }
 

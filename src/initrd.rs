@@ -7,17 +7,24 @@
 //! Spec: Linux `Documentation/driver-api/early-userspace/buffer-format.rst`.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
+use kfactory_sandbox::CancelToken;
 use liblzma::bufread::XzDecoder;
 
+use crate::bounded::Bounded;
 #[cfg(test)]
 use crate::cpio;
 use crate::cpio::{Reader, S_IFMT, S_IFREG, TRAILER, bad};
+use crate::stop::Stoppable;
 
-/// The most that is unpacked in passing: far above any real initrd, below what a bomb needs.
-const MAX_BYTES: u64 = 8 << 30;
+/// The largest file; real ones have some hundred megabytes.
+const MAX_FILE_BYTES: u64 = 2 << 30;
+/// The most that its compressed parts hold together; real ones have a gigabyte at most.
+const MAX_UNPACKED_BYTES: u64 = 4 << 30;
+/// The most bytes of names and links that are kept; the largest real initrds have 2 MB.
+const MAX_NAMES_BYTES: usize = 64 << 20;
 /// The most names that are kept; the largest real initrds hold some 20 000.
 const MAX_ENTRIES: usize = 1 << 20;
 /// The longest target of a link that Linux takes.
@@ -90,16 +97,27 @@ pub(crate) struct Initrd {
     pub(crate) has_microcode: bool,
     /// Whether it is where nobody looks: behind the first archive, or compressed.
     pub(crate) has_late_microcode: bool,
+    /// Bytes of all names and link targets, whether kept or replaced since.
+    names_bytes: usize,
 }
 
 impl Initrd {
-    /// Reads every part of `input`.
+    /// Reads every part of `input`, until the run is stopped.
     ///
     /// # Errors
     ///
-    /// `InvalidData` for what the kernel would not take either, and `Unsupported` for a compression that only it reads.
-    pub(crate) fn read(input: impl BufRead) -> io::Result<Self> {
+    /// `InvalidData` for what the kernel would not take either, and `Unsupported` for a compression that only it reads;
+    /// [`Stopped`](crate::stop::Stopped).
+    pub(crate) fn read(input: impl BufRead, stop: Option<&CancelToken>) -> io::Result<Self> {
+        // Every decoder comes back for input after a few kilobytes of output.
+        let input = Stoppable::new(input, stop);
+        let input = Bounded::new(input, MAX_FILE_BYTES, "it is larger than");
+        Self::read_up_to(MAX_UNPACKED_BYTES, input)
+    }
+
+    fn read_up_to(limit: u64, input: impl BufRead) -> io::Result<Self> {
         let mut out = Self::default();
+        let mut unpacked = 0;
         let mut input = Peek::new(input);
         loop {
             input.skip_zeros()?;
@@ -117,9 +135,13 @@ impl Initrd {
                     return Err(io::Error::new(io::ErrorKind::Unsupported, text));
                 }
                 _ => {
-                    let mut members = Members::new(format, input)?;
+                    // Padding is read in words of four bytes.
+                    let members = BufReader::new(Members::new(format, input)?);
+                    let members = Bounded::new(members, limit, "it unpacks to more than");
+                    let mut members = members.after(unpacked);
                     out.archives(&mut members, Until::End)?;
-                    input = members.into_inner()?;
+                    unpacked = members.count();
+                    input = members.into_inner().into_inner().into_inner()?;
                 }
             }
         }
@@ -130,7 +152,7 @@ impl Initrd {
     }
 
     fn archives(&mut self, input: impl Read, until: Until) -> io::Result<()> {
-        let mut reader = Reader::new(input.take(MAX_BYTES));
+        let mut reader = Reader::new(input);
         let mut is_whole = true;
         while let Some((header, name)) = reader.next_header()? {
             is_whole = name == TRAILER;
@@ -166,6 +188,10 @@ impl Initrd {
         self.has_late_microcode |= is_microcode && !is_early && mode & S_IFMT == S_IFREG;
         if self.entries.len() >= MAX_ENTRIES {
             return Err(bad("it holds more than a million names"));
+        }
+        self.names_bytes += name.len() + target.as_ref().map_or(0, String::len);
+        if self.names_bytes > MAX_NAMES_BYTES {
+            return Err(bad("its names have more than 64 MiB"));
         }
         let entry = Entry { mode, size, target };
         self.entries.insert(name.to_owned(), entry);
@@ -385,7 +411,7 @@ mod tests {
     const XZ: &[u8] = include_bytes!("../testdata/initrd/main.cpio.xz");
 
     fn names(initrd: &[u8]) -> Vec<String> {
-        let read = Initrd::read(initrd).unwrap();
+        let read = Initrd::read(initrd, None).unwrap();
         read.entries.keys().cloned().collect()
     }
 
@@ -399,7 +425,7 @@ mod tests {
             (zstd, Format::Zstd),
             (XZ.to_vec(), Format::Xz),
         ] {
-            let read = Initrd::read(bytes.as_slice()).unwrap();
+            let read = Initrd::read(bytes.as_slice(), None).unwrap();
             assert_eq!(read.parts, [format]);
             assert_eq!(names(&bytes), ["init", "usr/bin/immucore"]);
             let target = read.entries["init"].target.as_deref();
@@ -413,18 +439,18 @@ mod tests {
         let mut initrd = archive(&[MICROCODE]);
         initrd.extend([0; 4096]);
         initrd.extend(gzip(&main_archive()));
-        let read = Initrd::read(initrd.as_slice()).unwrap();
+        let read = Initrd::read(initrd.as_slice(), None).unwrap();
         assert!(read.has_microcode && read.has_ending("immucore"));
         assert!(!read.has_late_microcode);
         assert_eq!(read.parts, [Format::Cpio, Format::Gzip]);
         assert!(
-            !Initrd::read(main_archive().as_slice())
+            !Initrd::read(main_archive().as_slice(), None)
                 .unwrap()
                 .has_microcode
         );
         let mut hidden = archive(&[MICROCODE]);
         hidden.extend(main_archive());
-        let read = Initrd::read(gzip(&hidden).as_slice()).unwrap();
+        let read = Initrd::read(gzip(&hidden).as_slice(), None).unwrap();
         assert!(!read.has_microcode && read.has_late_microcode);
     }
 
@@ -462,9 +488,37 @@ mod tests {
             (gzip(&main_archive()[..200]), "ends"),
             (vec![0x02, 0x21, 0x4c, 0x18, 1, 2, 3], "lz4"),
         ] {
-            let error = Initrd::read(bytes.as_slice()).unwrap_err().to_string();
+            let error = Initrd::read(bytes.as_slice(), None)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    /// Zeros after an archive, in as many compressed streams as it takes.
+    fn padded(zeros: usize) -> Vec<u8> {
+        let mut initrd = gzip(&main_archive());
+        (0..2).for_each(|_| initrd.extend(gzip(&vec![0; zeros / 2])));
+        initrd
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_any_initrd_is_refused() {
+        let read = |zeros| Initrd::read_up_to(1 << 20, padded(zeros).as_slice());
+        assert_eq!(read(500_000).unwrap().entries.len(), 2);
+        let error = read(1_200_000).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "it unpacks to more than 1.0 MiB, the most that is read"
+        );
+    }
+
+    #[test]
+    fn reading_ends_when_the_run_is_stopped() {
+        let stop = CancelToken::new().unwrap();
+        stop.cancel();
+        let error = Initrd::read(padded(100).as_slice(), Some(&stop)).unwrap_err();
+        assert!(crate::stop::Stopped::is_in(&error), "{error}");
     }
 
     proptest! {
@@ -475,7 +529,7 @@ mod tests {
         ) {
             let mut all = start.as_bytes().to_vec();
             all.extend(bytes);
-            let _ = Initrd::read(all.as_slice());
+            let _ = Initrd::read(all.as_slice(), None);
         }
     }
 }

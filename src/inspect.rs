@@ -113,25 +113,28 @@ pub fn facts(
         });
     }
     let store = Store::open_beside(&options.store, &options.stop, reporter)?;
-    let image = convert::fetch(
-        base,
-        platform,
-        Engine {
+    let (image, tree) = if let Location::Tar(file) = base {
+        let tree = convert::tree_of_tar(base, file, &store, WANTED)?;
+        (Image::empty(platform), tree)
+    } else {
+        let engine = Engine {
             store: &store,
             options,
             runtime,
             reporter,
-        },
-    )?;
-    let tree = tree_of(&image.image, &store)?;
-    let (platform, base) = (image.image.platform(), base.to_string());
+        };
+        let image = convert::fetch(base, platform, engine)?.image;
+        let tree = tree_of(&image, &store)?;
+        (image, tree)
+    };
+    let (platform, base) = (image.platform(), base.to_string());
     let open = |path| match tree.can_open(path) {
         true => tree.open(path),
         false => Ok(None),
     };
     convert::machine::check(open, &platform, &base)?;
     check_os_release(&tree, &base)?;
-    let facts = convert::facts_of(os_release(&tree)?.as_deref(), &image.image, &base)?;
+    let facts = convert::facts_of(os_release(&tree)?.as_deref(), &image, &base)?;
     Ok(Found {
         facts,
         extensions: extensions(&tree)?,
@@ -213,15 +216,14 @@ fn layers(image: &Image) -> Vec<LayerReport> {
 
 /// Reads the tree of an image, with the contents of the files that are looked into.
 fn tree_of(image: &Image, store: &Store) -> Result<Tree> {
-    tree::of_image(
-        image,
-        store,
-        Wanted {
-            kept: is_looked_into,
-            digests: false,
-        },
-    )
+    tree::of_image(image, store, WANTED)
 }
+
+/// What of a base is looked into.
+const WANTED: Wanted = Wanted {
+    kept: is_looked_into,
+    digests: false,
+};
 
 fn is_looked_into(path: &Path) -> bool {
     // Some distributions have it in a third place, which a link leads to.

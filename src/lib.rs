@@ -33,6 +33,7 @@
 mod apart;
 pub mod artifact;
 mod bare_path;
+mod bounded;
 pub mod build_args;
 pub mod changeset;
 pub mod choice;

@@ -29,7 +29,7 @@ use crate::request::{Layers, Request};
 use crate::step::{self, Action, Step, StepName};
 
 pub use choices::LeftOut;
-pub(crate) use model::check_arch;
+pub(crate) use model::{check_arch, check_l4t, check_trusted};
 pub use providers::PlannedProvider;
 pub(crate) use providers::framework_variant;
 
@@ -140,7 +140,7 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         fips::apply(&mut all, &base, &mut changed.notes);
     }
     if request.trusted {
-        trusted::apply(&mut all, &base);
+        trusted::apply(&mut all, &base, request);
     }
     changed.notes.extend(other_spelling(request, version));
     let planned = providers::planned(&providers, &runs, facts.arch)?;
@@ -149,7 +149,8 @@ pub fn plan(facts: &Facts, request: &Request, version: &Version) -> Result<Plan>
         .extend(providers::without_fips(&planned, request));
     let (steps, skipped) = choose(all, request);
     refuse_unused_secrets(&policy, &steps, request)?;
-    refuse_unused_packages(&steps, request)?;
+    let runs = |name| steps.iter().any(|step| step.name == name);
+    refuse_unused_packages(request, runs)?;
     let layers = group(&steps, request.layers);
     let variant = framework_variant(&steps);
     Ok(Plan {
@@ -211,7 +212,7 @@ fn other_spelling(request: &Request, version: &Version) -> Option<String> {
 fn is_skipped(step: &Step, request: &Request) -> bool {
     names_step(step.name, request)
         || is_named(step.phase.name(), request)
-        || (request.kernel == "none" && NEED_A_KERNEL.contains(&step.name))
+        || (request.has_no_kernel() && NEED_A_KERNEL.contains(&step.name))
 }
 
 /// Steps that have nothing to work on in an image without a kernel.
@@ -238,7 +239,24 @@ fn is_left_out(name: StepName, request: &Request) -> bool {
         .is_some_and(|phase| !request.stage.includes(phase) || is_named(phase.name(), request));
     phase_out
         || names_step(name, request)
-        || (request.kernel == "none" && NEED_A_KERNEL.contains(&name))
+        || (request.has_no_kernel() && NEED_A_KERNEL.contains(&name))
+}
+
+/// Returns the option that leaves out the step called `name`, as it is typed.
+pub(crate) fn left_out_by(name: &str, request: &Request) -> String {
+    let names = |skip: &&String| {
+        let found = step::NAMES.iter().find(|info| info.name.as_str() == name);
+        found.is_some_and(|info| {
+            info.name.is_named(skip)
+                || info
+                    .phase
+                    .is_some_and(|phase| phase.name().eq_ignore_ascii_case(skip.trim()))
+        })
+    };
+    match request.skip_steps.iter().find(names) {
+        Some(skip) => format!("--skip-step {}", skip.trim()),
+        None => format!("--kernel {}", request.kernel),
+    }
 }
 
 fn step_mut(steps: &mut [Step], name: StepName) -> Option<&mut Step> {
@@ -292,9 +310,18 @@ fn refuse_unused_secrets(policy: &Policy, steps: &[Step], request: &Request) -> 
     Ok(())
 }
 
+/// Refuses choices of packages that go with no base.
+///
+/// # Errors
+///
+/// A usage error that names the options.
+pub(crate) fn check_choices(request: &Request) -> Result<()> {
+    choices::refuse_contradictions(request)?;
+    refuse_unused_packages(request, |name| !is_left_out(name, request))
+}
+
 /// What is asked for where nothing installs it would be missing without a word.
-fn refuse_unused_packages(steps: &[Step], request: &Request) -> Result<()> {
-    let runs = |name| steps.iter().any(|step| step.name == name);
+fn refuse_unused_packages(request: &Request, runs: impl Fn(StepName) -> bool) -> Result<()> {
     let some = |text: &str| !text.is_empty() && text != "none";
     for (option, value, step) in [
         ("--with", request.with.join(","), StepName::INSTALL_PACKAGES),

@@ -2,6 +2,8 @@
 //!
 //! Control characters move its cursor and colour it; bidirectional ones make a line read as another than it is.
 
+use std::fmt::Display;
+
 /// Returns `text` with a blank for each control character but tabs and line ends.
 ///
 /// What turns the direction of writing is shown as `\u202e`, which JSON and YAML read back as the same.
@@ -43,6 +45,15 @@ pub(crate) fn name(name: &str) -> String {
 
 fn escape(c: char, out: &mut String) {
     out.push_str(&format!("\\u{:04x}", u32::from(c)));
+}
+
+/// Returns `count` with the noun behind it, which is `one` where it is of one thing: `1 entry`, `2 entries`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, one: &str) -> String {
+    match (count == N::from(1), one.strip_suffix('y')) {
+        (true, _) => format!("1 {one}"),
+        (false, Some(stem)) => format!("{count} {stem}ies"),
+        (false, None) => format!("{count} {one}s"),
+    }
 }
 
 /// The most bytes of a word that are shown: longer than any path that somebody wrote by hand.

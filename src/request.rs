@@ -233,6 +233,13 @@ pub struct CheckedRequest {
     pub request: Request,
 }
 
+const IS_YAML: &str = "a recipe is YAML, as `--print-recipe` writes it";
+
+/// Tells characters that no editor puts into a text.
+fn is_no_text(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{85}')
+}
+
 impl Request {
     /// Returns a request with every default filled in.
     pub fn new(base: impl Into<String>) -> Self {
@@ -258,16 +265,17 @@ impl Request {
     ///
     /// As for [`Request::from_yaml`]; and what is not UTF-8, with its line.
     pub fn from_recipe(bytes: &[u8], name: &str) -> Result<Self> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::from_yaml(text, name),
-            Err(error) => {
-                let good = &bytes[..error.valid_up_to()];
-                let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-                Err(Error::usage(format!("cannot read recipe `{name}`"))
-                    .context_below(format!("line {line}: this is not UTF-8 text"))
-                    .hint("a recipe is YAML, as `--print-recipe` writes it"))
-            }
-        }
+        let (good, what) = match std::str::from_utf8(bytes) {
+            Ok(text) => match text.find(is_no_text) {
+                None => return Self::from_yaml(text, name),
+                Some(at) => (&bytes[..at], "this is no text"),
+            },
+            Err(error) => (&bytes[..error.valid_up_to()], "this is not UTF-8 text"),
+        };
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        Err(Error::usage(format!("cannot read recipe `{name}`"))
+            .context_below(format!("line {line}: {what}"))
+            .hint(IS_YAML))
     }
 
     /// Reads a recipe file's text; `name` is used in errors only.
@@ -276,7 +284,12 @@ impl Request {
     ///
     /// A usage error with the line of the first mistake: bad YAML, an unknown key, a value of the wrong kind.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self> {
-        let recipe: Recipe = yaml::read(text, &format!("recipe `{name}`"))?;
+        let recipe: Recipe = yaml::read(text, &format!("recipe `{name}`")).map_err(|error| {
+            match error.hint_texts().is_empty() {
+                true => error.hint(IS_YAML),
+                false => error,
+            }
+        })?;
         let mut request = recipe
             .into_request()
             .map_err(|error| error.context(format!("cannot use recipe `{name}`")))?;
@@ -342,6 +355,13 @@ impl Request {
         for step in &self.skip_steps {
             step::check_skip_name(step)?;
         }
+        self.framework
+            .parse::<crate::framework::FrameworkSpec>()
+            .map_err(|error| {
+                Error::from_source(&error)
+                    .hints(error.hints())
+                    .kind_is(Kind::Usage)
+            })?;
         self.check_rules()?;
         self.check_providers()?;
         self.check_choices()?;
@@ -353,6 +373,11 @@ impl Request {
             destinations,
             request: self.clone(),
         })
+    }
+
+    /// Returns whether the image is to have no kernel.
+    pub fn has_no_kernel(&self) -> bool {
+        self.kernel == "none"
     }
 
     /// Returns whether the result is pushed without being checked.
@@ -439,6 +464,7 @@ impl Request {
                 .iter()
                 .try_for_each(|name| choice::check_package(option, name))?;
         }
+        crate::plan::check_choices(self)?;
         self.firmware.parse::<FirmwareChoice>()?;
         if let KernelChoice::File(path) = self.kernel.parse()? {
             crate::kernel_file::KernelFile::open(&path)?;
@@ -446,9 +472,10 @@ impl Request {
         Ok(())
     }
 
-    /// Refuses a board whose architecture is not the one that is asked for: known before anything is pulled.
+    /// Refuses a board that does not go with what else is asked for: known before anything is pulled.
     fn check_board(&self) -> Result<()> {
         let model = self.model()?;
+        crate::plan::check_trusted(model, self.trusted)?;
         if let Some(release) = &self.l4t
             && (release.is_empty() || !release.chars().all(|c| c.is_ascii_digit() || c == '.'))
         {
@@ -457,6 +484,7 @@ impl Request {
                     .hint("write it as `36.4`"),
             );
         }
+        crate::plan::check_l4t(model, self.l4t.as_deref())?;
         let platform = match &self.platform {
             Some(text) => kfactory_layers::platform::Platform::parse(text)
                 .map_err(|error| Error::from_source(&error).kind_is(Kind::Usage))?,

@@ -1,6 +1,6 @@
 //! The end of a run by its user, wherever bytes are being moved.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use kfactory_sandbox::CancelToken;
 use tokio::runtime::Runtime;
@@ -102,6 +102,17 @@ impl<T: Read> Read for Stoppable<T> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.check()?;
         self.inner.read(buf)
+    }
+}
+
+impl<T: BufRead> BufRead for Stoppable<T> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.check()?;
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.inner.consume(count);
     }
 }
 

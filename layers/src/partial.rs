@@ -37,6 +37,11 @@ impl Partial {
         self.0.as_file_mut()
     }
 
+    /// Returns what the file is called now, for a program that is to open it.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     /// Gives the file the name `path`, in place of what had that name.
     ///
     /// # Errors

@@ -5,7 +5,6 @@ use std::process::Command;
 /// Runs `program` and returns what it says on both outputs; `None`, with a line that says so, where it is not installed.
 ///
 /// Panics when it ends with anything but 0.
-#[expect(clippy::print_stderr, reason = "a test that stays away says so")]
 pub(crate) fn judge(program: &str, args: &[&str]) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new(program)
@@ -17,12 +16,7 @@ pub(crate) fn judge(program: &str, args: &[&str]) -> Option<String> {
     let output = match output {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let why = format!("`{program}` is not installed");
-            assert!(
-                std::env::var_os("KFACTORY_NO_SKIP").is_none(),
-                "skipped: {why}"
-            );
-            eprintln!("skipped: {why}");
+            skip(&format!("`{program}` is not installed"));
             return None;
         }
         Err(error) => panic!("{program}: {error}"),
@@ -35,4 +29,14 @@ pub(crate) fn judge(program: &str, args: &[&str]) -> Option<String> {
         output.status
     );
     Some(said)
+}
+
+/// Says why a test stays away; panics where none may (`KFACTORY_NO_SKIP`).
+#[expect(clippy::print_stderr, reason = "a test that stays away says so")]
+pub(crate) fn skip(why: &str) {
+    assert!(
+        std::env::var_os("KFACTORY_NO_SKIP").is_none(),
+        "skipped: {why}"
+    );
+    eprintln!("skipped: {why}");
 }

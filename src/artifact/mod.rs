@@ -5,13 +5,33 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`boot_files`] | the kernel and the initrd that boot an image |
+//! | [`flat`] | its root filesystem as one archive |
+//! | [`squashfs`] | `mksquashfs`, fed by that archive |
+//! | [`output`] | the file that is made, with its checksum |
+//! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
+//! | [`serve`] | those over HTTP |
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
+//! | [`ext4`] | ext4 file systems made of a tree, one in a file of another too |
 //! | [`fat`] | FAT file systems, for firmware |
+//! | [`grub`] | boot code for BIOS, programs for EFI and menus, of the image's own GRUB |
+//! | [`format`](mod@format) | a raw disk as qcow2, VHD, VMDK, and for Google's cloud and MAAS |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
+//! | [`iso`] | ISO 9660 discs that start as CD and as disk, on BIOS and UEFI; read back, too |
 
+pub mod boot_files;
+pub mod ext4;
 pub mod fat;
+pub mod flat;
+pub mod format;
 pub mod gpt;
+pub mod grub;
 pub mod guid;
+pub mod iso;
 #[cfg(test)]
 pub(crate) mod judge;
+pub mod netboot;
+pub mod output;
 pub mod region;
+pub mod serve;
+pub mod squashfs;

@@ -18,6 +18,7 @@ use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
 use crate::location::Location;
+use crate::printable::counted;
 use crate::progress::{Mode, Reporter, bytes_text};
 use crate::request::{CheckedRequest, Request};
 use crate::screen;
@@ -334,9 +335,9 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
         _ => error,
     })?;
     print(&format!(
-        "{}: {} entries, {}\n",
+        "{}: {}, {}\n",
         args.dir.display(),
-        done.entries,
+        counted(done.entries, "entry"),
         bytes_text(done.bytes)
     ))?;
     if done.maps_ids {
@@ -346,8 +347,8 @@ pub(super) fn unpack(args: &UnpackArgs) -> Result<i32> {
     }
     if done.not_applied > 0 {
         session.reporter.warn(&format!(
-            "{} entries keep another owner, device or attribute than the image says",
-            done.not_applied
+            "owner, device or attributes of {} are others than the image says",
+            counted(done.not_applied, "entry")
         ));
     }
     if done.maps_ids || done.not_applied > 0 {
@@ -368,10 +369,10 @@ pub(super) fn restore(args: &RestoreArgs) -> Result<i32> {
     given::file(&args.ledger).context(doing)?;
     let done = unpacking::restore::restore(&args.dir, &args.ledger)?;
     print(&format!(
-        "{}: {} entries, {} device nodes\n",
+        "{}: {}, {}\n",
         args.dir.display(),
-        done.entries,
-        done.devices
+        counted(done.entries, "entry"),
+        counted(done.devices, "device node")
     ))?;
     Ok(0)
 }

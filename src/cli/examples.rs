@@ -68,6 +68,15 @@ Examples:
   kfactory parity oci:out:v1.0.0 --upstream quay.io/kairos/debian:12-core-amd64-generic-v3.6.0
       Where a result differs from what kairos-init made, and whether that is intended.";
 
+pub(super) const NETBOOT: &str = "\
+Examples:
+  kfactory netboot ghcr.io/me/os:v1.0.0 -o boot
+      Kernel, initrd, root filesystem and an iPXE script in a new directory.
+  kfactory netboot serve boot --address 0.0.0.0:8090
+      Serve it; `chain http://HOST:8090/boot.ipxe` at iPXE's prompt boots a machine.
+  kfactory netboot store:debian-12-kairos:v1.0.0 -o boot --cloud-config install.yaml
+      Install unattended, if the configuration says so.";
+
 pub(super) const FRAMEWORK_BUILD: &str = "\
 Examples:
   kfactory framework build -o oci:framework

@@ -1,6 +1,7 @@
 //! The command line: its grammar, and one short function per subcommand.
 
 mod args;
+mod artifact;
 mod commands;
 mod doctor;
 mod examples;
@@ -60,6 +61,9 @@ enum Command {
     /// Compare two images file by file, and say which step made each difference and whether it is intended
     #[command(after_help = examples::PARITY)]
     Parity(Box<parity::ParityArgs>),
+    /// Write what a machine loads to boot an image over the network, or serve it
+    #[command(after_help = examples::NETBOOT, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Netboot(Box<artifact::NetbootArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -345,6 +349,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Inspect(args) => commands::inspect(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Parity(args) => parity::run(&args),
+        Command::Netboot(args) => artifact::netboot(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:
@@ -396,6 +401,7 @@ impl Command {
             Command::Inspect(args) => &args.image,
             Command::Validate(args) => &args.image,
             Command::Parity(args) => &args.image,
+            Command::Netboot(args) if args.command.is_none() => &args.common.image,
             Command::Framework {
                 command: FrameworkCommand::Build { image, .. },
             } => image,
@@ -449,6 +455,7 @@ impl Command {
             Command::Copy(args) => args.source.starts_with("dir:"),
             Command::Inspect(args) => args.source.starts_with("dir:"),
             Command::Parity(args) => args.reads_directory(),
+            Command::Netboot(args) => args.common.needs_stage(),
             Command::Validate(args) => args
                 .source
                 .as_deref()
@@ -467,6 +474,7 @@ impl Command {
             Command::Inspect(args) => args.progress.progress,
             Command::Validate(args) => args.progress.progress,
             Command::Parity(args) => args.progress.progress,
+            Command::Netboot(args) => args.common.progress.progress,
             Command::Store {
                 command: StoreCommand::Gc { progress, .. },
             } => progress.progress,

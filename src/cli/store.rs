@@ -1,6 +1,6 @@
 //! `kfactory store`: what the store holds, and freeing it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ struct Listing {
     dir: PathBuf,
     images: Vec<Row>,
     /// Cached layers, one for each compression they have been asked for in.
-    layers: Vec<Row>,
+    layers: Vec<Layer>,
     space: Usage,
 }
 
@@ -74,10 +74,30 @@ struct Row {
     bytes: u64,
 }
 
+#[derive(Serialize)]
+struct Layer {
+    #[serde(flatten)]
+    row: Row,
+    /// The images that it is a layer of.
+    images: Vec<String>,
+}
+
+impl Layer {
+    /// Says which images it is a layer of, on one line.
+    fn used_by(&self) -> String {
+        match self.images.as_slice() {
+            [] => "no image".to_owned(),
+            [name] => name.clone(),
+            [name, more @ ..] => format!("{name} and {} more", more.len()),
+        }
+    }
+}
+
 impl Listing {
     /// Returns the listing, and why images are not in it.
     fn read(store: &Store) -> Result<(Self, Vec<Error>)> {
         let mut named = BTreeSet::new();
+        let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
         let (mut images, mut unreadable) = (Vec::new(), Vec::new());
         for name in store.image_names()? {
             let found = store.read_image(&name).and_then(|record| {
@@ -87,6 +107,9 @@ impl Listing {
             match found {
                 Ok((digest, blobs)) => {
                     let bytes = blobs.iter().map(|digest| blob_size(store, digest)).sum();
+                    for blob in &blobs {
+                        users.entry(*blob).or_default().push(name.clone());
+                    }
                     named.extend(blobs);
                     images.push(Row {
                         name,
@@ -99,10 +122,13 @@ impl Listing {
         }
         let steps = store.steps();
         let layers = steps.iter().flat_map(|(_, record)| {
-            record.blobs.values().map(|info| Row {
-                name: record.layer.clone(),
-                digest: info.digest,
-                bytes: info.size,
+            record.blobs.values().map(|info| Layer {
+                row: Row {
+                    name: record.layer.clone(),
+                    digest: info.digest,
+                    bytes: info.size,
+                },
+                images: users.get(&info.digest).cloned().unwrap_or_default(),
             })
         });
         let listing = Self {
@@ -121,26 +147,35 @@ impl Listing {
             false => text.to_owned(),
         };
         let mut rows = vec![
-            ["KIND", "NAME", "SIZE", "DIGEST"]
+            ["KIND", "NAME", "SIZE", "DIGEST", "USED BY"]
                 .map(str::to_owned)
                 .to_vec(),
         ];
-        for (kind, list) in [("image", &self.images), ("layer", &self.layers)] {
-            for it in list {
-                let size = bytes_text(it.bytes);
-                rows.push(vec![
-                    kind.into(),
-                    it.name.clone(),
-                    size,
-                    digest(&it.digest.to_string()),
-                ]);
-            }
+        let images = self.images.iter().map(|row| ("image", row, String::new()));
+        let layers = self
+            .layers
+            .iter()
+            .map(|it| ("layer", &it.row, it.used_by()));
+        for (kind, it, used_by) in images.chain(layers) {
+            rows.push(vec![
+                kind.into(),
+                it.name.clone(),
+                bytes_text(it.bytes),
+                digest(&it.digest.to_string()),
+                used_by,
+            ]);
         }
         let bases = self.space.parts.iter();
         for part in bases.filter(|part| part.kind == PartKind::UnpackedBase) {
             let size = bytes_text(part.bytes);
             let unpacked = "(unpacked)".to_owned();
-            rows.push(vec!["base".into(), unpacked, size, digest(&part.name)]);
+            rows.push(vec![
+                "base".into(),
+                unpacked,
+                size,
+                digest(&part.name),
+                String::new(),
+            ]);
         }
         let mut parts = vec![["ON DISK", "SIZE", "`gc`"].map(str::to_owned).to_vec()];
         for part in &self.space.parts {

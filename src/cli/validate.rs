@@ -72,7 +72,7 @@ pub(super) fn run(args: &ValidateArgs) -> Result<i32> {
         &mut scope,
         args.platform.is_some(),
     )?;
-    let report = validate::validate(&tree, &scope)
+    let report = validate::validate(&tree, &scope, Some(&session.options.stop))
         .map_err(|error| error.context(format!("cannot validate `{source}`")))?;
     write(&output::render(&report, source, args.output)?, args.output)?;
     let fails = !report.passes() || args.strict && report.count(Severity::Warning) > 0;
@@ -93,7 +93,7 @@ pub(super) fn root(dir: &std::path::Path, trusted: Option<bool>) -> Result<i32> 
         trusted,
         ..Scope::default()
     };
-    let report = validate::validate(&tree::of_dir(dir)?, &scope)?;
+    let report = validate::validate(&tree::of_dir(dir)?, &scope, None)?;
     print(&output::render(
         &report,
         &dir.display().to_string(),

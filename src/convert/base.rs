@@ -32,6 +32,7 @@ use crate::plan::Facts;
 use crate::registry::Reference;
 use crate::stop::{self, Stoppable, Stopped};
 use crate::store::{Run, Store, in_parallel};
+use crate::tree::{self as files, Tree, Wanted};
 
 /// Configs and manifests are small; the largest seen are a few hundred KiB.
 const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
@@ -407,15 +408,28 @@ fn check_whole(archive: &mut ArchiveReader<impl Read>) -> Result<()> {
     {
         entries += 1;
     }
-    match (entries, archive.has_end_mark()) {
-        (0, _) => Err(Error::user("the archive holds nothing")
-            .hint("write it again; `tar -tf FILE` lists what an archive holds")),
-        (_, false) => Err(Error::user(format!(
-            "the archive has no end mark after its {entries} entries: it was cut off"
-        ))
-        .hint("copy or write it again")),
-        (_, true) => Ok(()),
-    }
+    files::check_end(entries, archive)
+}
+
+/// Reads the tree of a base that is an archive of a root filesystem, without making an image of it.
+///
+/// # Errors
+///
+/// As a conversion of the base fails.
+pub fn tree_of_tar(
+    location: &Location,
+    file: &Path,
+    store: &Store,
+    wanted: Wanted,
+) -> Result<Tree> {
+    let doing = || format!("reading {}", file.display());
+    let read = || {
+        location.check_there()?;
+        let input = decoder(open_input(file).context(doing)?).context(doing)?;
+        files::of_archive(store.stoppable(input), store, wanted)
+            .map_err(|error| error.context(doing()))
+    };
+    read().map_err(|error| error.context(format!("cannot read `{location}`")))
 }
 
 /// A reader that writes what it reads to another place too.

@@ -66,7 +66,7 @@ impl Check<'_> {
         let mount = OverlayMount::mount_read_only(lowers, &target)
             .map_err(|error| Error::from_source(&error).hints(error.hints()))?;
         let report = tree::of_dir(mount.target())
-            .and_then(|tree| validate::validate(&tree, scope))
+            .and_then(|tree| validate::validate(&tree, scope, Some(&self.engine.options.stop)))
             .map_err(|error| error.context("validating the result"))?;
         mount
             .unmount()

@@ -39,7 +39,7 @@ use kfactory_layers::root::Root;
 use kfactory_layers::source::ImageSource as _;
 use kfactory_sandbox::CancelToken;
 
-pub use base::{BaseImage, check_source, facts_of, facts_of_dir};
+pub use base::{BaseImage, check_source, facts_of, facts_of_dir, tree_of_tar};
 pub(crate) use base::{MAX_OS_RELEASE_BYTES, unusable};
 pub use clock::Clock;
 pub use framework::{Builds, check as check_inputs, image as framework_image};
@@ -50,12 +50,13 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec;
 use crate::location::Location;
 use crate::plan::{self, Plan};
+use crate::printable::counted;
 use crate::progress::Reporter;
 use crate::registry::Registry;
 use crate::request::{CheckedRequest, Request};
 use crate::stop;
 use crate::store::{Checked, Store, in_parallel};
-use crate::validate::{Report, Scope, Severity};
+use crate::validate::{Report, Scope, Severity, Skipped};
 use crate::yip::{self, Extensions};
 
 /// How a conversion is carried out, as opposed to what it makes.
@@ -198,7 +199,7 @@ fn convert_keeping(
         .with_extensions(&Extensions::find(&carried, request)?, request);
     exec::check_manager(&plan.steps, &plan.facts, &Root::open(&tree)?)
         .map_err(|error| error.context(format!("cannot convert `{}`", checked.base)))?;
-    announce(&plan, reporter);
+    announce(&plan, request, reporter);
 
     let scope = scope(&plan, request)?;
     let (made, validation) = layers::Builder {
@@ -247,13 +248,17 @@ fn scope(plan: &plan::Plan, request: &Request) -> Result<Option<Scope>> {
     if request.skips_validation() {
         return Ok(None);
     }
+    let skipped = plan.skipped.iter().map(|step| Skipped {
+        step: (*step).to_owned(),
+        by: plan::left_out_by(step, request),
+    });
     Ok(Some(Scope {
         arch: Some(plan.facts.arch),
         model: Some(request.model()?),
         trusted: Some(request.trusted),
         version: Some(plan.version.clone()),
         stage: request.stage,
-        skipped: plan.skipped.iter().map(ToString::to_string).collect(),
+        skipped: skipped.collect(),
         ignored: request.no_validate.clone(),
     }))
 }
@@ -275,9 +280,9 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
         Some(error) => Err(error),
         None => {
             reporter.note(&format!(
-                "validated: {} rules, {} warnings",
-                report.checked.len(),
-                report.count(Severity::Warning)
+                "validated: {}, {}",
+                counted(report.checked.len(), "rule"),
+                counted(report.count(Severity::Warning), "warning")
             ));
             Ok(())
         }
@@ -285,7 +290,7 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
 }
 
 /// Says what is about to be made, and what the user should know about it.
-fn announce(plan: &plan::Plan, reporter: &Reporter) {
+fn announce(plan: &plan::Plan, request: &Request, reporter: &Reporter) {
     reporter.note(&format!(
         "converting {} ({}) as {}",
         plan.facts.distro.name,
@@ -296,9 +301,11 @@ fn announce(plan: &plan::Plan, reporter: &Reporter) {
         reporter.warn(note);
     }
     for (step, missing) in [("initrd", "/boot/initrd"), ("kernel", "/boot/vmlinuz")] {
-        if plan.skipped.contains(&step) {
+        // What comes of having no kernel is among the notes.
+        if plan.skipped.contains(&step) && !request.has_no_kernel() {
             reporter.warn(&format!(
-                "step `{step}` is left out: without {missing} the image does not boot"
+                "`{}` leaves out step `{step}`: without {missing} the image does not boot",
+                plan::left_out_by(step, request)
             ));
         }
     }

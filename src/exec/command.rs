@@ -1,13 +1,14 @@
 //! Runs one command on a tree, in the sandbox or, in a container build, beside it.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kfactory_sandbox::spec::{self, Mount, SandboxSpec};
 use kfactory_sandbox::{CancelToken, LaunchError, Outcome, Status, Stream, launch};
 
 use super::hidden::Hidden;
-use super::{Environment, Target};
+use super::{Environment, Target, interpreter};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// The search path that every command gets, whatever the base image says.
@@ -157,7 +158,14 @@ impl Environment<'_> {
         // A stopped command is no failure of the sandbox: what the user did comes first.
         self.check_cancelled()?;
         let outcome = outcome.map_err(|error| {
-            launch_error(&error, &secrets).context(format!("running `{}`", shown(argv)))
+            let told = launch_error(&error, &secrets);
+            let told = match &error {
+                LaunchError::Exec { program, reason } => {
+                    interpreter::explain(told, &target.root, Path::new(program), reason)
+                }
+                _ => told,
+            };
+            told.context(format!("running `{}`", shown(argv)))
         })?;
         self.reporter
             .command_done(step, &argv.join(" "), start.elapsed());

@@ -9,6 +9,7 @@ use kfactory_layers::root::Root;
 
 use super::{Environment, Target};
 use crate::error::{Context as _, Error, Result};
+use crate::framework::Component;
 use crate::kairos::dotenv;
 use crate::progress::Reporter;
 
@@ -225,9 +226,8 @@ pub(super) fn framework(
         if required {
             return Err(Error::user(text));
         }
-        env.reporter.warn(&format!(
-            "{text}: the image boots, but cannot do what it is for"
-        ));
+        let loss = Component::find(name).map_or("", |component| component.loss);
+        env.reporter.warn(&format!("{text}: without it {loss}"));
         return Ok(());
     };
     let content = std::fs::File::open(&binary.source)

@@ -3,14 +3,12 @@
 use std::io::{BufReader, Read as _};
 
 use kfactory_layers::root::Root;
+use kfactory_sandbox::CancelToken;
 
 use super::{Environment, kernel};
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::framework::COMPONENTS;
+use crate::framework::{COMPONENTS, MAX_PROGRAM_BYTES};
 use crate::initrd::Initrd;
-
-/// A program of the framework has at most some 100 MB.
-const MAX_PROGRAM: u64 = 512 << 20;
 
 /// What was found: for FIPS mode, against it, and what cannot be told.
 #[derive(Debug, Default)]
@@ -34,11 +32,11 @@ enum Build {
 /// Stops the conversion where something is certainly no FIPS build; warns where that cannot be told.
 pub(super) fn prove(env: &Environment<'_>, root: &Root) -> Result<()> {
     let mut findings = Findings::default();
-    if env.request.kernel != "none" {
+    if !env.request.has_no_kernel() {
         findings.kernel(root, &kernel::choose(env, root)?)?;
     }
     if !env.request.trusted && root.exists("/boot/initrd")? {
-        findings.initrd(root)?;
+        findings.initrd(root, Some(&env.cancel))?;
     }
     findings.programs(root)?;
     env.finding(format!("FIPS: {}", findings.good.join("; ")));
@@ -101,12 +99,12 @@ impl Findings {
         Ok(())
     }
 
-    fn initrd(&mut self, root: &Root) -> Result<()> {
+    fn initrd(&mut self, root: &Root, stop: Option<&CancelToken>) -> Result<()> {
         let Some(file) = root.open_file_opt("/boot/initrd")? else {
             return Ok(());
         };
         let initrd =
-            Initrd::read(BufReader::new(file)).context(|| "reading /boot/initrd".into())?;
+            Initrd::read(BufReader::new(file), stop).context(|| "reading /boot/initrd".into())?;
         // dracut's module: the script that checks the kernel, and the list of modules whose self-tests it starts.
         if initrd.has_ending("sbin/fips.sh") || initrd.has_ending("etc/fipsmodules") {
             self.good
@@ -128,7 +126,7 @@ impl Findings {
                 continue;
             };
             let mut content = Vec::new();
-            file.take(MAX_PROGRAM)
+            file.take(MAX_PROGRAM_BYTES)
                 .read_to_end(&mut content)
                 .context(|| format!("reading {}", component.target))?;
             let target = component.target;
@@ -211,7 +209,7 @@ mod tests {
         let root = Root::open(dir.path()).unwrap();
         let mut findings = Findings::default();
         findings.kernel(&root, "6.1").unwrap();
-        findings.initrd(&root).unwrap();
+        findings.initrd(&root, None).unwrap();
         findings.programs(&root).unwrap();
         (dir, findings)
     }

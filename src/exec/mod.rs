@@ -16,6 +16,7 @@ mod gzip;
 mod harmless;
 mod hidden;
 mod initrd;
+mod interpreter;
 mod kernel;
 mod kernel_file;
 mod keys;

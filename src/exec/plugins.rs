@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::time::{Duration, Instant};
 
-use kfactory_layers::metadata::FileKind;
-use kfactory_layers::root::Root;
+use kfactory_layers::metadata::{FileKind, Metadata};
+use kfactory_layers::root::{Root, RootError};
 use kfactory_sandbox::spec::{Mount, Stdin, Stdout};
+use rustix::io::Errno;
 
 use super::{CommandOptions, Environment, PATH, Target, files, kubernetes};
 use crate::error::{Error, Kind, Result};
@@ -208,20 +210,27 @@ fn ask(
 /// A directory cannot be read.
 pub fn plugins_of(root: &Root) -> Result<Plugins> {
     let names = |dir: &str| {
-        let is_dir = root
-            .metadata_opt(dir)?
-            .is_some_and(|metadata| metadata.kind == FileKind::Directory);
-        if !is_dir {
+        let found = found(root, dir)?;
+        if found.is_none_or(|it| it.kind != FileKind::Directory) {
             return Ok(Vec::new());
         }
         let entries = root.read_dir(dir)?.into_iter();
         Ok(entries.map(|entry| entry.name).collect())
     };
     let is_program = |path: &str| {
-        let found = root.metadata_opt(path)?;
+        let found = found(root, path)?;
         Ok(found.is_some_and(|it| it.kind == FileKind::File && it.mode & 0o111 != 0))
     };
     look(&names, &is_program)
+}
+
+/// Returns what `path` leads to; nothing where it is a link in a circle, as where it leads nowhere.
+fn found(root: &Root, path: &str) -> Result<Option<Metadata>> {
+    let is_circle = |source: &io::Error| source.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+    match root.metadata_opt(path) {
+        Err(RootError::Io { source, .. }) if is_circle(&source) => Ok(None),
+        found => Ok(found?),
+    }
 }
 
 /// As [`plugins_of`], in a tree that is not unpacked.
@@ -272,4 +281,25 @@ fn find(env: &Environment<'_>, root: &Root) -> Result<Vec<Plugin>> {
         ));
     }
     Ok(plugins.found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_a_circle_is_no_plugin_and_no_end_of_the_search() {
+        let dir = tempfile::tempdir().unwrap();
+        let providers = dir.path().join("system/providers");
+        std::fs::create_dir_all(&providers).unwrap();
+        let circle = "agent-provider-circle";
+        std::os::unix::fs::symlink(circle, providers.join(circle)).unwrap();
+        std::os::unix::fs::symlink("local", dir.path().join("usr")).unwrap();
+        std::os::unix::fs::symlink("usr", dir.path().join("local")).unwrap();
+        let plugins = plugins_of(&Root::open(dir.path()).unwrap()).unwrap();
+        assert_eq!(
+            plugins.not_executable,
+            ["/system/providers/agent-provider-circle"]
+        );
+    }
 }

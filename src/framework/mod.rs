@@ -34,7 +34,7 @@ pub(crate) use cache::hex;
 pub use component::{Arch, COMPONENTS, Component, Variant};
 pub use error::{BoxError, FrameworkError};
 pub use http::HttpError;
-pub(crate) use release::GITHUB;
+pub(crate) use release::{GITHUB, MAX_PROGRAM_BYTES};
 pub use spec::{Choice, FrameworkSpec, Versions};
 pub(crate) use tree::check_program;
 pub use tree::{MANIFEST, from_dir};

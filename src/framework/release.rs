@@ -23,8 +23,8 @@ use super::{
 pub(crate) const GITHUB: &str = "https://github.com";
 /// Most bytes of an archive; the largest are about 30 MiB.
 const MAX_ARCHIVE_BYTES: u64 = 512 << 20;
-/// Most bytes of one program, so that an archive cannot fill the disk.
-const MAX_PROGRAM_BYTES: u64 = 1 << 30;
+/// Most bytes of one program, so that an archive cannot fill the disk; the largest are about 100 MiB.
+pub(crate) const MAX_PROGRAM_BYTES: u64 = 512 << 20;
 /// Downloads at a time.
 const PARALLEL: usize = 4;
 

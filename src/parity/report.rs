@@ -65,9 +65,9 @@ impl Report {
         }
         let intended = self.differences.len() - self.unintended();
         text.push_str(&format!(
-            "\n{} files compared, {} differences: {intended} intended, {} not\n",
-            self.compared,
-            self.differences.len(),
+            "\n{} compared, {}: {intended} intended, {} not\n",
+            printable::counted(self.compared, "file"),
+            printable::counted(self.differences.len(), "difference"),
             self.unintended()
         ));
         text

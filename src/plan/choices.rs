@@ -130,7 +130,7 @@ impl Changed {
     }
 }
 
-fn refuse_contradictions(request: &Request) -> Result<()> {
+pub(super) fn refuse_contradictions(request: &Request) -> Result<()> {
     match request
         .with
         .iter()

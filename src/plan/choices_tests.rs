@@ -1,6 +1,6 @@
 //! What `--with`, `--without`, `--kernel` and `--firmware` make of a plan.
 
-use super::{Facts, Plan, plan};
+use super::{Facts, Plan, left_out_by, plan};
 use crate::distro::{Arch, Distro, OsRelease};
 use crate::error::Kind;
 use crate::kairos::version::Version;
@@ -162,6 +162,20 @@ fn no_kernel_leaves_out_what_needs_one_and_says_what_the_image_is_good_for() {
     assert!(installed(&plan, "installKernel").is_empty());
     assert_eq!(plan.skipped, ["kernel", "initrd"]);
     assert!(plan.notes[0].contains("UKI"), "{:?}", plan.notes);
+}
+
+#[test]
+fn the_option_that_leaves_out_a_step_is_told_as_it_was_typed() {
+    let mut request = Request::new("x");
+    request.kernel = "none".into();
+    request.skip_steps = vec!["Initrd".into(), " install".into()];
+    for (step, option) in [
+        ("kernel", "--kernel none"),
+        ("initrd", "--skip-step Initrd"),
+        ("grub", "--skip-step install"),
+    ] {
+        assert_eq!(left_out_by(step, &request), option);
+    }
 }
 
 #[test]

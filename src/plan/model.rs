@@ -27,13 +27,9 @@ const ORIN_NX_ARCHIVES: (&str, &str) = ("35", "3.1");
 ///
 /// A usage error that names the board, what it is on, and where it goes.
 pub(super) fn check(facts: &Facts, request: &Request) -> Result<()> {
+    check_trusted(facts.model, facts.trusted)?;
     check_arch(facts.model, facts.arch.as_str())?;
-    if request.l4t.is_some() && !is_jetson(facts.model) {
-        return Err(Error::usage(format!(
-            "`--l4t` is for Jetson boards, and model `{}` is none",
-            facts.model
-        )));
-    }
+    check_l4t(facts.model, request.l4t.as_deref())?;
     if let Some(release) = ubuntu_release(facts.model)
         && (facts.distro != DistroId::Ubuntu || facts.version.as_deref() != Some(release))
     {
@@ -76,6 +72,47 @@ pub(crate) fn check_arch(model: Model, arch: &str) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Refuses a release of the Jetsons' repositories for a board that takes nothing from them.
+///
+/// # Errors
+///
+/// A usage error that names the board.
+pub(crate) fn check_l4t(model: Model, release: Option<&str>) -> Result<()> {
+    match release {
+        Some(_) if !is_jetson(model) => Err(Error::usage(format!(
+            "`--l4t` is for Jetson boards, and model `{model}` is none"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses Trusted Boot on a board that cannot be started that way.
+///
+/// # Errors
+///
+/// A usage error that names the board and what it has not.
+pub(crate) fn check_trusted(model: Model, trusted: bool) -> Result<()> {
+    let why = match model {
+        Model::Generic | Model::NvidiaDgxSpark => return Ok(()),
+        Model::Rpi3 | Model::Rpi4 => {
+            "Trusted Boot takes UEFI with Secure Boot and a TPM 2.0, and the board has neither"
+        }
+        Model::NvidiaJetsonAgxOrin | Model::NvidiaJetsonOrinNx | Model::NvidiaJetsonThor => {
+            "Kairos starts the board through GRUB and an initrd that leaves drivers out, and Trusted Boot has neither"
+        }
+    };
+    if !trusted {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "model `{model}` cannot be made with `--trusted`: {why}"
+    ))
+    .hint("leave `--trusted` out: the image boots through GRUB, without Secure Boot's proof"))
+}
+
+/// What GRUB adds to the kernel's command line on a DGX Spark.
+const SPARK_ARGUMENTS: &str = "console=ttyS0,921600 initcall_blacklist=tegra234_cbb_init pci=pcie_bus_safe iommu.passthrough=0";
 
 fn has_kernel(selection: &Selection) -> bool {
     let board = |name: &str| kinds::is_kernel(name) || name == "nvidia-l4t-kernel";
@@ -129,6 +166,12 @@ pub(super) fn apply(steps: &mut [Step], facts: &Facts, request: &Request, notes:
             "two archives of NVIDIA go into the image without a check of their content: NVIDIA publishes no checksum of them"
                 .into(),
         );
+    }
+    if facts.model == Model::NvidiaDgxSpark && facts.trusted {
+        notes.push(format!(
+            "the board's kernel arguments are GRUB's, which Trusted Boot has not: the UKI has to carry them, \
+             `--extend-cmdline \"{SPARK_ARGUMENTS}\"` when it is built"
+        ));
     }
     match facts.model {
         Model::Generic => {}

@@ -2,10 +2,11 @@
 
 use super::step_mut;
 use crate::distro::{DistroId, Facts};
+use crate::request::Request;
 use crate::step::{Action, Step, StepName};
 
 /// Takes out of `steps` what an image for Trusted Boot does not have, and adds what it takes.
-pub(super) fn apply(steps: &mut Vec<Step>, facts: &Facts) {
+pub(super) fn apply(steps: &mut Vec<Step>, facts: &Facts, request: &Request) {
     steps.retain(|step| !matches!(step.name, StepName::GRUB | StepName::INITRAMFS_CONFIGS));
     if let Some(step) = step_mut(steps, StepName::INITRD) {
         // One that came with the base would be packed into the UKI beside everything else.
@@ -17,6 +18,7 @@ pub(super) fn apply(steps: &mut Vec<Step>, facts: &Facts) {
     }
     if facts.distro == DistroId::Ubuntu
         && has_extra_modules(facts)
+        && !request.has_no_kernel()
         && let Some(step) = step_mut(steps, StepName::WORKAROUNDS)
     {
         step.actions.push(Action::NvdimmModules);

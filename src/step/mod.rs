@@ -18,6 +18,7 @@ pub use plugin::{Content, GitAuth, Owner, Plugin, Secret, Unit, UserAccount};
 use serde::{Deserialize, Serialize};
 
 use crate::distro::policy::InitramfsTool;
+use crate::printable::counted;
 
 /// Which half of the conversion a step belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -399,7 +400,7 @@ impl Action {
                 path,
                 mode,
                 content,
-            } => format!("write {path} ({mode:04o}, {} bytes)", content.len()),
+            } => format!("write {path} ({mode:04o}, {})", counted(content.len(), "byte")),
             Action::Link {
                 path,
                 target,
@@ -424,9 +425,8 @@ impl Action {
             Action::Packages { upgrade, install } => {
                 let upgrade = if *upgrade { "refresh, upgrade, " } else { "" };
                 format!(
-                    "{upgrade}install {} package{}",
-                    install.len(),
-                    if install.len() == 1 { "" } else { "s" }
+                    "{upgrade}install {}",
+                    counted(install.len(), "package")
                 )
             }
             Action::Prerequisites {

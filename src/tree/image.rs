@@ -19,6 +19,8 @@ use rustix::io::Errno;
 use super::{Content, FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
+use crate::printable::counted;
+use crate::progress::bytes_text;
 use crate::store::Store;
 
 /// The largest distribution images hold some 400 000 names.
@@ -27,6 +29,8 @@ const MAX_ENTRIES: u64 = 4_000_000;
 const MAX_DIRECTORIES: u64 = 500_000;
 /// What all extended attributes may take, in bytes: labels of SELinux on every file take a tenth.
 const MAX_XATTR_BYTES: usize = 256 << 20;
+/// The most that is kept of an image's files: programs, kernels and initrds have some gigabytes.
+const MAX_KEPT_BYTES: u64 = 16 << 30;
 
 /// What is to be known of the files' contents.
 #[derive(Debug, Clone, Copy)]
@@ -43,24 +47,52 @@ pub struct Wanted {
 ///
 /// # Errors
 ///
-/// A damaged layer, more entries, directories or attributes than any system has, or no room for the contents that are wanted.
+/// A damaged layer, more entries, directories or attributes than any system has, or no room for the contents that are wanted, of
+/// which there may be 16 GiB.
 pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
-    let kept = tempfile::tempfile_in(store.dir())
-        .context(|| format!("making a file in {}", store.dir().display()))?;
-    let mut reading = Reading::new(kept, wanted);
+    let mut reading = Reading::beside(store, wanted)?;
     let total = image.layers().len();
     for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
         let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
         let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
+        reading.next_id = super::first_id(index);
         reading
-            .layer(index, ArchiveReader::new(&mut changeset))
+            .layer(index, &mut ArchiveReader::new(&mut changeset))
             .context(doing)?;
         changeset.finish().context(doing)?;
     }
-    Ok(Tree {
-        top: reading.top,
-        source: Source::Kept(reading.kept),
-    })
+    Ok(reading.finish())
+}
+
+/// Reads a root filesystem in an archive, of which nothing else than the contents that are wanted is written, beside `store`.
+///
+/// # Errors
+///
+/// The archive cannot be read or was cut off, holds more than four million entries, or no room for the contents that are wanted.
+pub fn of_archive(input: impl io::Read, store: &Store, wanted: Wanted) -> Result<Tree> {
+    let mut reading = Reading::beside(store, wanted)?;
+    let mut archive = ArchiveReader::new(input);
+    reading.layer(0, &mut archive)?;
+    check_end(reading.entries, &archive)?;
+    Ok(reading.finish())
+}
+
+/// Checks the end of an archive of so many `entries`: one that was cut off, or is none, must not count as a root filesystem.
+///
+/// # Errors
+///
+/// It holds nothing, or has no end mark.
+pub fn check_end(entries: u64, archive: &ArchiveReader<impl io::Read>) -> Result<()> {
+    match (entries, archive.has_end_mark()) {
+        (0, _) => Err(Error::user("the archive holds nothing")
+            .hint("write it again; `tar -tf FILE` lists what an archive holds")),
+        (_, false) => Err(Error::user(format!(
+            "the archive has no end mark after its {}: it was cut off",
+            counted(entries, "entry")
+        ))
+        .hint("copy or write it again")),
+        (_, true) => Ok(()),
+    }
 }
 
 struct Reading {
@@ -77,6 +109,12 @@ struct Reading {
 }
 
 impl Reading {
+    fn beside(store: &Store, wanted: Wanted) -> Result<Self> {
+        let kept = tempfile::tempfile_in(store.dir())
+            .context(|| format!("making a file in {}", store.dir().display()))?;
+        Ok(Self::new(kept, wanted))
+    }
+
     fn new(kept: File, wanted: Wanted) -> Self {
         Self {
             top: Node::directory(0),
@@ -91,14 +129,21 @@ impl Reading {
         }
     }
 
-    fn layer<R: io::Read>(&mut self, layer: usize, mut archive: ArchiveReader<R>) -> Result<()> {
+    fn finish(self) -> Tree {
+        Tree {
+            top: self.top,
+            source: Source::Kept(self.kept),
+        }
+    }
+
+    fn layer<R: io::Read>(&mut self, layer: usize, archive: &mut ArchiveReader<R>) -> Result<()> {
         self.hidden.clear();
         while let Some(entry) = archive
             .next_entry()
             .map_err(|error| Error::from_source(&error))?
         {
             count(&mut self.entries, MAX_ENTRIES, "entries")?;
-            self.entry(layer, entry, &mut archive)?;
+            self.entry(layer, entry, archive)?;
         }
         Ok(())
     }
@@ -184,11 +229,12 @@ impl Reading {
             EntryKind::Fifo => Kind::Pipe,
             EntryKind::HardLink { target } => self.hard_link(path, target, entry)?,
             EntryKind::File { size } => {
+                let id = self.next_id;
                 self.next_id += 1;
                 let (content, digest) = self.content(path, *size, archive)?;
                 Kind::File(FileNode {
                     size: *size,
-                    id: self.next_id,
+                    id,
                     digest,
                     content,
                 })
@@ -204,6 +250,13 @@ impl Reading {
         archive: &mut ArchiveReader<R>,
     ) -> Result<(Content, Option<Digest>)> {
         let keep = (self.wanted.kept)(path);
+        if keep && size > MAX_KEPT_BYTES - self.kept_bytes {
+            return Err(Error::user(format!(
+                "{path:?} has {}: with it, more than {} of files are to be read",
+                bytes_text(size),
+                bytes_text(MAX_KEPT_BYTES)
+            )));
+        }
         if !keep && !self.wanted.digests {
             return Ok((Content::Dropped, None));
         }
@@ -423,29 +476,26 @@ mod tests {
         archive.finish().unwrap()
     }
 
-    /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
-    fn read(layers: &[Vec<u8>]) -> Option<Vec<String>> {
-        try_read(layers).ok()
-    }
-
-    fn reading() -> Reading {
+    fn reading(kept: fn(&Path) -> bool) -> Reading {
         let wanted = Wanted {
-            kept: |_| false,
+            kept,
             digests: false,
         };
         Reading::new(tempfile::tempfile().unwrap(), wanted)
     }
 
+    /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
+    fn read(layers: &[Vec<u8>]) -> Option<Vec<String>> {
+        try_read(layers).ok()
+    }
+
     fn try_read(layers: &[Vec<u8>]) -> Result<Vec<String>> {
-        let mut reading = reading();
+        let mut reading = reading(|_| false);
         for (index, bytes) in layers.iter().enumerate() {
-            let archive = ArchiveReader::new(bytes.as_slice());
-            reading.layer(index, archive)?;
+            let mut archive = ArchiveReader::new(bytes.as_slice());
+            reading.layer(index, &mut archive)?;
         }
-        let tree = Tree {
-            top: reading.top,
-            source: Source::Kept(reading.kept),
-        };
+        let tree = reading.finish();
         let mut paths = Vec::new();
         tree.walk("", &mut |path, node| {
             let slash = if node.is_dir() { "/" } else { "" };
@@ -550,11 +600,11 @@ mod tests {
             (0, MAX_DIRECTORIES - 1, 0, "more than 500000 directories"),
             (0, 0, MAX_XATTR_BYTES - 100, "more than 256 MiB"),
         ] {
-            let mut reading = reading();
+            let mut reading = reading(|_| false);
             reading.entries = entries;
             reading.directories = directories;
             reading.xattr_bytes = xattr_bytes;
-            let error = reading.layer(0, ArchiveReader::new(layer.as_slice()));
+            let error = reading.layer(0, &mut ArchiveReader::new(layer.as_slice()));
             let error = error.unwrap_err().render_text();
             assert!(error.contains(word), "{error}");
         }
@@ -577,6 +627,23 @@ mod tests {
         let layers = [archive.finish().unwrap()];
         assert!(read(&layers).is_some());
         assert_eq!(read(&layers), applied(&layers));
+    }
+
+    #[test]
+    fn what_would_fill_the_disk_is_not_kept() {
+        let size = MAX_KEPT_BYTES + 1;
+        let mut bytes = Vec::new();
+        // The header is enough: the content never comes.
+        let entry = Entry::new("boot/initrd", EntryKind::File { size });
+        let _ = ArchiveWriter::new(&mut bytes).append(&entry, io::empty());
+        let mut reading = reading(|_| true);
+        let error = reading
+            .layer(0, &mut ArchiveReader::new(bytes.as_slice()))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"boot/initrd\" has 16.0 GiB: with it, more than 16.0 GiB of files are to be read"
+        );
     }
 
     #[test]

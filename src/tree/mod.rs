@@ -4,6 +4,7 @@
 //! ([`of_dir`]). Links resolve as for a process whose root directory the tree is. Paths have no leading slash inside; a
 //! leading slash in an argument means the same.
 
+mod contents;
 mod dir;
 mod image;
 #[cfg(test)]
@@ -21,9 +22,10 @@ use kfactory_layers::digest::Digest;
 use kfactory_layers::metadata::{Device, Timestamp, Xattrs};
 use kfactory_layers::root::Root;
 
+pub use contents::{Sink, contents};
 pub(crate) use dir::is_kernels_own;
 pub use dir::of_dir;
-pub use image::{Wanted, of_image};
+pub use image::{Wanted, check_end, of_archive, of_image};
 pub use window::Window;
 
 use crate::error::{Context as _, Error, Result};
@@ -32,6 +34,19 @@ use crate::error::{Context as _, Error, Result};
 const MAX_LINKS: usize = 40;
 /// The most that [`Tree::read`] reads: no text or table that anybody looks into is near it.
 const MAX_READ_BYTES: u64 = 64 << 20;
+
+/// The IDs of an image's files tell by their upper bits which layer brings the content.
+const ID_BITS: u32 = 32;
+
+/// Returns the ID of the first file that the layer `index` brings.
+fn first_id(layer: usize) -> u64 {
+    (layer as u64) << ID_BITS
+}
+
+/// Returns which layer brings the content of the file `id`.
+fn layer_of(id: u64) -> u64 {
+    id >> ID_BITS
+}
 
 /// What a directory holds, by name.
 pub type Names = BTreeMap<OsString, Node>;
@@ -77,7 +92,7 @@ pub enum Kind {
 pub struct FileNode {
     /// Size in bytes.
     pub size: u64,
-    /// What tells two files apart; two names of one file have the same.
+    /// What tells two files apart; two names of one file have the same. Those of an image are ordered as its layers hold the files.
     pub id: u64,
     /// The digest of the content, where it was asked for.
     pub digest: Option<Digest>,

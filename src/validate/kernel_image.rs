@@ -118,7 +118,7 @@ fn plain(arch: Option<Arch>, input: impl Read) -> io::Result<KernelImage> {
 
 /// A kernel in gzip, as Ubuntu ships it for arm64.
 fn gzipped(input: impl Read) -> io::Result<Option<KernelImage>> {
-    let mut input = flate2::read::GzDecoder::new(input).take(MAX_KERNEL_BYTES);
+    let mut input = flate2::read::GzDecoder::new(input);
     let mut head = Vec::new();
     if input.by_ref().take(0x40).read_to_end(&mut head).is_err() {
         return Ok(None);
@@ -136,8 +136,9 @@ fn gzipped(input: impl Read) -> io::Result<Option<KernelImage>> {
 }
 
 /// Returns the version in the first banner of an unpacked kernel.
-fn find_banner(mut input: impl Read) -> io::Result<Option<String>> {
+fn find_banner(input: impl Read) -> io::Result<Option<String>> {
     const STEP: usize = 1 << 16;
+    let mut input = input.take(MAX_KERNEL_BYTES);
     let mut window = Vec::new();
     loop {
         let before = window.len();

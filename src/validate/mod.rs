@@ -17,6 +17,7 @@ mod tests;
 
 use std::path::Path;
 
+use kfactory_sandbox::CancelToken;
 use serde::{Deserialize, Serialize};
 
 pub use facts::Facts;
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::installed::{self, Depth};
 use crate::request::Stage;
 use crate::step::StepName;
+use crate::stop;
 use crate::tree::Tree;
 
 /// Raised when a rule begins to judge differently: a remembered report of other rules counts for nothing.
@@ -106,9 +108,18 @@ pub struct Scope {
     /// Which phases have run: what a later one makes is not demanded yet.
     pub stage: Stage,
     /// Steps that were left out on purpose.
-    pub skipped: Vec<String>,
+    pub skipped: Vec<Skipped>,
     /// Ids of rules that do not count.
     pub ignored: Vec<String>,
+}
+
+/// A step that was left out on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its name.
+    pub step: String,
+    /// The option that left it out, as it is typed.
+    pub by: String,
 }
 
 impl Scope {
@@ -138,24 +149,29 @@ impl Scope {
         !comes_later && !is_ignored
     }
 
-    fn left_out(&self, rule: &Rule) -> Option<&'static str> {
-        let is_skipped = |step: &&StepName| self.skipped.iter().any(|name| name == step.as_str());
-        rule.steps.iter().find(is_skipped).map(|step| step.as_str())
+    /// Returns why nothing makes what `rule` demands, where that is on purpose.
+    fn left_out(&self, rule: &Rule) -> Option<&Skipped> {
+        let is_of_rule = |skipped: &&Skipped| {
+            let mut steps = rule.steps.iter();
+            steps.any(|step| step.as_str() == skipped.step)
+        };
+        self.skipped.iter().find(is_of_rule)
     }
 }
 
-/// Holds every rule against `tree`.
+/// Holds every rule against `tree`, until the run is stopped.
 ///
 /// # Errors
 ///
-/// The tree cannot be read; a broken rule is no error but a finding.
-pub fn validate(tree: &Tree, scope: &Scope) -> Result<Report> {
-    let subject = Subject::new(tree, scope)?;
+/// The tree cannot be read, or the run is stopped; a broken rule is no error but a finding.
+pub fn validate(tree: &Tree, scope: &Scope, stop: Option<&CancelToken>) -> Result<Report> {
+    let subject = Subject::new(tree, scope, stop)?;
     let mut report = Report::new(&subject.facts);
     for rule in rules::all() {
         if !scope.is_due(rule) || !(rule.when)(&subject.facts) {
             continue;
         }
+        stop.map_or(Ok(()), stop::check)?;
         let mut violations = Violations::default();
         (rule.check)(&subject, &mut violations)
             .map_err(|error| error.context(format!("checking rule `{}`", rule.id)))?;

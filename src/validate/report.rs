@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, Rule, Severity};
+use super::{Facts, Rule, Severity, Skipped};
 use crate::error::Error;
 use crate::printable;
 
@@ -23,6 +23,9 @@ pub struct Finding {
     /// The step that would have made it and was left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub skipped_step: Option<String>,
+    /// The option that left it out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub skipped_by: Option<String>,
 }
 
 /// What was looked at and what was found.
@@ -79,7 +82,7 @@ impl Report {
         &mut self,
         rule: &Rule,
         found: Vec<(Option<String>, String)>,
-        left_out: Option<&str>,
+        left_out: Option<&Skipped>,
     ) {
         self.checked.push(rule.id.to_owned());
         let more = found.len().saturating_sub(MAX_PER_RULE);
@@ -97,7 +100,8 @@ impl Report {
                 path,
                 text,
                 remedy: rule.remedy.to_owned(),
-                skipped_step: left_out.map(str::to_owned),
+                skipped_step: left_out.map(|skipped| skipped.step.clone()),
+                skipped_by: left_out.map(|skipped| skipped.by.clone()),
             });
         }
     }
@@ -162,8 +166,8 @@ impl Finding {
             line.push_str(&format!("{}: ", printable::name(path)));
         }
         line.push_str(&printable::name(&self.text));
-        if let Some(step) = &self.skipped_step {
-            line.push_str(&format!(" (step `{step}` was left out)"));
+        if let (Some(step), Some(option)) = (&self.skipped_step, &self.skipped_by) {
+            line.push_str(&format!(" (`{option}` leaves out step `{step}`)"));
         }
         line
     }

@@ -4,11 +4,14 @@ use std::cell::OnceCell;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use kfactory_sandbox::CancelToken;
+
 use super::kernel_image::{self, KernelImage};
 use super::{Facts, Scope};
 use crate::error::{Context as _, Result};
 use crate::initrd::Initrd;
 use crate::installed::{self, Depth, Installed};
+use crate::stop::Stopped;
 use crate::tree::{Found, Tree};
 
 /// Where a kernel's modules are; one is a link to the other where `/usr` is merged.
@@ -37,6 +40,8 @@ pub struct Subject<'a> {
     pub facts: Facts,
     /// What is known from elsewhere.
     pub scope: &'a Scope,
+    /// Ends whatever reads much.
+    pub(super) stop: Option<&'a CancelToken>,
     kernel: Option<KernelFile>,
     initrd: OnceCell<InitrdFile>,
     installed: OnceCell<Installed>,
@@ -67,7 +72,11 @@ pub(super) enum InitrdFile {
 }
 
 impl<'a> Subject<'a> {
-    pub(super) fn new(tree: &'a Tree, scope: &'a Scope) -> Result<Self> {
+    pub(super) fn new(
+        tree: &'a Tree,
+        scope: &'a Scope,
+        stop: Option<&'a CancelToken>,
+    ) -> Result<Self> {
         let mut facts = Facts::read(tree, scope)?;
         let kernel = kernel(tree)?;
         facts.kernel = kernel.as_ref().and_then(|kernel| kernel.version.clone());
@@ -75,6 +84,7 @@ impl<'a> Subject<'a> {
             tree,
             facts,
             scope,
+            stop,
             kernel,
             initrd: OnceCell::new(),
             installed: OnceCell::new(),
@@ -92,13 +102,16 @@ impl<'a> Subject<'a> {
         }
         let read = match self.tree.open("boot/initrd")? {
             None => InitrdFile::Missing,
-            Some(input) => match Initrd::read(BufReader::with_capacity(READ_BYTES, input)) {
-                Ok(initrd) => InitrdFile::Whole(initrd),
-                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
-                    InitrdFile::Unread(error.to_string())
+            Some(input) => {
+                match Initrd::read(BufReader::with_capacity(READ_BYTES, input), self.stop) {
+                    Ok(initrd) => InitrdFile::Whole(initrd),
+                    Err(error) if Stopped::is_in(&error) => return Err(Stopped.into()),
+                    Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                        InitrdFile::Unread(error.to_string())
+                    }
+                    Err(error) => InitrdFile::Damaged(error.to_string()),
                 }
-                Err(error) => InitrdFile::Damaged(error.to_string()),
-            },
+            }
         };
         Ok(self.initrd.get_or_init(|| read))
     }

@@ -50,7 +50,7 @@ pub(super) const PROGRAMS: [&str; 21] = [
 const CONFIG: &str = "boot/config-6.1.0-38-amd64";
 
 fn check(sample: Sample, scope: &Scope) -> Report {
-    validate(&sample.tree(), scope).expect("a tree in memory can be read")
+    validate(&sample.tree(), scope, None).expect("a tree in memory can be read")
 }
 
 fn broken(report: &Report) -> BTreeSet<&str> {
@@ -634,7 +634,10 @@ fn the_install_phase_alone_need_not_have_what_the_init_phase_makes() {
 fn what_a_step_makes_that_was_left_out_on_purpose_is_only_a_warning() {
     let good = Good::new();
     let scope = Scope {
-        skipped: vec!["initrd".into()],
+        skipped: vec![Skipped {
+            step: "initrd".into(),
+            by: "--skip-step init".into(),
+        }],
         ..good.scope()
     };
     let report = check(good.sample().without("boot/initrd"), &scope);
@@ -643,7 +646,7 @@ fn what_a_step_makes_that_was_left_out_on_purpose_is_only_a_warning() {
     assert!(
         report.findings[0]
             .line()
-            .ends_with("(step `initrd` was left out)")
+            .ends_with("(`--skip-step init` leaves out step `initrd`)")
     );
 }
 
@@ -776,5 +779,5 @@ fn text_shows_findings_with_their_remedy_and_a_verdict() {
     ] {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }
-    assert!(text.ends_with("1 errors, 2 warnings\n"), "{text}");
+    assert!(text.ends_with("1 error, 2 warnings\n"), "{text}");
 }

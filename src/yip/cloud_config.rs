@@ -155,7 +155,7 @@ fn file(node: &Node, problems: &mut Problems) -> Option<File> {
     }
     let file = File {
         line: f.line(),
-        path: f.text("path", problems),
+        path: f.path("path", problems),
         content: f.text("content", problems),
         encoding: f.text("encoding", problems),
         access: Access {

@@ -102,7 +102,7 @@ fn step(node: &Node, problems: &mut Problems) -> Option<Step> {
             .node("systemctl")
             .and_then(|node| systemctl(node, problems)),
         environment: f.pairs("environment", problems),
-        environment_file: f.text("environment_file", problems),
+        environment_file: f.path("environment_file", problems),
         systemd_firstboot: f.pairs("systemd_firstboot", problems),
         datasource: f.node("datasource").map(|node| node.line),
         layout: f.node("layout").map(|node| node.line),
@@ -166,7 +166,7 @@ fn file(node: &Node, problems: &mut Problems) -> Option<File> {
     let f = &mut fields;
     let mut file = File {
         line: f.line(),
-        path: f.text("path", problems),
+        path: f.path("path", problems),
         access: access(f, problems),
         content: f.text("content", problems),
         encoding: f.text("encoding", problems),
@@ -181,7 +181,7 @@ fn directory(node: &Node, problems: &mut Problems) -> Option<Directory> {
     let f = &mut fields;
     let directory = Directory {
         line: f.line(),
-        path: f.text("path", problems),
+        path: f.path("path", problems),
         access: access(f, problems),
     };
     fields.finish(problems);
@@ -194,7 +194,7 @@ fn download(node: &Node, problems: &mut Problems) -> Option<Download> {
     let timeout = f.integer("timeout", problems).unwrap_or(0);
     let mut download = Download {
         line: f.line(),
-        path: f.text("path", problems),
+        path: f.path("path", problems),
         url: f.text("url", problems),
         access: access(f, problems),
         timeout_secs: u64::try_from(timeout).unwrap_or_else(|_| {
@@ -213,7 +213,7 @@ fn git(node: &Node, problems: &mut Problems) -> Option<Git> {
     let mut git = Git {
         line: f.line(),
         url: f.text("url", problems),
-        path: f.text("path", problems),
+        path: f.path("path", problems),
         branch: f.text("branch", problems),
         branch_only: f.boolean("branch_only", problems),
         ..Git::default()
@@ -237,7 +237,7 @@ fn entity(node: &Node, problems: &mut Problems) -> Option<Entity> {
     let f = &mut fields;
     let entity = Entity {
         line: f.line(),
-        path: f.text("path", problems),
+        path: f.path("path", problems),
         entity: f.text("entity", problems),
     };
     fields.finish(problems);
@@ -252,7 +252,7 @@ fn dns(node: &Node, problems: &mut Problems) -> Option<Dns> {
         nameservers: f.texts("nameservers", problems),
         search: f.texts("search", problems),
         options: f.texts("options", problems),
-        path: f.text("path", problems),
+        path: f.path("path", problems),
     };
     fields.finish(problems);
     Some(dns)
@@ -268,14 +268,14 @@ pub(super) fn user(node: &Node, problems: &mut Problems) -> Option<User> {
         passwd: f.text("passwd", problems),
         ssh_authorized_keys: f.texts("ssh_authorized_keys", problems),
         gecos: f.string("gecos", problems),
-        homedir: f.text("homedir", problems),
+        homedir: f.path("homedir", problems),
         no_create_home: f.boolean("no_create_home", problems),
         primary_group: f.text("primary_group", problems),
         groups: f.texts("groups", problems),
         no_user_group: f.boolean("no_user_group", problems),
         system: f.boolean("system", problems),
         no_log_init: f.boolean("no_log_init", problems),
-        shell: f.text("shell", problems),
+        shell: f.path("shell", problems),
         lock_passwd: f.boolean("lock_passwd", problems),
         uid: f.text("uid", problems),
     };
@@ -302,9 +302,9 @@ fn override_(node: &Node, problems: &mut Problems) -> Option<Override> {
     let f = &mut fields;
     let found = Override {
         line: f.line(),
-        service: f.text("service", problems),
+        service: f.path("service", problems),
         content: f.text("content", problems),
-        name: f.text("name", problems),
+        name: f.path("name", problems),
     };
     fields.finish(problems);
     Some(found)
@@ -329,7 +329,7 @@ fn unpack_image(node: &Node, problems: &mut Problems) -> Option<UnpackImage> {
     let image = UnpackImage {
         line: f.line(),
         source: f.text("source", problems),
-        target: f.text("target", problems),
+        target: f.path("target", problems),
         platform: f.text("platform", problems),
     };
     fields.finish(problems);

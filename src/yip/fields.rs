@@ -57,6 +57,22 @@ impl<'a> Fields<'a> {
             .unwrap_or_default()
     }
 
+    /// Reads a path, or a part of one. A control character in it is a slip.
+    pub(super) fn path(&mut self, key: &'static str, problems: &mut Problems) -> Text {
+        let text = self.text(key, problems);
+        if text.value.ends_with('\n') {
+            problems.error_with(
+                text.line,
+                format!("`{key}` ends in a line break: {:?}", text.value),
+                "write it on the line of its key, without `|` or `>`",
+            );
+        } else if text.value.contains(char::is_control) {
+            let message = format!("`{key}` holds a control character: {:?}", text.value);
+            problems.error(text.line, message);
+        }
+        text
+    }
+
     pub(super) fn string(&mut self, key: &'static str, problems: &mut Problems) -> String {
         self.text(key, problems).value
     }
@@ -129,10 +145,14 @@ impl<'a> Fields<'a> {
             value: key.text.clone(),
             line: key.line,
         };
-        pairs
-            .iter()
-            .filter_map(|(key, node)| Some((name(key), read(node, problems)?)))
-            .collect()
+        let mut entries = Vec::new();
+        for (name_of, node) in pairs {
+            if name_of.text.contains('\0') {
+                nul(name_of.line, &format!("a name in `{key}` holds"), problems);
+            }
+            entries.extend(read(node, problems).map(|value| (name(name_of), value)));
+        }
+        entries
     }
 
     /// Reads a list of whatever `read` makes of the items.
@@ -187,9 +207,25 @@ fn scalar(node: &Node) -> Option<&Scalar> {
     }
 }
 
+/// The key whose value is a file's bytes rather than a word: it may hold any.
+const CONTENT: &str = "content";
+
+/// Notes a NUL, at which every path, name, argument and variable of Linux ends.
+fn nul(line: usize, what: &str, problems: &mut Problems) {
+    problems.error_with(
+        line,
+        format!("{what} a NUL character"),
+        "only the content of a file can hold one",
+    );
+}
+
 /// Takes any scalar as text, in the words of the file.
 pub(super) fn text(node: &Node, key: &str, problems: &mut Problems) -> Option<Text> {
     match scalar(node) {
+        Some(scalar) if key != CONTENT && scalar.text.contains('\0') => {
+            nul(node.line, &format!("`{key}` holds"), problems);
+            None
+        }
         Some(scalar) => Some(Text {
             value: if scalar.is_null() {
                 String::new()

@@ -5,9 +5,15 @@
 
 use super::problem::Problems;
 use super::schema::{Document, Stage, Step};
+use crate::suggest::nearest;
 
 /// The root of names where steps come from one document without a file, as they do when kairos-init runs them.
 const WITHOUT_FILE: &str = "<STDIN>";
+
+/// The most names that an error lists.
+const MAX_NAMES: usize = 10;
+/// The most names that a mistyped one is compared with: thousands with thousands would take minutes.
+const MAX_COMPARED: usize = 200;
 
 /// A step in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,18 +125,11 @@ fn resolve_after(ops: &mut [Op<'_>], problems: &mut Problems) {
                     None,
                 );
             } else if found.is_empty() {
-                let others: Vec<&str> = known
-                    .iter()
-                    .enumerate()
-                    .filter(|(at, _)| *at != index)
-                    .map(|(_, name)| name.as_str())
-                    .collect();
-                let hint = match others.is_empty() {
-                    true => "no other step of this stage exists".to_owned(),
-                    false => format!("steps of this stage are {}", others.join(", ")),
-                };
+                let others = known.iter().enumerate().filter(|(at, _)| *at != index);
+                let others: Vec<&str> = others.map(|(_, name)| name.as_str()).collect();
                 let message = format!("`after` names no step of this stage: `{}`", wanted.value);
-                problems.error_in(&file, wanted.line, message, Some(hint));
+                let hint = Some(instead(&wanted.value, &others));
+                problems.error_in(&file, wanted.line, message, hint);
             }
             op.waits_for
                 .extend(found.into_iter().filter(|at| *at != index));
@@ -156,25 +155,83 @@ fn sorted(ops: &[Op<'_>], problems: &mut Problems) -> Vec<usize> {
     order
 }
 
+/// Says what stands in a stage where `wanted` does not.
+fn instead(wanted: &str, others: &[&str]) -> String {
+    let ends_so = |name: &&&str| {
+        let rest = name.strip_suffix(wanted);
+        rest.is_some_and(|rest| rest.ends_with('.'))
+    };
+    let near = others.iter().find(ends_so).copied();
+    if let Some(near) = near.or_else(|| nearest(wanted, others.iter().copied().take(MAX_COMPARED)))
+    {
+        return format!("did you mean `{near}`? A step's name begins with that of its file");
+    }
+    let shown = others.iter().take(MAX_NAMES).copied();
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match others.len() {
+        0 => "no other step of this stage exists".to_owned(),
+        count if count > MAX_NAMES => {
+            format!(
+                "steps of this stage are {shown} and {} more",
+                count - MAX_NAMES
+            )
+        }
+        _ => format!("steps of this stage are {shown}"),
+    }
+}
+
+/// Names each step of a circle with its place and what it waits for; those that only wait for the circle are left out.
 fn circle(ops: &[Op<'_>], done: &[bool], problems: &mut Problems) {
-    let stuck: Vec<&Op<'_>> = ops
-        .iter()
-        .zip(done)
-        .filter(|(_, done)| !**done)
-        .map(|(op, _)| op)
-        .collect();
-    let names: Vec<&str> = stuck.iter().map(|op| op.name.as_str()).collect();
-    let Some(op) = stuck.iter().find(|op| !op.step.after.is_empty()) else {
+    let Some(start) = done.iter().position(|done| !done) else {
         return;
     };
-    let message = format!("`after` goes round in a circle: {}", names.join(", "));
-    let hint = "a step without `after` waits for the one before it in its file".to_owned();
-    problems.error_in(
-        &op.document.file,
-        op.step.after[0].line,
-        message,
-        Some(hint),
+    // Each that is stuck waits for one that is stuck, so this comes back to where it was.
+    let mut way = vec![start];
+    let members = loop {
+        let here = way[way.len() - 1];
+        let next = ops[here].waits_for.iter().copied().find(|&at| !done[at]);
+        let Some(next) = next else { return };
+        if let Some(first) = way.iter().position(|&at| at == next) {
+            break way.split_off(first);
+        }
+        way.push(next);
+    };
+    let place = |at: usize| {
+        let (op, line) = (
+            &ops[at],
+            ops[at]
+                .step
+                .after
+                .first()
+                .map_or(ops[at].step.line, |after| after.line),
+        );
+        (op.document.file.as_str(), line)
+    };
+    let shown: Vec<String> = members
+        .iter()
+        .take(MAX_NAMES)
+        .map(|&at| {
+            let (file, line) = place(at);
+            format!("`{}` ({file}:{line})", ops[at].name)
+        })
+        .collect();
+    let more = match members.len().saturating_sub(MAX_NAMES) {
+        0 => format!(" waits for `{}`", ops[members[0]].name),
+        more => format!(
+            " waits for {more} more, and the last of them for `{}`",
+            ops[members[0]].name
+        ),
+    };
+    let message = format!(
+        "`after` goes round in a circle: {}{more}",
+        shown.join(" waits for ")
     );
+    let has_after = |at: &&usize| !ops[**at].step.after.is_empty();
+    let (file, line) = place(*members.iter().find(has_after).unwrap_or(&members[0]));
+    let without = members.iter().any(|&at| ops[at].step.after.is_empty());
+    let hint = without
+        .then(|| "a step without `after` waits for the one before it in its file".to_owned());
+    problems.error_in(file, line, message, hint);
 }
 
 /// Numbers what still has equal names.

@@ -3,6 +3,11 @@
 use std::fmt;
 
 use crate::error::Error;
+use crate::printable;
+use crate::printable::counted;
+
+/// Errors beyond this number are only counted: the first ones tell what to mend.
+const MAX_SHOWN: usize = 20;
 
 /// One thing that is wrong, or will not do what it seems to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +24,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.message)?;
+        // On one line, whatever the names in it are made of.
+        let (file, message) = (printable::name(&self.file), printable::name(&self.message));
+        write!(f, "{file}:{}: {message}", self.line)?;
         match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
+            Some(hint) => write!(f, " ({})", printable::name(hint)),
             None => Ok(()),
         }
     }
@@ -118,15 +125,30 @@ impl Problems {
             return None;
         }
         errors.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        let count = errors.len();
-        let many = if count == 1 { "" } else { "s" };
         let top = Error::usage(format!(
-            "cannot use the stage extensions: {count} error{many}"
+            "cannot use the stage extensions: {}",
+            counted(errors.len(), "error")
         ));
-        Some(
-            errors
-                .iter()
-                .fold(top, |error, problem| error.context_below(problem)),
-        )
+        let shown = errors.iter().take(MAX_SHOWN);
+        let error = shown.fold(top, |error, problem| error.context_below(problem));
+        Some(match errors.len().saturating_sub(MAX_SHOWN) {
+            0 => error,
+            more => error.context_below(format!("and {more} more")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_line_whatever_names_are_made_of() {
+        let mut problems = Problems::new("a\nb.yaml");
+        problems.warning(7, "`/x\n\u{1b}[31m` is written twice");
+        assert_eq!(
+            problems.warnings()[0].to_string(),
+            r"a\nb.yaml:7: `/x\n\u001b[31m` is written twice"
+        );
     }
 }

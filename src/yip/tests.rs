@@ -162,6 +162,49 @@ fn after_is_checked() {
 }
 
 #[test]
+fn a_circle_is_told_by_its_members_each_with_its_place() {
+    let text = "name: d\nstages:\n  init:\n    - name: a\n      after: [{name: d.c}]\n    - name: b\n      after: [{name: d.a}]\n    \
+                - name: c\n      after: [{name: d.b}]\n    - name: e\n      after: [{name: d.c}]\n";
+    let error = load(text).unwrap_err().render_text();
+    let places = [("a", 5), ("c", 9), ("b", 7)].map(|(name, line)| {
+        let at = error.find(&format!("`d.{name}` (")).expect(&error);
+        assert!(error[at..].contains(&format!(":{line})")), "{error}");
+        at
+    });
+    assert!(places.is_sorted(), "{error}");
+    assert!(
+        error.contains("waits for `d.a`") && !error.contains("d.e"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_step_named_without_its_file_is_answered_with_its_whole_name() {
+    let text =
+        "name: d\nstages:\n  init:\n    - name: a\n      after: [{name: b}]\n    - name: b\n";
+    let error = load(text).unwrap_err().render_text();
+    assert!(error.contains("did you mean `d.b`?"), "{error}");
+}
+
+#[test]
+fn of_many_mistakes_the_first_are_told_and_the_others_counted() {
+    let mut text = String::from("stages:\n  init:\n");
+    for step in 0..1000 {
+        text.push_str(&format!(
+            "    - name: step-{step}\n      after: [{{name: nothing-like-it}}]\n"
+        ));
+    }
+    let error = load(&text).unwrap_err().render_text();
+    assert!(
+        error.contains("1000 errors") && error.contains("and 980 more"),
+        "{}",
+        error.len()
+    );
+    assert!(error.contains("and 989 more"), "names are counted too");
+    assert!(error.len() < 20_000, "{} bytes", error.len());
+}
+
+#[test]
 fn conditions_come_in_the_order_they_are_tried() {
     let step = step(
         "if_files: {all: [/a]}\nonly_service_manager: SystemD\nonly_arch: amd64\nonly_os_version: '12'\nonly_os: Debian.*\nif: 'true'",
@@ -435,6 +478,50 @@ fn values_of_the_wrong_kind_are_errors() {
 }
 
 #[test]
+fn what_no_path_and_no_command_can_hold_is_refused_with_its_line() {
+    for (yaml, word) in [
+        (
+            r#"files: [{path: "/a\0b", permissions: 0644}]"#,
+            "`path` holds a NUL character",
+        ),
+        (
+            r#"directories: [{path: "/a\eb", permissions: 0755}]"#,
+            r"`path` holds a control character",
+        ),
+        (
+            "files: [{permissions: 0644, path: \"/a\\n\"}]",
+            "without `|` or `>`",
+        ),
+        (r#"environment_file: "/a\tb""#, "a control character"),
+        (
+            r#"commands: ["echo \0"]"#,
+            "`commands` holds a NUL character",
+        ),
+        (r#"if: "\0""#, "`if` holds a NUL character"),
+        (
+            r#"environment: {"A\0": b}"#,
+            "a name in `environment` holds a NUL character",
+        ),
+        (
+            r#"packages: {install: ["a\0"]}"#,
+            "`install` holds a NUL character",
+        ),
+        (
+            r#"unpack_images: [{source: x, target: "/\x1b"}]"#,
+            "a control character",
+        ),
+    ] {
+        refused(&in_init(yaml), 4, word);
+    }
+    for yaml in [
+        r#"files: [{path: /a, permissions: 0644, content: "a\0\e"}]"#,
+        "commands: [\"echo a\\n\\techo b \\e[m\"]",
+    ] {
+        step(yaml);
+    }
+}
+
+#[test]
 fn templates_that_ask_for_the_building_machine_are_refused_with_their_line() {
     for word in [
         "{{ .Values.cpu.cores }}",
@@ -630,6 +717,17 @@ fn a_step_without_a_name_is_known_by_its_file() {
     let found = load("stages: {init: [{commands: [x]}, {name: named}]}").unwrap();
     let labels: Vec<&str> = found.steps(Hook::Init).iter().map(Step::label).collect();
     assert_eq!(labels, ["x.yaml, step 1", "named"]);
+}
+
+#[test]
+fn a_name_stays_on_one_line_and_moves_no_cursor() {
+    let text =
+        "stages: {init: [{name: \"a\\nb\\e[2J\\n\", commands: ['true']}, {commands: ['true']}]}";
+    let found = Extensions::load(&[source("dir/\u{1b}c\n.yaml", text)], Network::Host).unwrap();
+    let steps = found.steps(Hook::Init);
+    assert_eq!(steps[0].label(), r"a\nb\u001b[2J");
+    assert_eq!(steps[1].label(), r"\u001bc\n.yaml, step 2");
+    assert_eq!(steps[0].place(), r" (dir/\u001bc\n.yaml:1)");
 }
 
 #[test]

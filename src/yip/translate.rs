@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::order::Op;
 use super::schema::{Access, Download, File, Git, Step as YipStep, Systemctl, Text, User};
 use super::{content, render};
+use crate::printable;
 use crate::step::{
     Action, Condition, Content, Extension, GitAuth, Group, Hook, Owner, Plugin, Secret, Source,
     Step, StepName, Unit, UserAccount,
@@ -20,7 +21,7 @@ const PERMISSION_BITS: u32 = 0o777;
 /// Translates a step that hooks into `stage`.
 pub(super) fn step(op: &Op<'_>, stage: Hook) -> Step {
     let source = Source {
-        file: op.document.file.clone(),
+        file: printable::name(&op.document.file),
         line: op.step.line,
     };
     let mut actions = Vec::new();
@@ -52,10 +53,11 @@ pub(super) fn step(op: &Op<'_>, stage: Hook) -> Step {
     }
 }
 
-/// Names a step for people: what the file calls it, else its file's last name and which of its steps it is.
+/// Names a step for people: what the file calls it, else its file's last name and which of its steps it is. On one line, whatever
+/// the name is made of: it stands in progress, in plans and in the image's history.
 fn label(op: &Op<'_>) -> String {
     if !op.step.name.is_empty() {
-        return op.step.name.clone();
+        return printable::name(op.step.name.trim_end_matches('\n'));
     }
     let file = op
         .document
@@ -63,7 +65,7 @@ fn label(op: &Op<'_>) -> String {
         .rsplit('/')
         .next()
         .unwrap_or(&op.document.file);
-    format!("{file}, step {}", op.number)
+    format!("{}, step {}", printable::name(file), op.number)
 }
 
 fn conditions(step: &YipStep) -> Vec<Condition> {

@@ -1,14 +1,12 @@
 //! The converted image's kernel and initrd start in QEMU, on plain emulation, until the initrd looks for the root device.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::ffi::OsStr;
+use std::time::Duration;
 
 use crate::support::conversion::conversion;
 use crate::support::framework::framework;
+use crate::support::machine::Machine;
 use crate::support::tree::Tree;
-use crate::support::{need, world};
 
 /// Emulation on a busy machine with two cores takes one to two minutes, and such a machine may stand still for some in between.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -23,9 +21,6 @@ fn the_kernel_and_the_initrd_boot_until_the_root_device_is_looked_for() {
 /// binaries nothing is asked of these. Says so where there is no emulator.
 #[track_caller]
 pub(crate) fn boots(tree: &Tree) {
-    if !need(&["qemu-system-x86_64"]) || std::env::consts::ARCH != "x86_64" {
-        return;
-    }
     let kernel = tree.resolve("/boot/vmlinuz").expect("a kernel");
     let initrd = tree.resolve("/boot/initrd").expect("an initrd");
     // No device has this label, so the initrd waits for it.
@@ -39,58 +34,32 @@ pub(crate) fn boots(tree: &Tree) {
         // The program itself runs in the initrd and names its version.
         marks.push(&["immucore["]);
     }
-    let mut qemu = Command::new("qemu-system-x86_64")
-        .args([
-            "-accel",
-            "tcg",
-            "-m",
-            "2048",
-            "-nographic",
-            "-no-reboot",
-            "-nic",
-            "none",
-        ])
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(initrd)
-        .args(["-append", append])
-        .current_dir(&world().dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("qemu starts");
-    let serial = BufReader::new(qemu.stdout.take().expect("piped"));
-    let (sender, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in serial.split(b'\n').map_while(Result::ok) {
-            let _ = sender.send(String::from_utf8_lossy(&line).trim_end().to_owned());
-        }
-    });
-    let start = Instant::now();
-    let mut seen = Vec::new();
+    let devices = [
+        OsStr::new("-nic"),
+        OsStr::new("none"),
+        OsStr::new("-kernel"),
+        kernel.as_os_str(),
+        OsStr::new("-initrd"),
+        initrd.as_os_str(),
+        OsStr::new("-append"),
+        OsStr::new(append),
+    ];
+    let Some(mut machine) = Machine::start(2048, devices) else {
+        return;
+    };
     while !marks.is_empty() {
-        let Ok(line) = lines.recv_timeout(LIMIT.saturating_sub(start.elapsed())) else {
-            break;
-        };
-        marks.retain(|words| !words.iter().any(|word| line.contains(word)));
-        seen.push(line);
+        let words: Vec<&str> = marks.iter().copied().flatten().copied().collect();
+        let word = machine.wait_for(&words, LIMIT.saturating_sub(machine.uptime()));
+        marks.retain(|mark| !mark.contains(&word));
     }
-    let _ = qemu.kill();
-    let _ = qemu.wait();
-    let tail = &seen[seen.len().saturating_sub(60)..];
     assert!(
-        marks.is_empty(),
-        "the console did not show {marks:?} within {LIMIT:?}; it ended with\n{}",
-        tail.join("\n")
+        machine.said().contains("Linux version"),
+        "the kernel says nothing"
     );
-    let text = seen.join("\n");
-    assert!(text.contains("Linux version"), "the kernel says nothing");
-    assert!(!text.contains("Kernel panic"), "{}", tail.join("\n"));
-    eprintln!(
-        "after {:.0} s: {}",
-        start.elapsed().as_secs_f64(),
-        tail.last().map_or("", String::as_str)
+    assert!(
+        !machine.said().contains("Kernel panic"),
+        "{}",
+        machine.said()
     );
+    eprintln!("after {:.0} s", machine.uptime().as_secs_f64());
 }

@@ -119,6 +119,7 @@ fn the_store_lists_what_a_conversion_left() {
         "layer  packages",
         "layer  init",
         "base   ",
+        "USED BY",
     ] {
         assert!(text.contains(word), "no {word:?} in:\n{text}");
     }

@@ -146,6 +146,42 @@ fn a_board_on_the_wrong_machine_is_refused_with_what_it_takes() {
 }
 
 #[test]
+fn a_board_without_trusted_boot_is_refused_by_name_before_a_base_is_looked_at() {
+    for (board, why) in [
+        ("rpi3", "neither"),
+        ("rpi4", "TPM 2.0"),
+        ("nvidia-jetson-agx-orin", "GRUB"),
+        ("nvidia-jetson-orin-nx", "GRUB"),
+        ("nvidia-jetson-thor", "GRUB"),
+    ] {
+        let of_board = ["-v=v1", "-m", board, "--platform=linux/arm64", "--trusted"];
+        for command in ["plan", "packages", "convert"] {
+            Kfactory::new([command, "nowhere.invalid/x"])
+                .args(of_board)
+                .store(&world().user_dir("plan-store"))
+                .fail(2)
+                .tells(&[board, "`--trusted`", why, "hint: leave `--trusted` out"]);
+        }
+    }
+}
+
+#[test]
+fn the_boards_kernel_arguments_are_handed_to_whoever_builds_the_uki() {
+    const BOOT: &str = include_str!("../../src/kairos/files/bootargs.cfg");
+    let text = plan(
+        "ubuntu-24.04",
+        "arm64",
+        &["--model=nvidia-dgx-spark", "--trusted"],
+    );
+    let (_, rest) = text.split_once("--extend-cmdline \"").expect("a note");
+    let (arguments, _) = rest.split_once('"').expect("a quoted text");
+    for argument in arguments.split(' ') {
+        assert!(BOOT.contains(argument), "{argument}");
+    }
+    assert_eq!(arguments.split(' ').count(), 4, "{arguments}");
+}
+
+#[test]
 fn what_cannot_be_chosen_is_refused_before_anything_runs() {
     for (options, words) in [
         (

@@ -223,6 +223,21 @@ fn a_plugin_that_fails_is_shown_with_its_last_words() {
 }
 
 #[test]
+fn a_plugin_whose_interpreter_is_missing_is_told_from_a_missing_one() {
+    let plugin = "#!/usr/bin/python9\n";
+    let files = [("system/providers/agent-provider-edge", 0o755, plugin)];
+    let Some(small) = Small::new("interpreter", &files) else {
+        return;
+    };
+    let words = [
+        "/system/providers/agent-provider-edge is there",
+        "its first line names: /usr/bin/python9",
+        "hint: install the interpreter",
+    ];
+    small.fail(1, &["--provider", "edge"], &words);
+}
+
+#[test]
 fn a_plugin_that_reports_an_error_is_quoted_with_its_log() {
     ill_behaved(
         "reports",

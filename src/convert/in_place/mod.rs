@@ -118,7 +118,7 @@ pub fn convert_in_place(
             reporter,
         },
     };
-    announce(&plan, reporter);
+    announce(&plan, request, reporter);
     work.run()?;
     Ok(plan)
 }

@@ -15,6 +15,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::exec::aside::Aside;
 use crate::exec::unpacked::{Archive, Unpacked};
 use crate::exec::{CommandOptions, CommandResult, Environment, Target, download};
+use crate::printable::counted;
 
 /// What apt says about an installation before it does it.
 #[derive(Debug, Default)]
@@ -334,7 +335,7 @@ impl<'a> Apt<'a> {
         // Nobody waits for what is for later: no line of its own.
         let transfer = (!later).then(|| {
             let bytes = missing.iter().map(|uri| uri.size_bytes).sum();
-            let what = format!("{} packages", missing.len());
+            let what = counted(missing.len(), "package");
             self.env.reporter.transfer("download", &what, bytes)
         });
         let progress = |count| {

@@ -45,6 +45,20 @@ pub(super) fn explain(
     }
 }
 
+/// As [`explain`], of a package that a stage extension names.
+pub(super) fn explain_extension(error: Error) -> Error {
+    let found = error.said().iter().find_map(|line| missing(line));
+    let what = match found {
+        Some(Missing::Package(name)) => format!("`{name}`"),
+        Some(Missing::Version { name, version }) => format!("`{name}` in version {version}"),
+        None => return error,
+    };
+    error.hint(format!(
+        "the base's repositories have no {what}: correct the name in `packages` of the stage extension, or add the repository that has \
+         it in a step before"
+    ))
+}
+
 fn missing(line: &str) -> Option<Missing<'_>> {
     if let Some(rest) = line.strip_prefix("E: Version '") {
         let (version, rest) = rest.split_once("' for '")?;

@@ -131,6 +131,10 @@ pub(super) fn import_keys(site: Site<'_>) -> Result<()> {
 
 /// Runs what a stage extension has the package manager do.
 pub(super) fn extension(site: Site<'_>, wanted: Lines<'_>) -> Result<()> {
+    run_lines(site, wanted).map_err(missing::explain_extension)
+}
+
+fn run_lines(site: Site<'_>, wanted: Lines<'_>) -> Result<()> {
     if site.has_apt() {
         return apt::extension(site, wanted);
     }

@@ -17,6 +17,7 @@ use kfactory_sandbox::spec::Mount;
 
 use super::{CommandOptions, Environment, Runner, Target, packages as managers};
 use crate::error::{Error, Kind, Result};
+use crate::printable;
 use crate::step::{Condition, Content, Extension, Plugin, UserAccount};
 use crate::yip::{self, Entity, System};
 use accounts::Moment;
@@ -85,9 +86,9 @@ impl<'a> Context<'a> {
     }
 
     fn warn(&self, text: &str) {
-        self.env
-            .reporter
-            .warn(&format!("step `{}`: {text}", self.step));
+        // On one line, whatever the names in it are made of.
+        let text = printable::name(&format!("step `{}`: {text}", self.step));
+        self.env.reporter.warn(&text);
     }
 
     /// Renders a template; one that cannot be rendered stays as it is, and that is said.

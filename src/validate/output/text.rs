@@ -1,5 +1,6 @@
 //! A report for people.
 
+use crate::printable::counted;
 use crate::validate::{Report, Severity, rules};
 
 pub(super) fn report(report: &Report, name: &str) -> String {
@@ -33,11 +34,11 @@ pub(super) fn report(report: &Report, name: &str) -> String {
     }
     text.push_str(&remedy_of(report, last));
     text.push_str(&format!(
-        "{}: {} rules checked, {} errors, {} warnings\n",
+        "{}: {} checked, {}, {}\n",
         if report.passes() { "passed" } else { "failed" },
-        report.checked.len(),
-        report.count(Severity::Error),
-        report.count(Severity::Warning),
+        counted(report.checked.len(), "rule"),
+        counted(report.count(Severity::Error), "error"),
+        counted(report.count(Severity::Warning), "warning"),
     ));
     text
 }

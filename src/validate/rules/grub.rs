@@ -1,5 +1,6 @@
 //! GRUB: its configuration, and the files that the installer and the makers of media copy out of the image.
 
+use crate::artifact::grub::{BIOS_DIRS, grub_places, shim_places};
 use crate::distro::{Arch, Family};
 use crate::error::Result;
 use crate::step::StepName;
@@ -118,58 +119,18 @@ fn bootargs(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     Ok(())
 }
 
-/// Directories below `/boot/efi/EFI` where distributions that do not sign apart put both files.
-const VENDORS: [&str; 4] = ["fedora", "rocky", "redhat", "almalinux"];
-
 fn efi(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
-    let places = match subject.facts.arch {
-        Some(Arch::Amd64) => efi_places("x86_64", "x86_64", "x64"),
-        Some(Arch::Arm64) => efi_places("aarch64", "arm64", "aa64"),
-        Some(Arch::Riscv64) => vec![
-            "usr/share/efi/riscv64/grub.efi".to_owned(),
-            "usr/lib/grub/riscv64-efi/grubriscv64.efi".to_owned(),
-            "usr/lib/grub/riscv64-efi/monolithic/grubriscv64.efi".to_owned(),
-            "boot/efi/EFI/debian/grubriscv64.efi".to_owned(),
-            "boot/efi/EFI/ubuntu/grubriscv64.efi".to_owned(),
-            "boot/efi/EFI/fedora/grubriscv64.efi".to_owned(),
-            "boot/efi/EFI/BOOT/BOOTRISCV64.EFI".to_owned(),
-        ],
-        None => return Ok(()),
-    };
-    need_one(subject, "GRUB", &places, found);
+    if let Some(arch) = subject.facts.arch {
+        // What media makers take for live media is more than what they take for disks.
+        need_one(subject, "GRUB", &grub_places(arch, true), found);
+    }
     Ok(())
 }
 
-fn efi_places(machine: &str, grub: &str, suffix: &str) -> Vec<String> {
-    let mut places = vec![
-        format!("usr/share/efi/{machine}/grub.efi"),
-        format!("usr/lib/grub/{grub}-efi-signed/grub{suffix}.efi.signed"),
-        format!("usr/lib/grub/{grub}-efi-signed/gcd{suffix}.efi.signed"),
-        format!("usr/lib/grub/{grub}-efi/grub{suffix}.efi"),
-    ];
-    places.extend(
-        VENDORS
-            .iter()
-            .map(|vendor| format!("boot/efi/EFI/{vendor}/grub{suffix}.efi")),
-    );
-    places
-}
-
 fn shim(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
-    let (machine, suffix) = match subject.facts.arch {
-        Some(Arch::Amd64) => ("x86_64", "x64"),
-        Some(Arch::Arm64) => ("aarch64", "aa64"),
-        _ => return Ok(()),
-    };
-    let mut places = vec![format!("usr/share/efi/{machine}/shim.efi")];
-    for ending in ["dualsigned", "signed.latest", "signed"] {
-        places.push(format!("usr/lib/shim/shim{suffix}.efi.{ending}"));
+    if let Some(arch) = subject.facts.arch {
+        need_one(subject, "shim", &shim_places(arch), found);
     }
-    for vendor in VENDORS {
-        places.push(format!("boot/efi/EFI/{vendor}/shim.efi"));
-        places.push(format!("boot/efi/EFI/{vendor}/shim{suffix}.efi"));
-    }
-    need_one(subject, "shim", &places, found);
     Ok(())
 }
 
@@ -190,16 +151,14 @@ fn need_one(subject: &Subject<'_>, what: &str, places: &[String], found: &mut Vi
 }
 
 fn bios(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
-    const DIRS: [&str; 3] = [
-        "usr/lib/grub/i386-pc",
-        "usr/share/grub2/i386-pc",
-        "usr/lib/grub2/i386-pc",
-    ];
-    if !DIRS
+    if !BIOS_DIRS
         .iter()
         .any(|dir| subject.tree.has(format!("{dir}/modinfo.sh")))
     {
-        found.at(DIRS[0], "there is no modinfo.sh of GRUB for BIOS machines");
+        found.at(
+            BIOS_DIRS[0],
+            "there is no modinfo.sh of GRUB for BIOS machines",
+        );
     } else if !["grub2-install", "grub-install"]
         .iter()
         .any(|name| subject.program(name).is_some())

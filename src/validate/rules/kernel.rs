@@ -13,7 +13,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "kernel-missing",
         severity: Severity::Error,
         demand: "/boot/vmlinuz exists",
-        remedy: "let the steps `installKernel` and `kernel` run, or install a kernel into the base",
+        remedy: "let the steps `installKernel` and `kernel` run, or leave this rule out where the kernel comes from outside the image",
         steps: &[StepName::INSTALL_KERNEL, StepName::KERNEL],
         when: always,
         check: missing,

@@ -3,8 +3,9 @@
 use super::always;
 use crate::distro::Family;
 use crate::error::Result;
-use crate::framework::{Component, elf};
+use crate::framework::{Component, MAX_PROGRAM_BYTES, elf};
 use crate::step::StepName;
+use crate::stop::Stoppable;
 use crate::validate::{Facts, Rule, Severity, Subject, Violations};
 
 /// The programs of Kairos, by name.
@@ -251,6 +252,7 @@ const FIPS_MARKS: [&[u8]; 4] = [
 ];
 
 fn fips(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
+    use std::io::Read as _;
     for name in FIPS {
         let Some(program) = subject.program(name) else {
             continue;
@@ -258,6 +260,7 @@ fn fips(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
         let Some(input) = subject.tree.open(&program.path)? else {
             continue;
         };
+        let input = Stoppable::new(input.take(MAX_PROGRAM_BYTES), subject.stop);
         if !holds_any(input, &FIPS_MARKS)? {
             found.at(&program.path, "it is no FIPS build");
         }

@@ -169,6 +169,46 @@ fn a_recipe_that_is_no_text_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_recipe_that_is_something_else_is_told_to_be_yaml() {
+    let file = world().user_dir("refused").join("no-recipe.yaml");
+    for (content, what) in [
+        (&b"\x7fELF\x02\x01\0\0"[..], "line 1: this is no text"),
+        (b"hello world\n", "expected keys, each as `key: value`"),
+        (b"{ \"base\": ", "this is no YAML"),
+    ] {
+        fs::write(&file, content).expect("written");
+        Kfactory::new(["plan", "-f", file.to_str().expect("UTF-8")])
+            .fail(2)
+            .tells(&["no-recipe.yaml", what, "hint: a recipe is YAML"]);
+    }
+}
+
+#[test]
+fn what_no_base_can_make_right_is_said_before_one_is_looked_at() {
+    for options in [
+        &["--framework=go:nothing=v1"][..],
+        &["--l4t=36.4"],
+        &["--with=jq", "--without=jq"],
+        &["--with=jq", "--skip-step=installPackages"],
+        &["--with=a b"],
+        &["--model=toaster"],
+        &["--skip-step=nothing"],
+    ] {
+        for command in ["plan", "packages", "convert"] {
+            let ran = Kfactory::new([command, "nowhere.invalid/x", "--version=v1"])
+                .args(options)
+                .store(&world().user_dir("refused/plan"))
+                .fail(2);
+            assert!(
+                !ran.says("nowhere.invalid"),
+                "{options:?}: {}",
+                ran.stderr()
+            );
+        }
+    }
+}
+
+#[test]
 fn a_word_beside_a_recipe_is_the_destination_where_it_can_be_no_base() {
     let dir = world().user_dir("refused");
     let file = dir.join("based.yaml");

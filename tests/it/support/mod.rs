@@ -10,6 +10,7 @@ pub(crate) mod framework;
 pub(crate) mod gits;
 pub(crate) mod janitor;
 pub(crate) mod layer;
+pub(crate) mod machine;
 pub(crate) mod program;
 pub(crate) mod registry;
 pub(crate) mod releases;

@@ -1,0 +1,109 @@
+//! A raw disk, read past its holes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::CHUNK_BYTES;
+use crate::artifact::region::Extent;
+
+/// Bytes read at once.
+const BUFFER_BYTES: u64 = 16 * CHUNK_BYTES;
+
+/// A raw disk in a file.
+#[derive(Debug)]
+pub struct RawDisk<'a> {
+    file: &'a File,
+    size: u64,
+}
+
+impl<'a> RawDisk<'a> {
+    /// Takes all of `file` for the disk.
+    ///
+    /// # Errors
+    ///
+    /// The file's size cannot be told.
+    pub fn new(file: &'a File) -> io::Result<Self> {
+        let size = file.metadata()?.len();
+        Ok(Self { file, size })
+    }
+
+    /// Returns the size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Calls `act` with every chunk of 64 KiB that holds anything but zeros, and where it is, from the start on.
+    ///
+    /// The last chunk is shorter where the disk ends inside of it.
+    pub(super) fn chunks(
+        &self,
+        mut act: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES as usize];
+        let mut at = 0;
+        while let Some(data) = self.data_after(at)? {
+            at = data.start;
+            let end = data.start + data.len;
+            while at < end {
+                let now = &mut buffer[..(end - at).min(BUFFER_BYTES) as usize];
+                self.file.read_exact_at(now, at)?;
+                for chunk in now.chunks(CHUNK_BYTES as usize) {
+                    if !is_zero(chunk) {
+                        act(at, chunk)?;
+                    }
+                    at += chunk.len() as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns where anything but zeros is, in whole chunks.
+    pub(super) fn data(&self) -> io::Result<Vec<Extent>> {
+        let mut all: Vec<Extent> = Vec::new();
+        self.chunks(|start, chunk| {
+            let len = chunk.len() as u64;
+            match all.last_mut() {
+                Some(last) if last.start + last.len == start => last.len += len,
+                _ => all.push(Extent { start, len }),
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Fills `bytes` with what stands at `offset`.
+    pub(super) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(bytes, offset)
+    }
+
+    /// Returns the next part of the file that is no hole, widened to whole chunks.
+    fn data_after(&self, at: u64) -> io::Result<Option<Extent>> {
+        let found = match seek(self.file, SeekFrom::Data(at)) {
+            Ok(found) => found,
+            // Nothing more.
+            Err(Errno::NXIO) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if found >= self.size {
+            return Ok(None);
+        }
+        let start = found / CHUNK_BYTES * CHUNK_BYTES;
+        let end = seek(self.file, SeekFrom::Hole(found))?;
+        let end = end.next_multiple_of(CHUNK_BYTES).min(self.size);
+        // What was widened last time is behind us.
+        let start = start.max(at);
+        Ok(Some(Extent {
+            start,
+            len: end - start,
+        }))
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |all, byte| all | byte) == 0
+}

@@ -1,0 +1,31 @@
+//! Boot code for BIOS machines, composed of the image's own GRUB modules.
+//!
+//! What `grub-mkimage` and `grub-install` make, byte for byte from the files of the image:
+//!
+//! ```text
+//! El Torito image:   cdboot.img | core
+//! hybrid MBR:        boot_hybrid.img, which reads the core out of the El Torito image
+//! disk:              boot.img in LBA 0, which reads the core in a BIOS boot partition
+//!
+//! core:              diskboot.img | lzma_decompress.img | LZMA( kernel | module info, modules, config, prefix )
+//! ```
+//!
+//! - [`Modules`]: the directory of modules in an image, and what is made of it.
+//! - [`CoreSpec`]: what goes into a core; those for live media and disks.
+//! - [`Core`], [`ElTorito`]: finished but for where they will lie, which their `at` writes into them.
+//! - `kernel`: `kernel.img` as it lies in memory. `closure`: which modules a module needs. `payload`: what is compressed.
+
+mod closure;
+mod core;
+mod kernel;
+mod modules;
+mod payload;
+mod placed;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use self::core::Core;
+pub use modules::Modules;
+pub use placed::{ElTorito, SECTOR, Sector};
+pub use spec::CoreSpec;

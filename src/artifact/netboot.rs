@@ -1,0 +1,249 @@
+//! `kfactory netboot`: what a machine loads over the network to boot an image: kernel, initrd, root filesystem, and an iPXE script that
+//! names them.
+//!
+//! The script asks iPXE where it was loaded from, so the directory can be served from anywhere. Older builds of iPXE do not know: for
+//! them the address stands in the script, which `kfactory netboot serve` sees to by itself.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use kfactory_sandbox::CancelToken;
+
+use super::boot_files::BootFiles;
+use super::flat::{Copies, Flat};
+use super::squashfs::{self, Compressor, Squashfs, Target, Written};
+use crate::error::{Context as _, Error, Result};
+use crate::staging::Staging;
+
+/// What a machine is to be told beside where things are.
+#[derive(Debug, Clone)]
+pub struct Netboot<'a> {
+    /// How the names of the files begin.
+    pub name: &'a str,
+    /// How the root filesystem is compressed.
+    pub compressor: Compressor,
+    /// Replaces the kernel arguments that say how to boot and install.
+    pub cmdline: Option<&'a str>,
+    /// A configuration for the installation, which the machine fetches from beside the script.
+    pub cloud_config: Option<&'a [u8]>,
+    /// Where the directory will be served, with a slash at the end; `None`: wherever the script is loaded from.
+    pub url: Option<&'a str>,
+    /// The time of making, in seconds since 1970.
+    pub created: i64,
+    /// Threads that compress.
+    pub threads: usize,
+}
+
+/// What iPXE puts the address of the script's directory in place of. Spec: ipxe.org/cfg/cwduri.
+const HERE: &str = "${cwduri}";
+/// What ends a script that needs it on an iPXE that does not know it.
+const GUARD: &str = "isset ${cwduri} || goto old\n";
+const GUARDED: &str = ":old\n\
+    echo This iPXE does not say where a script comes from.\n\
+    echo Make the files with kfactory netboot --url, or serve them with kfactory netboot serve.\n\
+    shell\n";
+
+/// The kernel arguments that say how to boot and install.
+const CMDLINE: &str = "rd.live.overlay.overlayfs rd.neednet=1 ip=dhcp rd.cos.disable netboot install-mode \
+     console=tty1 console=ttyS0 console=tty0";
+/// The name of the script, which has no prefix: it is what a DHCP server is configured with.
+pub const SCRIPT: &str = "boot.ipxe";
+/// The name of the configuration.
+const CONFIG: &str = "config.yaml";
+
+impl Netboot<'_> {
+    /// Writes the files of `flat` into `dir`, which is missing or empty; they appear there when they are whole.
+    ///
+    /// # Errors
+    ///
+    /// The image has no kernel or no initrd, a layer is damaged, the disk is full, or the user stops the run.
+    pub fn write(&self, flat: &Flat<'_>, dir: &Path, cancel: &CancelToken) -> Result<Written> {
+        check_name(self.name)?;
+        squashfs::check()?;
+        let boot = BootFiles::find(flat.tree)?;
+        let staging = Staging::start(dir)?;
+        let doing = || format!("writing into {}", dir.display());
+        let place = |suffix: &str| staging.path().join(format!("{}{suffix}", self.name));
+        let open = |suffix: &str| -> Result<Box<dyn std::io::Write>> {
+            let file = File::create(place(suffix)).context(doing)?;
+            Ok(Box::new(BufWriter::new(file)))
+        };
+        let mut copies: Copies<'_> = BTreeMap::new();
+        copies.insert(boot.kernel.id, open("-kernel")?);
+        copies.insert(boot.initrd.id, open("-initrd")?);
+        let squashfs = Squashfs::start(&Target {
+            file: &place(".squashfs"),
+            offset: 0,
+            compressor: self.compressor,
+            root: flat.tree.top(),
+            created: self.created,
+            threads: self.threads,
+        })?;
+        let written = squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
+        for copy in copies.values_mut() {
+            copy.flush().context(doing)?;
+        }
+        drop(copies);
+        if let Some(config) = self.cloud_config {
+            fs::write(staging.path().join(CONFIG), config).context(doing)?;
+        }
+        fs::write(staging.path().join(SCRIPT), self.script()).context(doing)?;
+        staging.finish()?;
+        Ok(written)
+    }
+
+    /// Returns the iPXE script. Spec: ipxe.org/scripting.
+    fn script(&self) -> String {
+        let name = self.name;
+        let cmdline = self.cmdline.unwrap_or(CMDLINE);
+        let config = match self.cloud_config {
+            Some(_) => format!(" config_url={HERE}{CONFIG}"),
+            None => String::new(),
+        };
+        let script = format!(
+            "#!ipxe\n{GUARD}\
+             kernel {name}-kernel initrd={name}-initrd root=live:{HERE}{name}.squashfs{config} {cmdline}\n\
+             initrd {name}-initrd\n\
+             boot\n{GUARDED}"
+        );
+        match self.url {
+            Some(url) => at(&script, url),
+            None => script,
+        }
+    }
+}
+
+/// Returns `script` for an iPXE that is not asked where it comes from: from the directory at `url`, which ends in a slash.
+pub fn at(script: &str, url: &str) -> String {
+    let script = script.replace(GUARD, "").replace(GUARDED, "");
+    script.replace(HERE, url)
+}
+
+/// Checks that `text` is the address of a directory, and returns it with a slash at its end.
+///
+/// # Errors
+///
+/// A usage error for anything but an absolute `http` or `https` address of plain characters.
+pub fn check_url(text: &str) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/[]@!&'()*+,;=%".contains(c);
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|it| text.strip_prefix(it));
+    if rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(plain)) {
+        return Ok(format!("{}/", text.trim_end_matches('/')));
+    }
+    Err(
+        Error::usage(format!("`{text}` is no address of a directory"))
+            .hint("`http://HOST[:PORT][/DIRECTORY]`, as machines are to reach it"),
+    )
+}
+
+/// Checks that `name` can begin the name of a file and stand in a script and on a kernel's command line.
+fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    if !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(
+        Error::usage(format!("`{name}` cannot begin the names of files here"))
+            .hint("letters, digits, `.`, `_`, `+` and `-`, the first of them a letter or a digit"),
+    )
+}
+
+/// Checks that `text` is a kernel command line of one line.
+///
+/// # Errors
+///
+/// A usage error where it holds a control character, which a script or a menu would take for its end.
+pub fn check_cmdline(text: &str) -> Result<()> {
+    match text.chars().find(|c| c.is_control()) {
+        None => Ok(()),
+        Some(c) => Err(Error::usage(format!(
+            "the kernel arguments hold the control character U+{:04X}",
+            u32::from(c)
+        ))
+        .hint("arguments are separated by single spaces")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn netboot<'a>() -> Netboot<'a> {
+        Netboot {
+            name: "kairos",
+            compressor: "zstd".parse().unwrap(),
+            cmdline: None,
+            cloud_config: None,
+            url: None,
+            created: 0,
+            threads: 1,
+        }
+    }
+
+    #[test]
+    fn the_script_names_everything_relative_to_itself() {
+        let script = netboot().script();
+        assert!(script.starts_with("#!ipxe\n"), "{script}");
+        assert!(
+            script.contains("\nkernel kairos-kernel initrd=kairos-initrd "),
+            "{script}"
+        );
+        assert!(
+            script.contains(" root=live:${cwduri}kairos.squashfs "),
+            "{script}"
+        );
+        assert!(!script.contains("config_url"), "{script}");
+        let with_config = Netboot {
+            cloud_config: Some(b"#cloud-config\n"),
+            cmdline: Some("quiet"),
+            ..netboot()
+        };
+        let script = with_config.script();
+        assert!(
+            script.contains(" config_url=${cwduri}config.yaml quiet\n"),
+            "{script}"
+        );
+    }
+
+    #[test]
+    fn a_script_of_a_known_place_asks_for_nothing() {
+        let script = Netboot {
+            url: Some("http://h:1/d/"),
+            ..netboot()
+        };
+        let script = script.script();
+        assert!(
+            script.contains(" root=live:http://h:1/d/kairos.squashfs "),
+            "{script}"
+        );
+        assert!(
+            !script.contains("cwduri") && script.ends_with("boot\n"),
+            "{script}"
+        );
+        assert_eq!(check_url("http://h:1/d").unwrap(), "http://h:1/d/");
+        for bad in [
+            "",
+            "h:1",
+            "ftp://h",
+            "http://",
+            "http://h d",
+            "http://h/${x}",
+            "http://h\n",
+        ] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_that_a_script_would_read_otherwise_are_refused() {
+        for bad in ["", "a b", "a/b", "-a", "..", "a$b", "ä"] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+        assert!(check_name("kairos-1.0").is_ok());
+        assert!(check_cmdline("a b").is_ok() && check_cmdline("a\nboot").is_err());
+    }
+}

@@ -1,0 +1,246 @@
+//! `kfactory netboot`: what boots of an image.
+
+use std::path::{Path, PathBuf};
+
+use kfactory_layers::input::open_input_or_device;
+
+use super::args::{ImageArgs, ProgressArgs};
+use super::commands::{Session, fetch};
+use super::print;
+use crate::apart;
+use crate::artifact::boot_files::BootFiles;
+use crate::artifact::flat::Flat;
+use crate::artifact::netboot::{Netboot, SCRIPT, check_cmdline, check_url};
+use crate::artifact::serve;
+use crate::artifact::squashfs::{Algorithm, Compressor, Written};
+use crate::convert::{self, BaseImage, Clock};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::given;
+use crate::store::Store;
+use crate::tree::{self, Tree, Wanted};
+use crate::validate::{self, Scope};
+
+/// The largest configuration; the agent reads it into memory.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// Options of every command that makes something bootable of an image.
+#[derive(Debug, clap::Args)]
+pub(super) struct ArtifactArgs {
+    /// The image: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`, `store:NAME`
+    #[arg(required = true)]
+    pub(super) source: Option<String>,
+    /// A configuration for the installation and the live system; `-` reads it from standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) cloud_config: Option<PathBuf>,
+    /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    pub(super) squash_compression: Option<Compressor>,
+    /// Do not check first whether the image is ready to boot
+    #[arg(long)]
+    no_validate: bool,
+    /// The platform to take from a multi-platform image [default: this machine's]
+    #[arg(long)]
+    platform: Option<String>,
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+impl ArtifactArgs {
+    /// Returns whether files of many owners are read.
+    pub(super) fn needs_stage(&self) -> bool {
+        let source = self.source.as_deref();
+        source.is_some_and(|source| source.starts_with("dir:"))
+    }
+
+    /// Reads the configuration that goes along; it is text for the agent, and not looked into.
+    fn read_cloud_config(&self) -> Result<Option<Vec<u8>>> {
+        let Some(file) = &self.cloud_config else {
+            return Ok(None);
+        };
+        let doing = || format!("cannot read the configuration `{}`", file.display());
+        let mut bytes = Vec::new();
+        let mut read = |input: &mut dyn std::io::Read| {
+            std::io::Read::read_to_end(
+                &mut std::io::Read::take(input, MAX_CONFIG_BYTES + 1),
+                &mut bytes,
+            )
+        };
+        match file.as_os_str() == "-" {
+            true => read(&mut std::io::stdin().lock()).context(doing)?,
+            false => {
+                given::file(file).context(doing)?;
+                read(&mut open_input_or_device(file).context(doing)?).context(doing)?
+            }
+        };
+        if bytes.len() as u64 > MAX_CONFIG_BYTES {
+            let most = MAX_CONFIG_BYTES;
+            return Err(Error::user(format!("it is larger than {most} bytes")).context(doing()));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// An image that is to become something bootable.
+struct Source {
+    store: Store,
+    image: BaseImage,
+    tree: Tree,
+}
+
+impl Source {
+    /// Fetches the image, and checks that it is ready.
+    fn open(args: &ArtifactArgs, target: &Path, session: &Session) -> Result<Self> {
+        let text = args.source.as_deref().unwrap_or_default();
+        let platform = convert::parse_platform(args.platform.as_deref())?;
+        let location = convert::parse_location(text, session.registry())?;
+        session.check_apart(&location)?;
+        apart::check_target(&location, target)?;
+        let store = session.open_store()?;
+        let image = fetch(&location, &platform, &store, session)?;
+        let wanted = Wanted {
+            kept: validate::reads,
+            digests: false,
+        };
+        let tree = tree::of_image(&image.image, &store, wanted)?;
+        if !args.no_validate {
+            let scope = Scope {
+                arch: image.image.architecture().parse().ok(),
+                ..Scope::default()
+            };
+            let report = validate::validate(&tree, &scope, Some(&session.options.stop))?;
+            if let Some(error) = report.error() {
+                return Err(error.context(format!("cannot make `{text}` boot")));
+            }
+        }
+        Ok(Self { store, image, tree })
+    }
+
+    fn flat(&self) -> Flat<'_> {
+        Flat {
+            image: &self.image.image,
+            store: &self.store,
+            tree: &self.tree,
+        }
+    }
+
+    /// Returns the compressor that was asked for, or the best that the image's kernel is known to read.
+    fn compressor(&self, args: &ArtifactArgs) -> Result<Compressor> {
+        if let Some(compressor) = args.squash_compression {
+            return Ok(compressor);
+        }
+        let boot = BootFiles::find(&self.tree)?;
+        let zstd = Algorithm::Zstd;
+        let algorithm = match boot.has_option(&self.tree, zstd.kernel_option())? {
+            true => zstd,
+            false => Algorithm::Gzip,
+        };
+        Ok(Compressor {
+            algorithm,
+            level: None,
+        })
+    }
+
+    /// Returns the time that what is made is dated with: `SOURCE_DATE_EPOCH`, or when the image was made.
+    fn created(&self) -> Result<i64> {
+        if let Some(epoch) = Clock::from_env()?.clamp() {
+            return Ok(epoch);
+        }
+        let created = self.image.image.created();
+        Ok(created
+            .and_then(kfactory_layers::time::epoch_secs)
+            .unwrap_or(0))
+    }
+}
+
+/// Says what squashfs has no room for.
+fn tell_lost(written: Written, session: &Session) {
+    if written.lost_attributes {
+        session.reporter.warn(
+            "squashfs keeps the attributes user.*, trusted.* and security.* alone: access control lists (system.posix_acl_*) of the image are not in it",
+        );
+    }
+}
+
+/// Options of `kfactory netboot`.
+#[derive(Debug, clap::Args)]
+pub(super) struct NetbootArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<NetbootCommand>,
+    #[command(flatten)]
+    pub(super) common: ArtifactArgs,
+    /// A missing or empty directory for the files
+    #[arg(short, long, value_name = "DIR", required = true)]
+    output: Option<PathBuf>,
+    /// How the names of the files begin
+    #[arg(long, default_value = "kairos")]
+    name: String,
+    /// The kernel arguments, in place of those that boot a live system which installs itself; where the root filesystem and the configuration are is added
+    #[arg(long, value_name = "ARGS")]
+    cmdline: Option<String>,
+    /// Where the directory will be served [default: wherever the script is loaded from, which iPXE knows since 2020]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// Subcommands of `kfactory netboot`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum NetbootCommand {
+    /// Serve the files over HTTP until Ctrl-C
+    Serve(ServeArgs),
+}
+
+/// Options of `kfactory netboot serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// A directory that `kfactory netboot` made
+    dir: PathBuf,
+    /// Where to listen; port 0 takes any that is free
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8090")]
+    address: std::net::SocketAddr,
+}
+
+/// Writes the files, or serves them.
+pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
+    if let Some(NetbootCommand::Serve(args)) = &args.command {
+        return serve(args);
+    }
+    let common = &args.common;
+    let source = common.source.as_deref().unwrap_or_default();
+    let output = args.output.as_deref().unwrap_or(Path::new(""));
+    args.cmdline.as_deref().map_or(Ok(()), check_cmdline)?;
+    let url = args.url.as_deref().map(check_url).transpose()?;
+    crate::staging::check_free(output)
+        .map_err(|error| error.hint("name a new directory with `--output`"))?;
+    let cloud_config = common.read_cloud_config()?;
+    crate::artifact::squashfs::check()?;
+    let session = Session::new(&common.image, &common.progress, false, &[source])?;
+    let source = Source::open(common, output, &session)?;
+    let netboot = Netboot {
+        name: &args.name,
+        compressor: source.compressor(common)?,
+        cmdline: args.cmdline.as_deref(),
+        cloud_config: cloud_config.as_deref(),
+        url: url.as_deref(),
+        created: source.created()?,
+        threads: session.options.jobs,
+    };
+    let written = netboot
+        .write(&source.flat(), output, &session.options.stop)
+        .map_err(|error| match error.kind() {
+            Kind::Interrupted => {
+                Error::interrupted(format!("{} is as it was before", output.display()))
+            }
+            _ => error,
+        })?;
+    tell_lost(written, &session);
+    print(&format!("{}\n", output.join(SCRIPT).display()))?;
+    Ok(0)
+}
+
+fn serve(args: &ServeArgs) -> Result<i32> {
+    given::directory(&args.dir).context(|| format!("cannot serve `{}`", args.dir.display()))?;
+    serve::run(&args.dir, args.address, &mut |text| print(text))?;
+    Ok(0)
+}
