@@ -42,3 +42,37 @@ pub fn is_wanted(path: &Path) -> bool {
     let tops = ["usr/lib", "usr/lib64", "usr/share", "boot"];
     is_efi && tops.iter().any(|top| path.starts_with(top))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::grub::places::{
+        grub_places, more_grub_places, more_shim_places, shim_places,
+    };
+    use crate::distro::Arch;
+
+    #[test]
+    fn whatever_is_looked_for_is_wanted_and_little_else() {
+        for arch in [Arch::Amd64, Arch::Arm64, Arch::Riscv64] {
+            let places = [
+                shim_places(arch),
+                more_shim_places(arch),
+                grub_places(arch, true),
+                grub_places(arch, false),
+                more_grub_places(arch, true),
+            ];
+            for place in places.concat() {
+                assert!(is_wanted(Path::new(&place)), "{place}");
+            }
+        }
+        assert!(is_wanted(Path::new("usr/share/grub2/i386-pc/normal.mod")));
+        for other in [
+            "usr/lib/grub/x86_64-efi/normal.mod",
+            "boot/vmlinuz",
+            "usr/lib/grub/i386-pc-x/normal.mod",
+            "opt/shimx64.efi",
+        ] {
+            assert!(!is_wanted(Path::new(other)), "{other}");
+        }
+    }
+}

@@ -8,16 +8,17 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::Files as _;
-use super::bios::{CoreSpec, ElTorito, Modules};
+use super::bios::{CoreSpec, Modules};
 use super::efi::{EfiContent, Medium, plan};
-use super::menu::{LiveMenu, chain_to_live};
+use super::menu::{LiveMenu, chain_to_disk, chain_to_live};
 use super::sample::{Host, has_grub_pc};
+use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table, protective_mbr};
+use crate::artifact::guid::Guid;
 use crate::artifact::judge::{judge, skip};
 use crate::distro::Arch;
 
 /// Some ten seconds; a busy machine may stand still for a while in between.
 const LIMIT: Duration = Duration::from_secs(240);
-const BLOCK: usize = 2048;
 
 fn has_qemu() -> bool {
     judge("qemu-system-x86_64", &["--version"]).is_some()
@@ -85,14 +86,14 @@ fn plain(bytes: &[u8]) -> String {
 }
 
 /// Makes an ISO of `tree` with `xorriso` and its options `more`; `None`, with a line that says so, where it is not installed.
-fn iso(tree: &Path, more: &[&str]) -> Option<Vec<u8>> {
+fn iso(tree: &Path, more: &[&str]) -> Option<String> {
     let file = tree.with_extension("iso");
     let (tree, out) = (tree.to_str().unwrap(), file.to_str().unwrap());
     let fixed = [
         "-as", "mkisofs", "-quiet", "-R", "-V", "COS_LIVE", "-o", out,
     ];
     judge("xorriso", &[&fixed, more, &[tree]].concat())?;
-    Some(fs::read(file).expect("an ISO"))
+    Some(out.to_owned())
 }
 
 fn write(top: &Path, path: &str, content: impl AsRef<[u8]>) {
@@ -115,103 +116,125 @@ fn a_live_medium_boots_by_bios_from_cd_and_from_disk_into_its_menu() {
         return;
     }
     let modules = Modules::find(&Host).unwrap();
-    let image = modules.el_torito(&CoreSpec::live()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
+    let menu = LiveMenu::new(Arch::Amd64).text().unwrap();
+    let image = modules.el_torito(&CoreSpec::live()).unwrap();
     write(&tree, "boot/kernel", "");
-    write(&tree, "boot/eltorito.img", image.bytes());
-    write(
-        &tree,
-        "boot/grub2/grub.cfg",
-        LiveMenu::new(Arch::Amd64).text().unwrap(),
-    );
-    let options = [
-        "-b",
-        "boot/eltorito.img",
-        "-no-emul-boot",
-        "-boot-load-size",
-        "4",
-    ];
-    let Some(mut iso) = iso(&tree, &options) else {
+    write(&tree, "boot/eltorito.img", image);
+    write(&tree, "boot/grub2/grub.cfg", menu);
+    write(dir.path(), "mbr", modules.hybrid_mbr().unwrap());
+    let mbr = dir.path().join("mbr").display().to_string();
+    let words = "-b boot/eltorito.img -no-emul-boot -boot-load-size 4 -boot-info-table --grub2-boot-info --grub2-mbr";
+    let options: Vec<&str> = words.split(' ').chain([mbr.as_str()]).collect();
+    let Some(file) = iso(&tree, &options) else {
         return;
     };
-
-    let block = (0..iso.len() / BLOCK)
-        .find(|block| iso[block * BLOCK..].starts_with(image.bytes()))
-        .expect("the image lies in one piece");
-    let block = u32::try_from(block).unwrap();
-    let placed = image.at(block);
-    let at = block as usize * BLOCK;
-    iso[at..at + placed.len()].copy_from_slice(&placed);
-    let mbr = ElTorito::hybrid_mbr_at(modules.hybrid_mbr().unwrap(), block);
-    iso[..mbr.len()].copy_from_slice(&mbr);
-    write(dir.path(), "live.iso", &iso);
-    let file = dir.path().join("live.iso").display().to_string();
-
     let last = "boot to RAM";
     shows_the_live_menu(&serial(&["-cdrom", &file, "-boot", "d"], last));
-    let drive = format!("file={file},format=raw,if=ide,snapshot=on");
-    shows_the_live_menu(&serial(&["-drive", &drive], last));
+    shows_the_live_menu(&serial(&["-drive", &drive(&file)], last));
 }
 
 #[test]
-fn a_disk_boots_by_bios_from_its_mbr_and_a_core_between_partitions() {
+fn a_disk_boots_by_bios_from_its_core_partition_into_the_menu_of_another() {
     if !has_grub_pc() || !has_qemu() {
         return;
     }
-    const CORE: u64 = 34;
-    const PARTITION: u32 = 2048;
-    let modules = Modules::find(&Host).unwrap();
-    let spec = CoreSpec {
-        prefix: "(,msdos1)/grub2".to_owned(),
-        config: "echo the commands of the core\n".to_owned(),
-        ..CoreSpec::disk(3)
-    };
-    let core = modules.core(&spec).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let tree = dir.path().join("tree");
-    write(
-        &tree,
-        "grub2/grub.cfg",
-        "echo \"the menu at ${root}\"\necho \"its end\"\nsleep 1000\n",
-    );
-    let Some(system) = iso(&tree, &[]) else {
+    let modules = Modules::find(&Host).unwrap();
+    let core = modules.core(&CoreSpec::disk(2)).unwrap();
+    let boot = modules.mbr_code(CORE).unwrap();
+    let Some(file) = disk(dir.path(), &boot, &core.at(CORE)) else {
         return;
     };
+    serial(&["-drive", &drive(&file)], "the menu at hd0,gpt2");
+}
 
-    let mut disk = vec![0; PARTITION as usize * 512];
-    disk[..440].copy_from_slice(&modules.mbr(CORE).unwrap()[..440]);
-    // One partition of type 0x83.
-    let mut entry = [0; 16];
-    entry[4] = 0x83;
-    entry[8..12].copy_from_slice(&PARTITION.to_le_bytes());
-    entry[12..].copy_from_slice(&((system.len() / 512) as u32).to_le_bytes());
-    disk[446..462].copy_from_slice(&entry);
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-    let placed = core.at(CORE);
-    let at = CORE as usize * 512;
-    disk[at..at + placed.len()].copy_from_slice(&placed);
-    disk.extend(system);
-    write(dir.path(), "disk", &disk);
-    let drive = format!(
-        "file={},format=raw,if=ide",
-        dir.path().join("disk").display()
+#[test]
+fn a_disk_boots_by_efi_into_the_menu_of_another_partition() {
+    let Some(firmware) = firmware() else { return };
+    let Some(fat) = fat(Medium::Disk, &chain_to_disk("SYSTEM")) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(file) = disk(dir.path(), &[], &[]) else {
+        return;
+    };
+    let args = [
+        "-drive",
+        &firmware,
+        "-drive",
+        &fat_drive(&fat),
+        "-drive",
+        &drive(&file),
+    ];
+    serial(&args, "the menu at hd1,gpt2");
+}
+
+const CORE: u64 = 2048;
+const SYSTEM: u64 = 4096;
+const SYSTEM_SECTORS: u64 = 8192;
+
+/// Makes a disk with `boot` in its MBR, `core` in a BIOS boot partition and menus in a file system labelled `SYSTEM`.
+fn disk(dir: &Path, boot: &[u8], core: &[u8]) -> Option<String> {
+    let tree = dir.join("tree");
+    write(&tree, "grub2/grub.cfg", chain_to_disk("SYSTEM"));
+    write(
+        &tree,
+        "etc/cos/grub.cfg",
+        "echo \"the menu at ${root}\"\necho \"its end\"\nsleep 1000\n",
     );
-    let text = serial(&["-drive", &drive], "the menu at hd0,msdos1");
-    assert!(text.contains("the commands of the core"), "{text:?}");
+    let (tree, system) = (tree.to_str().unwrap(), dir.join("system"));
+    let kib = (SYSTEM_SECTORS / 2).to_string();
+    let system_path = system.to_str().unwrap();
+    judge(
+        "mke2fs",
+        &[
+            "-q",
+            "-t",
+            "ext2",
+            "-L",
+            "SYSTEM",
+            "-d",
+            tree,
+            system_path,
+            &kib,
+        ],
+    )?;
+
+    let partition = |kind, first, sectors| Partition {
+        name: String::new(),
+        kind,
+        guid: Guid::new(u128::from(first)),
+        first,
+        sectors,
+        attributes: 0,
+    };
+    let mut table = Table::new(Guid::new(1), SYSTEM + SYSTEM_SECTORS + 2048);
+    table.partitions = vec![
+        partition(Guid::BIOS_BOOT, CORE, SYSTEM - CORE),
+        partition(Guid::LINUX, SYSTEM, SYSTEM_SECTORS),
+    ];
+    let mut disk = vec![0; (table.sectors * SECTOR_BYTES) as usize];
+    let mut put = |sector: u64, bytes: &[u8]| {
+        let at = (sector * SECTOR_BYTES) as usize;
+        disk[at..at + bytes.len()].copy_from_slice(bytes);
+    };
+    put(0, &protective_mbr(boot, table.sectors).unwrap());
+    for (sector, bytes) in table.encode().unwrap() {
+        put(sector, &bytes);
+    }
+    put(CORE, core);
+    put(SYSTEM, &fs::read(system).unwrap());
+    write(dir, "disk", &disk);
+    Some(dir.join("disk").display().to_string())
 }
 
 #[test]
 fn a_live_medium_boots_by_efi_into_its_menu() {
-    const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE.fd";
-    if !has_qemu() {
+    let Some(firmware) = firmware() else { return };
+    let Some(fat) = fat(Medium::Live, &chain_to_live()) else {
         return;
-    }
-    if !Path::new(FIRMWARE).is_file() {
-        return skip("ovmf is not installed");
-    }
-    let Ok(plan) = plan(Arch::Amd64, Medium::Live, &Host, &chain_to_live()) else {
-        return skip("grub-efi-amd64-bin is not installed");
     };
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
@@ -221,23 +244,53 @@ fn a_live_medium_boots_by_efi_into_its_menu() {
         "boot/grub2/grub.cfg",
         LiveMenu::new(Arch::Amd64).text().unwrap(),
     );
-    let Some(iso) = iso(&tree, &[]) else { return };
-    write(dir.path(), "live.iso", iso);
-    let fat = dir.path().join("fat");
+    let Some(cd) = iso(&tree, &[]) else { return };
+    let args = [
+        "-drive",
+        &firmware,
+        "-drive",
+        &fat_drive(&fat),
+        "-cdrom",
+        &cd,
+    ];
+    shows_the_live_menu(&serial(&args, "Text mode"));
+}
+
+/// Returns QEMU's option for EFI firmware.
+fn firmware() -> Option<String> {
+    const FILE: &str = "/usr/share/OVMF/OVMF_CODE.fd";
+    if !has_qemu() {
+        return None;
+    }
+    if !Path::new(FILE).is_file() {
+        skip("ovmf is not installed");
+        return None;
+    }
+    Some(format!("if=pflash,format=raw,readonly=on,file={FILE}"))
+}
+
+/// Makes a directory with this machine's shim and GRUB, as they are on a FAT.
+fn fat(medium: Medium, chain: &str) -> Option<tempfile::TempDir> {
+    let Ok(plan) = plan(Arch::Amd64, medium, &Host, chain) else {
+        skip("grub-efi-amd64-bin is not installed");
+        return None;
+    };
+    let dir = tempfile::tempdir().unwrap();
     for file in &plan.files {
         let content = match &file.content {
             EfiContent::Image(path) => Host.read(path).unwrap().unwrap(),
             EfiContent::Text(text) => text.clone().into_bytes(),
         };
-        write(&fat, &file.path, content);
+        write(dir.path(), &file.path, content);
     }
-    let firmware = format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}");
-    let fat = format!("format=raw,file=fat:rw:{}", fat.display());
-    let cd = dir.path().join("live.iso").display().to_string();
-    let text = serial(
-        &["-drive", &firmware, "-drive", &fat, "-cdrom", &cd],
-        "Text mode",
-    );
-    shows_the_live_menu(&text);
-    assert!(text.contains("Text mode"), "{text}");
+    Some(dir)
+}
+
+/// Returns QEMU's option for a directory as a disk with a FAT.
+fn fat_drive(dir: &tempfile::TempDir) -> String {
+    format!("format=raw,file=fat:rw:{}", dir.path().display())
+}
+
+fn drive(file: &str) -> String {
+    format!("file={file},format=raw,if=ide")
 }

@@ -2,7 +2,7 @@
 
 use liblzma::stream::{Action, Filters, LzmaOptions, Status, Stream};
 
-use super::placed::{SECTOR, Sector, put};
+use super::sectors::{SECTOR, Sector, put};
 
 /// Fields of `lzma_decompress.img`.
 const COMPRESSED_BYTES: usize = 0x08;

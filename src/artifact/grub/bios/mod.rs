@@ -12,7 +12,8 @@
 //!
 //! - [`Modules`]: the directory of modules in an image, and what is made of it.
 //! - [`CoreSpec`]: what goes into a core; those for live media and disks.
-//! - [`Core`], [`ElTorito`]: finished but for where they will lie, which their `at` writes into them.
+//! - [`Core`]: finished but for where on a disk it will lie, which [`Core::at`] writes into it. The El Torito image and the hybrid
+//!   MBR are told so by what writes the ISO.
 //! - `kernel`: `kernel.img` as it lies in memory. `closure`: which modules a module needs. `payload`: what is compressed.
 
 mod closure;
@@ -20,12 +21,12 @@ mod core;
 mod kernel;
 mod modules;
 mod payload;
-mod placed;
+mod sectors;
 mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use self::core::Core;
 pub use modules::Modules;
-pub use placed::{ElTorito, SECTOR, Sector};
+pub use sectors::{SECTOR, Sector};
 pub use spec::CoreSpec;

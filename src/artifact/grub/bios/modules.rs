@@ -4,13 +4,17 @@ use std::fmt;
 
 use super::closure::Closure;
 use super::core::Core;
-use super::placed::{BOOT_DRIVE_CHECK, CDBOOT_BYTES, ElTorito, SECTOR, Sector, mbr};
+use super::sectors::{SECTOR, Sector, mbr_code};
 use super::{CoreSpec, kernel, payload};
+use crate::artifact::gpt::BOOT_CODE_BYTES;
 use crate::artifact::grub::{BIOS_DIRS, Files};
 use crate::error::{Error, Result};
 
 /// What `lzma_decompress.img` may be long: it lies at 0x8200, and the kernel that it unpacks begins at 0x9000.
 const MAX_DECOMPRESSOR: usize = 0x9000 - 0x8200;
+
+/// Bytes of `cdboot.img`: one block of a CD.
+const CDBOOT_BYTES: usize = 2048;
 
 const PACKAGES: &str = "the package is `grub-pc-bin` (Debian, Ubuntu), `grub2-pc-modules` (Red Hat), `grub2-i386-pc` (SUSE), \
     `grub-bios` (Alpine), `grub` (Arch)";
@@ -84,21 +88,22 @@ impl<'a> Modules<'a> {
             .map_err(|why| Error::user("cannot compose GRUB's core image").context_below(why))
     }
 
-    /// Composes the image that BIOS machines boot from CD and, with [`hybrid_mbr`](Self::hybrid_mbr), from a USB stick.
+    /// Composes the El Torito image that BIOS machines boot from CD and, with [`hybrid_mbr`](Self::hybrid_mbr), from a USB
+    /// stick: no emulation, four sectors to be loaded, to be told where it lies by a boot information table and in GRUB's way.
     ///
     /// # Errors
     ///
     /// As for [`core`](Self::core).
-    pub fn el_torito(&self, spec: &CoreSpec) -> Result<ElTorito> {
-        let cdboot = self.read("cdboot.img")?;
-        if cdboot.len() != CDBOOT_BYTES {
+    pub fn el_torito(&self, spec: &CoreSpec) -> Result<Vec<u8>> {
+        let mut image = self.read("cdboot.img")?;
+        if image.len() != CDBOOT_BYTES {
             return Err(self.unfit("cdboot.img", format!("it is not {CDBOOT_BYTES} bytes long")));
         }
-        Ok(ElTorito::new(cdboot, &self.core(spec)?))
+        image.extend(self.core(spec)?.bytes());
+        Ok(image)
     }
 
-    /// Returns `boot_hybrid.img`, the MBR of a medium that is both CD and disk, not yet told where the El Torito image is:
-    /// [`ElTorito::hybrid_mbr_at`] does.
+    /// Returns `boot_hybrid.img`, the MBR of a medium that is both CD and disk, not yet told where the El Torito image is.
     ///
     /// # Errors
     ///
@@ -107,20 +112,18 @@ impl<'a> Modules<'a> {
         self.boot_sector("boot_hybrid.img")
     }
 
-    /// Returns the MBR that boots the core at sector `core_lba` of the same disk. Of its 512 bytes the first 440 are code.
+    /// Returns the code of the MBR that boots the core at sector `core_lba` of the same disk.
     ///
     /// # Errors
     ///
     /// `boot.img` is missing or no boot sector of GRUB.
-    pub fn mbr(&self, core_lba: u64) -> Result<Sector> {
-        let boot = self.boot_sector("boot.img")?;
-        if boot[BOOT_DRIVE_CHECK] != 0xeb {
-            return Err(self.unfit(
+    pub fn mbr_code(&self, core_lba: u64) -> Result<[u8; BOOT_CODE_BYTES]> {
+        mbr_code(&self.boot_sector("boot.img")?, core_lba).ok_or_else(|| {
+            self.unfit(
                 "boot.img",
                 "it does not check the boot drive where GRUB does",
-            ));
-        }
-        Ok(mbr(boot, core_lba))
+            )
+        })
     }
 
     fn closure(&self, spec: &CoreSpec) -> Result<Vec<String>> {
