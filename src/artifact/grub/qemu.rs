@@ -14,7 +14,7 @@ use super::menu::{LiveMenu, chain_to_disk, chain_to_live};
 use super::sample::{Host, has_grub_pc};
 use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table, protective_mbr};
 use crate::artifact::guid::Guid;
-use crate::artifact::judge::{judge, skip};
+use crate::artifact::judge::{judge, plain, skip};
 use crate::distro::Arch;
 
 /// Some ten seconds; a busy machine may stand still for a while in between.
@@ -67,21 +67,6 @@ fn serial(args: &[&str], mark: &str) -> String {
     let _ = qemu.kill();
     let _ = qemu.wait();
     assert!(text.contains(mark), "no {mark:?} within {LIMIT:?}:\n{text}");
-    text
-}
-
-/// Leaves out escape sequences (`ESC [ ... letter`) and control characters.
-fn plain(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    let shown = String::from_utf8_lossy(bytes);
-    let mut chars = shown.chars();
-    while let Some(c) = chars.next() {
-        if c == '\u{1b}' {
-            chars.find(char::is_ascii_alphabetic);
-        } else if c == '\n' || !c.is_control() {
-            text.push(c);
-        }
-    }
     text
 }
 
