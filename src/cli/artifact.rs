@@ -37,15 +37,12 @@ pub(super) struct ArtifactArgs {
     /// The image: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`, `store:NAME`
     #[arg(required = true)]
     pub(super) source: Option<String>,
-    /// A configuration for the installation and the live system; `-` reads it from standard input
+    /// A configuration for the installation and the system; `-` reads it from standard input
     #[arg(short, long, value_name = "FILE")]
     pub(super) cloud_config: Option<PathBuf>,
     /// A directory whose files go into the root filesystem, in place of the image's of the same name; the caller's files become root's
     #[arg(long, value_name = "DIR")]
     overlay_rootfs: Option<PathBuf>,
-    /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
-    #[arg(long, value_name = "NAME[:LEVEL]")]
-    pub(super) squash_compression: Option<Compressor>,
     /// Do not check first whether the image is ready to boot
     #[arg(long)]
     no_validate: bool,
@@ -66,7 +63,7 @@ impl ArtifactArgs {
     }
 
     /// Reads the configuration that goes along; it is text for the agent, and not looked into.
-    fn read_cloud_config(&self) -> Result<Option<Vec<u8>>> {
+    pub(super) fn read_cloud_config(&self) -> Result<Option<Vec<u8>>> {
         let Some(file) = &self.cloud_config else {
             return Ok(None);
         };
@@ -93,17 +90,77 @@ impl ArtifactArgs {
     }
 }
 
+/// How the root filesystem of a live system is made.
+#[derive(Debug, clap::Args)]
+struct SquashArgs {
+    /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    squash_compression: Option<Compressor>,
+}
+
+/// Where a file goes that is made of an image.
+#[derive(Debug, clap::Args)]
+pub(super) struct OutputArgs {
+    /// The file, or a directory in which it gets upstream's name: `kairos-debian-12-core-amd64-generic-v1.0.0` and the ending of its kind; `FILE.sha256` is written beside it
+    #[arg(short, long, value_name = "FILE", default_value = ".")]
+    pub(super) output: PathBuf,
+    /// What it is called in a directory, before the ending
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Replace files of the same name, when the new ones are whole
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+impl OutputArgs {
+    /// Checks what can be known before there is an image.
+    pub(super) fn check(&self) -> Result<()> {
+        self.name.as_deref().map_or(Ok(()), check_name)?;
+        if self.output.is_dir() {
+            // The name comes from the image.
+            return Ok(());
+        }
+        if self.name.is_some() {
+            return Err(Error::usage("`--name` says what is made in a directory")
+                .hint("leave it out, or name a directory with `--output`"));
+        }
+        given::place_for(&self.output)
+            .context(|| format!("cannot write `{}`", self.output.display()))?;
+        output::check_free(&self.output, self.force)
+    }
+
+    /// Returns the file; in a directory, what is made of the image with `tree` ends in `ending`.
+    pub(super) fn path(&self, tree: &Tree, ending: &str) -> Result<PathBuf> {
+        if !self.output.is_dir() {
+            return Ok(self.output.clone());
+        }
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => stem(tree)?,
+        };
+        Ok(self.output.join(format!("{name}{ending}")))
+    }
+
+    /// Says that `path` was not made.
+    pub(super) fn failed(path: &Path, error: Error) -> Error {
+        match error.kind() {
+            Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
+            _ => error.context(format!("cannot make `{}`", path.display())),
+        }
+    }
+}
+
 /// An image that is to become something bootable.
-struct Source {
+pub(super) struct Source {
     store: Store,
     /// With a layer of what was added to it.
-    image: Image,
-    tree: Tree,
+    pub(super) image: Image,
+    pub(super) tree: Tree,
 }
 
 impl Source {
     /// Fetches the image, and checks that it is ready.
-    fn open(args: &ArtifactArgs, target: &Path, session: &Session) -> Result<Self> {
+    pub(super) fn open(args: &ArtifactArgs, target: &Path, session: &Session) -> Result<Self> {
         let text = args.source.as_deref().unwrap_or_default();
         let platform = convert::parse_platform(args.platform.as_deref())?;
         let location = convert::parse_location(text, session.registry())?;
@@ -140,7 +197,7 @@ impl Source {
         })
     }
 
-    fn flat(&self) -> Flat<'_> {
+    pub(super) fn flat(&self) -> Flat<'_> {
         Flat {
             image: &self.image,
             store: &self.store,
@@ -149,7 +206,7 @@ impl Source {
     }
 
     /// Returns what the image's programs run on.
-    fn arch(&self) -> Result<Arch> {
+    pub(super) fn arch(&self) -> Result<Arch> {
         let text = self.image.architecture();
         text.parse().map_err(|_| {
             Error::user(format!("nothing that boots can be made for `{text}`"))
@@ -158,7 +215,7 @@ impl Source {
     }
 
     /// Returns the compressor that was asked for, or the best that the image's kernel is known to read.
-    fn compressor(&self, args: &ArtifactArgs) -> Result<Compressor> {
+    fn compressor(&self, args: &SquashArgs) -> Result<Compressor> {
         if let Some(compressor) = args.squash_compression {
             return Ok(compressor);
         }
@@ -175,7 +232,7 @@ impl Source {
     }
 
     /// Returns the time that what is made is dated with: `SOURCE_DATE_EPOCH`, or when the image was made.
-    fn created(&self) -> Result<i64> {
+    pub(super) fn created(&self) -> Result<i64> {
         if let Some(epoch) = Clock::from_env()?.clamp() {
             return Ok(epoch);
         }
@@ -200,12 +257,10 @@ fn tell_lost(written: Written, session: &Session) {
 pub(super) struct IsoArgs {
     #[command(flatten)]
     pub(super) common: ArtifactArgs,
-    /// The file, or a directory in which it gets upstream's name: `kairos-debian-12-core-amd64-generic-v1.0.0.iso`; `FILE.sha256` is written beside it
-    #[arg(short, long, value_name = "FILE", default_value = ".")]
-    output: PathBuf,
-    /// What it is called in a directory, before `.iso`
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    squash: SquashArgs,
     /// Kernel arguments of every entry of the menu, behind its own
     #[arg(long, value_name = "ARGS")]
     cmdline: Option<String>,
@@ -218,9 +273,6 @@ pub(super) struct IsoArgs {
     /// A directory whose files go onto the FAT that UEFI starts from, in place of ours of the same name
     #[arg(long, value_name = "DIR")]
     overlay_uefi: Option<PathBuf>,
-    /// Replace files of the same name, when the new ones are whole
-    #[arg(long)]
-    force: bool,
 }
 
 /// Writes the medium.
@@ -230,32 +282,12 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
     for arguments in [&args.cmdline, &args.live_console].into_iter().flatten() {
         check_cmdline(arguments)?;
     }
-    args.name.as_deref().map_or(Ok(()), check_name)?;
+    args.output.check()?;
     let cloud_config = common.read_cloud_config()?;
     squashfs::check()?;
-    if args.output.is_dir() {
-        // The name comes from the image.
-    } else {
-        if args.name.is_some() {
-            return Err(Error::usage("`--name` says what is made in a directory")
-                .hint("leave it out, or name a directory with `--output`"));
-        }
-        given::place_for(&args.output)
-            .context(|| format!("cannot write `{}`", args.output.display()))?;
-        output::check_free(&args.output, args.force)?;
-    }
     let session = Session::new(&common.image, &common.progress, false, &[text])?;
-    let source = Source::open(common, &args.output, &session)?;
-    let path = match args.output.is_dir() {
-        true => {
-            let name = match &args.name {
-                Some(name) => name.clone(),
-                None => stem(&source.tree)?,
-            };
-            args.output.join(format!("{name}.iso"))
-        }
-        false => args.output.clone(),
-    };
+    let source = Source::open(common, &args.output.output, &session)?;
+    let path = args.output.path(&source.tree, ".iso")?;
     let live = Live {
         arch: source.arch()?,
         console: args.live_console.as_deref(),
@@ -263,20 +295,17 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
         cloud_config: cloud_config.as_deref(),
         overlay_iso: args.overlay_iso.as_deref(),
         overlay_uefi: args.overlay_uefi.as_deref(),
-        compressor: source.compressor(common)?,
+        compressor: source.compressor(&args.squash)?,
         created: source.created()?,
         threads: session.options.jobs,
     };
     let stop = &session.options.stop;
     let made = || {
-        let output = Output::create(&path, args.force)?;
+        let output = Output::create(&path, args.output.force)?;
         let made = live.write(&source.flat(), &output, stop)?;
         Ok((made, output.finish(stop)?))
     };
-    let (made, digest) = made().map_err(|error: Error| match error.kind() {
-        Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
-        _ => error.context(format!("cannot make `{}`", path.display())),
-    })?;
+    let (made, digest) = made().map_err(|error| OutputArgs::failed(&path, error))?;
     tell_lost(made.squashfs, &session);
     if !made.bios && source.arch()? == Arch::Amd64 {
         session.reporter.warn(
@@ -305,6 +334,8 @@ pub(super) struct NetbootArgs {
     pub(super) command: Option<NetbootCommand>,
     #[command(flatten)]
     pub(super) common: ArtifactArgs,
+    #[command(flatten)]
+    squash: SquashArgs,
     /// A missing or empty directory for the files
     #[arg(short, long, value_name = "DIR", required = true)]
     output: Option<PathBuf>,
@@ -354,7 +385,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
     let source = Source::open(common, output, &session)?;
     let netboot = Netboot {
         name: &args.name,
-        compressor: source.compressor(common)?,
+        compressor: source.compressor(&args.squash)?,
         cmdline: args.cmdline.as_deref(),
         cloud_config: cloud_config.as_deref(),
         url: url.as_deref(),

@@ -9,6 +9,7 @@ mod kairos_init;
 mod man;
 mod parity;
 mod providers;
+mod raw;
 mod removal;
 mod store;
 mod validate;
@@ -67,6 +68,9 @@ enum Command {
     /// Write what a machine loads to boot an image over the network, or serve it
     #[command(after_help = examples::NETBOOT, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Netboot(Box<artifact::NetbootArgs>),
+    /// Write a disk that becomes an installed system when it boots first, for machines, hypervisors and clouds
+    #[command(after_help = examples::RAW)]
+    Raw(Box<raw::RawArgs>),
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -354,6 +358,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Parity(args) => parity::run(&args),
         Command::Iso(args) => artifact::iso(&args),
         Command::Netboot(args) => artifact::netboot(&args),
+        Command::Raw(args) => raw::run(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:
@@ -407,6 +412,7 @@ impl Command {
             Command::Parity(args) => &args.image,
             Command::Iso(args) => &args.common.image,
             Command::Netboot(args) if args.command.is_none() => &args.common.image,
+            Command::Raw(args) => &args.common.image,
             Command::Framework {
                 command: FrameworkCommand::Build { image, .. },
             } => image,
@@ -462,6 +468,7 @@ impl Command {
             Command::Parity(args) => args.reads_directory(),
             Command::Iso(args) => args.common.needs_stage(),
             Command::Netboot(args) => args.common.needs_stage(),
+            Command::Raw(args) => args.common.needs_stage(),
             Command::Validate(args) => args
                 .source
                 .as_deref()
@@ -482,6 +489,7 @@ impl Command {
             Command::Parity(args) => args.progress.progress,
             Command::Iso(args) => args.common.progress.progress,
             Command::Netboot(args) => args.common.progress.progress,
+            Command::Raw(args) => args.common.progress.progress,
             Command::Store {
                 command: StoreCommand::Gc { progress, .. },
             } => progress.progress,
