@@ -12,9 +12,10 @@ use kfactory_layers::image::Image;
 use kfactory_layers::metadata::{Entry, EntryKind};
 use kfactory_layers::tar::ArchiveWriter;
 
+use super::rootfs_overlay::kind;
 use crate::error::{Context as _, Error, Result};
 use crate::store::Store;
-use crate::tree::{self, Kind, Node, Tree};
+use crate::tree::{self, Node, Tree};
 
 /// An image whose blobs are in the store, with the tree that its layers make.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +32,7 @@ pub struct Flat<'a> {
 type FileNames<'a> = BTreeMap<u64, Vec<(PathBuf, &'a Node)>>;
 
 /// Files that are also written somewhere else on the way, by their [`id`](tree::FileNode::id).
-pub type Copies<'a> = BTreeMap<u64, Box<dyn Write + 'a>>;
+pub type Copies<'a> = BTreeMap<u64, &'a mut dyn Write>;
 
 impl Flat<'_> {
     /// Writes the archive; the root directory itself is not in it. The files of `copies` are written there too.
@@ -83,12 +84,12 @@ impl Flat<'_> {
 }
 
 /// A reader that writes what it reads to another place too.
-struct Tee<'a, W> {
+struct Tee<'a, 'b> {
     content: &'a mut dyn io::Read,
-    copy: Option<&'a mut W>,
+    copy: Option<&'a mut &'b mut dyn Write>,
 }
 
-impl<W: Write> io::Read for Tee<'_, W> {
+impl io::Read for Tee<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.content.read(buffer)?;
         if let Some(copy) = &mut self.copy {
@@ -117,18 +118,4 @@ fn append(
     archive
         .append(&entry, content)
         .map_err(|error| Error::from_source(&error))
-}
-
-/// Returns what `node`, which is no file, is in an archive.
-fn kind(node: &Node) -> EntryKind {
-    match &node.kind {
-        Kind::Directory(_) => EntryKind::Directory,
-        Kind::Symlink(target) => EntryKind::Symlink {
-            target: target.clone(),
-        },
-        Kind::CharDevice(device) => EntryKind::CharDevice(*device),
-        Kind::BlockDevice(device) => EntryKind::BlockDevice(*device),
-        Kind::Pipe => EntryKind::Fifo,
-        Kind::File(file) => EntryKind::File { size: file.size },
-    }
 }

@@ -40,3 +40,18 @@ pub(crate) fn skip(why: &str) {
     );
     eprintln!("skipped: {why}");
 }
+
+/// Returns what a console shows, without escape sequences (`ESC [ ... letter`) and control characters.
+pub(crate) fn plain(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let shown = String::from_utf8_lossy(bytes);
+    let mut chars = shown.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            chars.find(char::is_ascii_alphabetic);
+        } else if c == '\n' || !c.is_control() {
+            text.push(c);
+        }
+    }
+    text
+}

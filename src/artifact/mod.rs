@@ -7,8 +7,11 @@
 //! |---|---|
 //! | [`boot_files`] | the kernel and the initrd that boot an image |
 //! | [`flat`] | its root filesystem as one archive |
+//! | [`rootfs_overlay`] | files of the user's in the root filesystem, as one more layer |
 //! | [`squashfs`] | `mksquashfs`, fed by that archive |
 //! | [`output`] | the file that is made, with its checksum |
+//! | [`live`] | media that start a live system from CD and USB stick |
+//! | [`stem`](mod@stem) | what they are called |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
@@ -30,8 +33,11 @@ pub mod guid;
 pub mod iso;
 #[cfg(test)]
 pub(crate) mod judge;
+pub mod live;
 pub mod netboot;
 pub mod output;
 pub mod region;
+pub mod rootfs_overlay;
 pub mod serve;
 pub mod squashfs;
+pub mod stem;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use kfactory_sandbox::CancelToken;
@@ -66,13 +65,11 @@ impl Netboot<'_> {
         let staging = Staging::start(dir)?;
         let doing = || format!("writing into {}", dir.display());
         let place = |suffix: &str| staging.path().join(format!("{}{suffix}", self.name));
-        let open = |suffix: &str| -> Result<Box<dyn std::io::Write>> {
-            let file = File::create(place(suffix)).context(doing)?;
-            Ok(Box::new(BufWriter::new(file)))
-        };
+        let mut kernel = File::create(place("-kernel")).context(doing)?;
+        let mut initrd = File::create(place("-initrd")).context(doing)?;
         let mut copies: Copies<'_> = BTreeMap::new();
-        copies.insert(boot.kernel.id, open("-kernel")?);
-        copies.insert(boot.initrd.id, open("-initrd")?);
+        copies.insert(boot.kernel.id, &mut kernel);
+        copies.insert(boot.initrd.id, &mut initrd);
         let squashfs = Squashfs::start(&Target {
             file: &place(".squashfs"),
             offset: 0,
@@ -82,10 +79,6 @@ impl Netboot<'_> {
             threads: self.threads,
         })?;
         let written = squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
-        for copy in copies.values_mut() {
-            copy.flush().context(doing)?;
-        }
-        drop(copies);
         if let Some(config) = self.cloud_config {
             fs::write(staging.path().join(CONFIG), config).context(doing)?;
         }
@@ -141,7 +134,11 @@ pub fn check_url(text: &str) -> Result<String> {
 }
 
 /// Checks that `name` can begin the name of a file and stand in a script and on a kernel's command line.
-fn check_name(name: &str) -> Result<()> {
+///
+/// # Errors
+///
+/// A usage error, where it cannot.
+pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     if !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(plain) {
         return Ok(());

@@ -29,9 +29,7 @@ impl Output {
     ///
     /// Something has one of the two names already, or nothing can be written there.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
-        for path in [path.to_owned(), checksum_path(path)] {
-            check_free(&path, force)?;
-        }
+        check_free(path, force)?;
         let partial = partial::create_beside(path, 0o666)
             .context(|| format!("cannot write `{}`", path.display()))?;
         Ok(Self {
@@ -78,7 +76,17 @@ fn checksum_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn check_free(path: &Path, force: bool) -> Result<()> {
+/// Checks that neither `path` nor its checksum exists, or that they are files that `force` lets replace.
+///
+/// # Errors
+///
+/// Something has one of the names.
+pub fn check_free(path: &Path, force: bool) -> Result<()> {
+    check_one(path, force)?;
+    check_one(&checksum_path(path), force)
+}
+
+fn check_one(path: &Path, force: bool) -> Result<()> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,7 +1,8 @@
-//! `kfactory netboot`: what boots of an image.
+//! `kfactory iso` and `kfactory netboot`: what boots of an image.
 
 use std::path::{Path, PathBuf};
 
+use kfactory_layers::image::Image;
 use kfactory_layers::input::open_input_or_device;
 
 use super::args::{ImageArgs, ProgressArgs};
@@ -10,12 +11,19 @@ use super::print;
 use crate::apart;
 use crate::artifact::boot_files::BootFiles;
 use crate::artifact::flat::Flat;
-use crate::artifact::netboot::{Netboot, SCRIPT, check_cmdline, check_url};
+use crate::artifact::grub;
+use crate::artifact::live::Live;
+use crate::artifact::netboot::{Netboot, SCRIPT, check_cmdline, check_name, check_url};
+use crate::artifact::output::{self, Output};
+use crate::artifact::rootfs_overlay;
 use crate::artifact::serve;
-use crate::artifact::squashfs::{Algorithm, Compressor, Written};
-use crate::convert::{self, BaseImage, Clock};
+use crate::artifact::squashfs::{self, Algorithm, Compressor, Written};
+use crate::artifact::stem::stem;
+use crate::convert::{self, Clock};
+use crate::distro::Arch;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
+use crate::progress::bytes_text;
 use crate::store::Store;
 use crate::tree::{self, Tree, Wanted};
 use crate::validate::{self, Scope};
@@ -32,6 +40,9 @@ pub(super) struct ArtifactArgs {
     /// A configuration for the installation and the live system; `-` reads it from standard input
     #[arg(short, long, value_name = "FILE")]
     pub(super) cloud_config: Option<PathBuf>,
+    /// A directory whose files go into the root filesystem, in place of the image's of the same name; the caller's files become root's
+    #[arg(long, value_name = "DIR")]
+    overlay_rootfs: Option<PathBuf>,
     /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     pub(super) squash_compression: Option<Compressor>,
@@ -51,7 +62,7 @@ impl ArtifactArgs {
     /// Returns whether files of many owners are read.
     pub(super) fn needs_stage(&self) -> bool {
         let source = self.source.as_deref();
-        source.is_some_and(|source| source.starts_with("dir:"))
+        source.is_some_and(|source| source.starts_with("dir:")) || self.overlay_rootfs.is_some()
     }
 
     /// Reads the configuration that goes along; it is text for the agent, and not looked into.
@@ -85,7 +96,8 @@ impl ArtifactArgs {
 /// An image that is to become something bootable.
 struct Source {
     store: Store,
-    image: BaseImage,
+    /// With a layer of what was added to it.
+    image: Image,
     tree: Tree,
 }
 
@@ -100,7 +112,7 @@ impl Source {
         let store = session.open_store()?;
         let image = fetch(&location, &platform, &store, session)?;
         let wanted = Wanted {
-            kept: validate::reads,
+            kept: |path| validate::reads(path) || grub::is_wanted(path),
             digests: false,
         };
         let tree = tree::of_image(&image.image, &store, wanted)?;
@@ -114,15 +126,35 @@ impl Source {
                 return Err(error.context(format!("cannot make `{text}` boot")));
             }
         }
-        Ok(Self { store, image, tree })
+        let Some(dir) = &args.overlay_rootfs else {
+            let image = image.image;
+            return Ok(Self { store, image, tree });
+        };
+        let overlay = rootfs_overlay::layer(dir, &image.image, &tree, &store, session.options.jobs)
+            .context(|| format!("cannot add the overlay `{}`", dir.display()))?;
+        let tree = tree::with_last_layer(tree, &overlay, &store, wanted)?;
+        Ok(Self {
+            store,
+            image: overlay,
+            tree,
+        })
     }
 
     fn flat(&self) -> Flat<'_> {
         Flat {
-            image: &self.image.image,
+            image: &self.image,
             store: &self.store,
             tree: &self.tree,
         }
+    }
+
+    /// Returns what the image's programs run on.
+    fn arch(&self) -> Result<Arch> {
+        let text = self.image.architecture();
+        text.parse().map_err(|_| {
+            Error::user(format!("nothing that boots can be made for `{text}`"))
+                .hint("`amd64`, `arm64` and `riscv64` are known; `--platform linux/ARCH` chooses another of the image's")
+        })
     }
 
     /// Returns the compressor that was asked for, or the best that the image's kernel is known to read.
@@ -147,7 +179,7 @@ impl Source {
         if let Some(epoch) = Clock::from_env()?.clamp() {
             return Ok(epoch);
         }
-        let created = self.image.image.created();
+        let created = self.image.created();
         Ok(created
             .and_then(kfactory_layers::time::epoch_secs)
             .unwrap_or(0))
@@ -161,6 +193,109 @@ fn tell_lost(written: Written, session: &Session) {
             "squashfs keeps the attributes user.*, trusted.* and security.* alone: access control lists (system.posix_acl_*) of the image are not in it",
         );
     }
+}
+
+/// Options of `kfactory iso`.
+#[derive(Debug, clap::Args)]
+pub(super) struct IsoArgs {
+    #[command(flatten)]
+    pub(super) common: ArtifactArgs,
+    /// The file, or a directory in which it gets upstream's name: `kairos-debian-12-core-amd64-generic-v1.0.0.iso`; `FILE.sha256` is written beside it
+    #[arg(short, long, value_name = "FILE", default_value = ".")]
+    output: PathBuf,
+    /// What it is called in a directory, before `.iso`
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Kernel arguments of every entry of the menu, behind its own
+    #[arg(long, value_name = "ARGS")]
+    cmdline: Option<String>,
+    /// The kernel's consoles in the menu; the last is where the system's own messages go [default: `console=ttyS0 console=tty1`]
+    #[arg(long, value_name = "ARGS")]
+    live_console: Option<String>,
+    /// A directory whose files go onto the medium, in place of ours of the same name
+    #[arg(long, value_name = "DIR")]
+    overlay_iso: Option<PathBuf>,
+    /// A directory whose files go onto the FAT that UEFI starts from, in place of ours of the same name
+    #[arg(long, value_name = "DIR")]
+    overlay_uefi: Option<PathBuf>,
+    /// Replace files of the same name, when the new ones are whole
+    #[arg(long)]
+    force: bool,
+}
+
+/// Writes the medium.
+pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
+    let common = &args.common;
+    let text = common.source.as_deref().unwrap_or_default();
+    for arguments in [&args.cmdline, &args.live_console].into_iter().flatten() {
+        check_cmdline(arguments)?;
+    }
+    args.name.as_deref().map_or(Ok(()), check_name)?;
+    let cloud_config = common.read_cloud_config()?;
+    squashfs::check()?;
+    if args.output.is_dir() {
+        // The name comes from the image.
+    } else {
+        if args.name.is_some() {
+            return Err(Error::usage("`--name` says what is made in a directory")
+                .hint("leave it out, or name a directory with `--output`"));
+        }
+        given::place_for(&args.output)
+            .context(|| format!("cannot write `{}`", args.output.display()))?;
+        output::check_free(&args.output, args.force)?;
+    }
+    let session = Session::new(&common.image, &common.progress, false, &[text])?;
+    let source = Source::open(common, &args.output, &session)?;
+    let path = match args.output.is_dir() {
+        true => {
+            let name = match &args.name {
+                Some(name) => name.clone(),
+                None => stem(&source.tree)?,
+            };
+            args.output.join(format!("{name}.iso"))
+        }
+        false => args.output.clone(),
+    };
+    let live = Live {
+        arch: source.arch()?,
+        console: args.live_console.as_deref(),
+        cmdline: args.cmdline.as_deref(),
+        cloud_config: cloud_config.as_deref(),
+        overlay_iso: args.overlay_iso.as_deref(),
+        overlay_uefi: args.overlay_uefi.as_deref(),
+        compressor: source.compressor(common)?,
+        created: source.created()?,
+        threads: session.options.jobs,
+    };
+    let stop = &session.options.stop;
+    let made = || {
+        let output = Output::create(&path, args.force)?;
+        let made = live.write(&source.flat(), &output, stop)?;
+        Ok((made, output.finish(stop)?))
+    };
+    let (made, digest) = made().map_err(|error: Error| match error.kind() {
+        Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
+        _ => error.context(format!("cannot make `{}`", path.display())),
+    })?;
+    tell_lost(made.squashfs, &session);
+    if !made.bios && source.arch()? == Arch::Amd64 {
+        session.reporter.warn(
+            "the image has no GRUB for BIOS machines: the medium starts on UEFI alone (Debian and Ubuntu have it in `grub-pc-bin`)",
+        );
+    }
+    if session.reporter.is_json() {
+        let value = serde_json::json!({
+            "file": path, "sha256": digest, "bytes": made.size, "bios": made.bios, "uefi": true,
+        });
+        print(&format!("{value}\n"))?;
+        return Ok(0);
+    }
+    print(&format!(
+        "{}\nsha256:{digest} ({})\n",
+        path.display(),
+        bytes_text(made.size)
+    ))?;
+    Ok(0)
 }
 
 /// Options of `kfactory netboot`.
@@ -214,7 +349,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
     crate::staging::check_free(output)
         .map_err(|error| error.hint("name a new directory with `--output`"))?;
     let cloud_config = common.read_cloud_config()?;
-    crate::artifact::squashfs::check()?;
+    squashfs::check()?;
     let session = Session::new(&common.image, &common.progress, false, &[source])?;
     let source = Source::open(common, output, &session)?;
     let netboot = Netboot {

@@ -68,6 +68,15 @@ Examples:
   kfactory parity oci:out:v1.0.0 --upstream quay.io/kairos/debian:12-core-amd64-generic-v3.6.0
       Where a result differs from what kairos-init made, and whether that is intended.";
 
+pub(super) const ISO: &str = "\
+Examples:
+  kfactory iso ghcr.io/me/os:v1.0.0
+      kairos-debian-12-core-amd64-generic-v1.0.0.iso here, with its checksum.
+  kfactory iso oci:out:v1.0.0 -o os.iso --cloud-config install.yaml
+      Install unattended, if the configuration says so.
+  kfactory iso store:debian-12-kairos:v1.0.0 -o os.iso --squash-compression zstd:3
+      Make it fast rather than small.";
+
 pub(super) const NETBOOT: &str = "\
 Examples:
   kfactory netboot ghcr.io/me/os:v1.0.0 -o boot

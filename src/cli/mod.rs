@@ -61,6 +61,9 @@ enum Command {
     /// Compare two images file by file, and say which step made each difference and whether it is intended
     #[command(after_help = examples::PARITY)]
     Parity(Box<parity::ParityArgs>),
+    /// Write a medium that starts a live system and installs, from CD or USB stick, on BIOS and UEFI
+    #[command(after_help = examples::ISO)]
+    Iso(Box<artifact::IsoArgs>),
     /// Write what a machine loads to boot an image over the network, or serve it
     #[command(after_help = examples::NETBOOT, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Netboot(Box<artifact::NetbootArgs>),
@@ -349,6 +352,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Inspect(args) => commands::inspect(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Parity(args) => parity::run(&args),
+        Command::Iso(args) => artifact::iso(&args),
         Command::Netboot(args) => artifact::netboot(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
@@ -401,6 +405,7 @@ impl Command {
             Command::Inspect(args) => &args.image,
             Command::Validate(args) => &args.image,
             Command::Parity(args) => &args.image,
+            Command::Iso(args) => &args.common.image,
             Command::Netboot(args) if args.command.is_none() => &args.common.image,
             Command::Framework {
                 command: FrameworkCommand::Build { image, .. },
@@ -455,6 +460,7 @@ impl Command {
             Command::Copy(args) => args.source.starts_with("dir:"),
             Command::Inspect(args) => args.source.starts_with("dir:"),
             Command::Parity(args) => args.reads_directory(),
+            Command::Iso(args) => args.common.needs_stage(),
             Command::Netboot(args) => args.common.needs_stage(),
             Command::Validate(args) => args
                 .source
@@ -474,6 +480,7 @@ impl Command {
             Command::Inspect(args) => args.progress.progress,
             Command::Validate(args) => args.progress.progress,
             Command::Parity(args) => args.progress.progress,
+            Command::Iso(args) => args.common.progress.progress,
             Command::Netboot(args) => args.common.progress.progress,
             Command::Store {
                 command: StoreCommand::Gc { progress, .. },

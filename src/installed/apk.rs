@@ -1,6 +1,6 @@
 //! apk: one text with a paragraph a package, its files in it.
 
-use super::{Depth, Installed, Package};
+use super::{Depth, Installed, Package, TooMuch};
 use crate::error::Result;
 use crate::tree::Tree;
 
@@ -17,37 +17,52 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
     let Some(database) = DATABASES.into_iter().find(|path| tree.has(path)) else {
         return Ok(());
     };
-    for entry in tree.text(database)?.unwrap_or_default().split("\n\n") {
-        let field = |key: &str| {
-            entry
-                .lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
-        };
-        let (Some(name), Some(version)) = (field("P"), field("V")) else {
-            continue;
-        };
-        out.packages.push(Package {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            manager: "apk",
-            broken: field("f").and_then(broken),
-            origin: database.into(),
-        });
-        if depth == Depth::Files {
-            let mut dir = "";
-            for line in entry.lines() {
-                match line.split_once(':') {
-                    Some(("F", value)) => dir = value,
-                    Some(("R", value)) => {
-                        let path = match dir {
-                            "" => format!("/{value}"),
-                            dir => format!("/{dir}/{value}"),
-                        };
-                        out.owners.insert(path, name.to_owned());
-                    }
-                    _ => {}
-                }
+    let text = tree.text(database)?.unwrap_or_default();
+    if let Err(why) = text
+        .split("\n\n")
+        .try_for_each(|entry| package(entry, database, depth, out))
+    {
+        out.unread(database, why.to_string());
+    }
+    Ok(())
+}
+
+fn package(
+    entry: &str,
+    origin: &str,
+    depth: Depth,
+    out: &mut Installed,
+) -> std::result::Result<(), TooMuch> {
+    let field = |key: &str| {
+        entry
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+    };
+    let (Some(name), Some(version)) = (field("P"), field("V")) else {
+        return Ok(());
+    };
+    out.add(Package {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        manager: "apk",
+        broken: field("f").and_then(broken),
+        origin: origin.into(),
+    })?;
+    if depth == Depth::Packages {
+        return Ok(());
+    }
+    let mut dir = "";
+    for line in entry.lines() {
+        match line.split_once(':') {
+            Some(("F", value)) => dir = value,
+            Some(("R", value)) => {
+                let path = match dir {
+                    "" => format!("/{value}"),
+                    dir => format!("/{dir}/{value}"),
+                };
+                out.own(path, name)?;
             }
+            _ => {}
         }
     }
     Ok(())

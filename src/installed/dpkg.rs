@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Depth, Installed, Package};
+use super::{Depth, Installed, Package, TooMuch};
 use crate::error::Result;
 use crate::tree::Tree;
 
@@ -37,26 +37,36 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
                 .unwrap_or(package.origin),
             ..package
         });
-        out.packages.extend(package);
+        if let Some(Err(why)) = package.map(|package| out.add(package)) {
+            out.unread(STATUS, why.to_string());
+            return Ok(());
+        }
     }
     if depth == Depth::Files {
         for (file, _) in tree.names(INFO) {
-            let Some((name, kind)) = file.to_str().and_then(|file| file.rsplit_once('.')) else {
-                continue;
+            let Some(file) = file.to_str() else { continue };
+            let text = match file.ends_with(".list") {
+                true => tree.text(format!("{INFO}/{file}"))?.unwrap_or_default(),
+                false => String::new(),
             };
-            let package = name.split(':').next().unwrap_or(name);
-            out.owners
-                .insert(format!("/{INFO}/{name}.{kind}"), package.to_owned());
-            if kind != "list" {
-                continue;
-            }
-            let list = tree.text(format!("{INFO}/{name}.list"))?;
-            for path in list.unwrap_or_default().lines() {
-                out.owners.insert(path.to_owned(), package.to_owned());
+            if let Err(why) = files(file, &text, out) {
+                out.unread(INFO, why.to_string());
+                return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// Notes whose the file `file` of [`INFO`] is, and the paths of its `text`.
+fn files(file: &str, text: &str, out: &mut Installed) -> std::result::Result<(), TooMuch> {
+    let Some((name, _)) = file.rsplit_once('.') else {
+        return Ok(());
+    };
+    let package = name.split(':').next().unwrap_or(name);
+    out.own(format!("/{INFO}/{file}"), package)?;
+    text.lines()
+        .try_for_each(|path| out.own(path.to_owned(), package))
 }
 
 /// Returns the package of a paragraph; `None` where it is not installed.

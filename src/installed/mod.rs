@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::tree::Tree;
 
+/// What names, versions and paths may take in memory, in bytes: two million paths, several times those of the largest systems.
+const MAX_BYTES: usize = 512 << 20;
+/// What keeping one takes besides its text.
+const OVERHEAD_BYTES: usize = 128;
+
 /// One installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Package {
@@ -48,6 +53,19 @@ pub struct Installed {
     /// Which package a path (absolute) belongs to, what the database itself has of that package included; empty unless it was asked
     /// for.
     owners: BTreeMap<String, String>,
+    /// What all of that takes in memory, in bytes.
+    taken: usize,
+}
+
+/// A database holds more than any system has installed.
+#[derive(Debug)]
+struct TooMuch;
+
+impl std::fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let most = MAX_BYTES >> 20;
+        write!(f, "its names and paths take more than {most} MiB")
+    }
 }
 
 /// What is read of a database.
@@ -66,11 +84,7 @@ pub enum Depth {
 /// The content of a database cannot be reached; a damaged one is told in [`Installed::unread`].
 pub fn read(tree: &Tree, depth: Depth) -> Result<Installed> {
     let mut out = Installed::default();
-    dpkg::read(tree, depth, &mut out)?;
-    rpm::read(tree, depth, &mut out)?;
-    apk::read(tree, depth, &mut out)?;
-    pacman::read(tree, depth, &mut out)?;
-    out.packages.sort();
+    out.read(tree, depth)?;
     Ok(out)
 }
 
@@ -80,6 +94,15 @@ pub fn reads(path: &str, depth: Depth) -> bool {
 }
 
 impl Installed {
+    fn read(&mut self, tree: &Tree, depth: Depth) -> Result<()> {
+        dpkg::read(tree, depth, self)?;
+        rpm::read(tree, depth, self)?;
+        apk::read(tree, depth, self)?;
+        pacman::read(tree, depth, self)?;
+        self.packages.sort();
+        Ok(())
+    }
+
     /// Returns itself.
     ///
     /// # Errors
@@ -106,6 +129,26 @@ impl Installed {
             .get(path)
             .or_else(|| self.owners.get(short?))
             .map(String::as_str)
+    }
+
+    fn add(&mut self, package: Package) -> std::result::Result<(), TooMuch> {
+        self.take(package.name.len() + package.version.len())?;
+        self.packages.push(package);
+        Ok(())
+    }
+
+    fn own(&mut self, path: String, package: &str) -> std::result::Result<(), TooMuch> {
+        self.take(path.len() + package.len())?;
+        self.owners.insert(path, package.to_owned());
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: usize) -> std::result::Result<(), TooMuch> {
+        self.taken = self.taken.saturating_add(bytes + OVERHEAD_BYTES);
+        if self.taken > MAX_BYTES {
+            return Err(TooMuch);
+        }
+        Ok(())
     }
 
     fn unread(&mut self, path: impl AsRef<Path>, why: impl Into<String>) {
@@ -136,11 +179,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn each_manager_is_asked_for_names_versions_and_files() {
+    fn every_manager() -> Tree {
         let status = b"Package: libc6\nStatus: install ok installed\nVersion: 2.36-9\n\nPackage: gone\n\
             Status: deinstall ok config-files\nVersion: 1\n\nPackage: half\nStatus: install ok half-configured\nVersion: 3\n";
-        let tree = Sample::new()
+        Sample::new()
             .file("var/lib/dpkg/status", 0o644, status)
             .file(
                 "var/lib/dpkg/info/libc6:amd64.list",
@@ -163,7 +205,12 @@ mod tests {
                 b"%FILES%\nusr/\nusr/bin/bash\n\n%BACKUP%\netc/bash.bashrc\tabc\n",
             )
             .file("var/lib/pacman/local/ALPM_DB_VERSION", 0o644, b"9\n")
-            .tree();
+            .tree()
+    }
+
+    #[test]
+    fn each_manager_is_asked_for_names_versions_and_files() {
+        let tree = every_manager();
         let found = read(&tree, Depth::Files).unwrap().whole().unwrap();
         assert_eq!(
             found.packages,
@@ -218,6 +265,29 @@ mod tests {
         ] {
             assert_eq!(reads(path, Depth::Packages), packages, "{path}");
             assert_eq!(reads(path, Depth::Files), files, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_would_fill_the_memory_is_told() {
+        let tree = every_manager();
+        let paths = [
+            "var/lib/dpkg/info",
+            "lib/apk/db/installed",
+            "var/lib/pacman/local",
+        ];
+        // Room for the packages of the first but not for their files; then for nothing. What comes after has no room either.
+        for (left, dpkg) in [(300, "var/lib/dpkg/info"), (100, "var/lib/dpkg/status")] {
+            let mut found = Installed {
+                taken: MAX_BYTES - left,
+                ..Installed::default()
+            };
+            found.read(&tree, Depth::Files).unwrap();
+            let told: Vec<_> = found.unread.iter().map(|it| it.path.clone()).collect();
+            assert_eq!(told, [dpkg, paths[1], paths[2]].map(PathBuf::from));
+            for unread in found.unread {
+                assert!(unread.why.contains("more than 512 MiB"), "{unread:?}");
+            }
         }
     }
 

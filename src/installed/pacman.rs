@@ -1,6 +1,6 @@
 //! pacman: a directory a package, with a text about it and one with its files.
 
-use super::{Depth, Installed, Package};
+use super::{Depth, Installed, Package, TooMuch};
 use crate::error::Result;
 use crate::tree::Tree;
 
@@ -31,24 +31,39 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
             out.unread(origin, "it states no name and version");
             continue;
         };
-        if depth == Depth::Files {
-            out.owners
-                .insert(format!("/{LOCAL}/{dir}"), name.to_owned());
-            let list = tree.text(format!("{LOCAL}/{dir}/files"))?;
-            for path in section(&list.unwrap_or_default(), "FILES") {
-                out.owners
-                    .insert(format!("/{}", path.trim_end_matches('/')), name.to_owned());
-            }
-        }
-        out.packages.push(Package {
+        let list = match depth {
+            Depth::Files => tree.text(format!("{LOCAL}/{dir}/files"))?,
+            Depth::Packages => None,
+        };
+        let package = Package {
             name: name.to_owned(),
             version: version.to_owned(),
             manager: "pacman",
             broken: None,
             origin: origin.into(),
-        });
+        };
+        if let Err(why) = add(package, dir, list.as_deref(), out) {
+            out.unread(LOCAL, why.to_string());
+            return Ok(());
+        }
     }
     Ok(())
+}
+
+/// Adds a package, which has the directory `dir`, and the files of its `list`.
+fn add(
+    package: Package,
+    dir: &str,
+    list: Option<&str>,
+    out: &mut Installed,
+) -> std::result::Result<(), TooMuch> {
+    if let Some(list) = list {
+        out.own(format!("/{LOCAL}/{dir}"), &package.name)?;
+        for path in section(list, "FILES") {
+            out.own(format!("/{}", path.trim_end_matches('/')), &package.name)?;
+        }
+    }
+    out.add(package)
 }
 
 /// Returns the lines below the heading `%name%`.

@@ -1,5 +1,6 @@
 //! A tree from the layers of an image, read one after the other without writing any of their files.
 
+use std::collections::{HashSet, btree_map};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -24,6 +25,10 @@ use crate::store::Store;
 
 /// The largest distribution images hold some 400 000 names.
 const MAX_ENTRIES: u64 = 4_000_000;
+/// Each takes two kilobytes as soon as something is in it, and one entry may imply hundreds.
+const MAX_DIRECTORIES: u64 = 500_000;
+/// What all extended attributes may take, in bytes: labels of SELinux on every file take a tenth.
+const MAX_XATTR_BYTES: usize = 256 << 20;
 /// The most that is kept of an image's files: programs, kernels and initrds have some gigabytes.
 const MAX_KEPT_BYTES: u64 = 16 << 30;
 
@@ -42,20 +47,25 @@ pub struct Wanted {
 ///
 /// # Errors
 ///
-/// A damaged layer, more than four million entries, or no room for the contents that are wanted, of which there may be 16 GiB.
+/// A damaged layer, more entries, directories or attributes than any system has, or no room for the contents that are wanted, of
+/// which there may be 16 GiB.
 pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
-    let mut reading = Reading::beside(store, wanted)?;
-    let total = image.layers().len();
-    for (index, (layer, diff_id)) in image.layers().iter().zip(image.diff_ids()).enumerate() {
-        let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-        let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
-        reading.next_id = super::first_id(index);
-        reading
-            .layer(index, &mut ArchiveReader::new(&mut changeset))
-            .context(doing)?;
-        changeset.finish().context(doing)?;
-    }
-    Ok(reading.finish())
+    Reading::beside(store, wanted)?.layers(image, store, 0)
+}
+
+/// Returns `tree` with what the last layer of `image` changes; the others are those that [`of_image`] made the tree of.
+///
+/// # Errors
+///
+/// As for [`of_image`].
+pub fn with_last_layer(tree: Tree, image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
+    let Source::Kept(kept) = tree.source else {
+        return Err(Error::internal("the tree was not made of an image"));
+    };
+    let mut reading = Reading::new(kept, wanted);
+    reading.top = tree.top;
+    reading.kept_bytes = reading.kept.metadata()?.len();
+    reading.layers(image, store, image.layers().len().saturating_sub(1))
 }
 
 /// Reads a root filesystem in an archive, of which nothing else than the contents that are wanted is written, beside `store`.
@@ -95,6 +105,10 @@ struct Reading {
     kept_bytes: u64,
     next_id: u64,
     entries: u64,
+    directories: u64,
+    xattr_bytes: usize,
+    /// What whiteouts of the layer have hidden: names, and directories in which everything is hidden (`true`).
+    hidden: HashSet<(PathBuf, bool)>,
     wanted: Wanted,
 }
 
@@ -112,6 +126,9 @@ impl Reading {
             kept_bytes: 0,
             next_id: 0,
             entries: 0,
+            directories: 0,
+            xattr_bytes: 0,
+            hidden: HashSet::new(),
             wanted,
         }
     }
@@ -123,17 +140,28 @@ impl Reading {
         }
     }
 
+    /// Reads the layers of `image` from the one with the index `first` on.
+    fn layers(mut self, image: &Image, store: &Store, first: usize) -> Result<Tree> {
+        let total = image.layers().len();
+        let layers = image.layers().iter().zip(image.diff_ids()).enumerate();
+        for (index, (layer, diff_id)) in layers.skip(first) {
+            let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
+            let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
+            self.next_id = super::first_id(index);
+            self.layer(index, &mut ArchiveReader::new(&mut changeset))
+                .context(doing)?;
+            changeset.finish().context(doing)?;
+        }
+        Ok(self.finish())
+    }
+
     fn layer<R: io::Read>(&mut self, layer: usize, archive: &mut ArchiveReader<R>) -> Result<()> {
+        self.hidden.clear();
         while let Some(entry) = archive
             .next_entry()
             .map_err(|error| Error::from_source(&error))?
         {
-            self.entries += 1;
-            if self.entries > MAX_ENTRIES {
-                return Err(Error::user(format!(
-                    "the image holds more than {MAX_ENTRIES} entries"
-                )));
-            }
+            count(&mut self.entries, MAX_ENTRIES, "entries")?;
             self.entry(layer, entry, archive)?;
         }
         Ok(())
@@ -155,7 +183,10 @@ impl Reading {
         match special {
             Special::None => {}
             Special::Whiteout(hidden) => {
-                if let Some(names) = self.dir_opt(&parents)
+                let dir = self.resolve(&parents);
+                // Once is enough, and looking through a large directory for every entry would be too much.
+                if self.hidden.insert((place(&dir).join(hidden), false))
+                    && let Some(names) = self.dir_opt(&dir)
                     && names.get_mut(hidden).is_some_and(|node| hide(node, layer))
                 {
                     names.remove(hidden);
@@ -163,7 +194,10 @@ impl Reading {
                 return Ok(());
             }
             Special::Opaque => {
-                if let Some(names) = self.dir_opt(&parents) {
+                let dir = self.resolve(&parents);
+                if self.hidden.insert((place(&dir), true))
+                    && let Some(names) = self.dir_opt(&dir)
+                {
                     hide_content(names, layer);
                 }
                 return Ok(());
@@ -171,7 +205,10 @@ impl Reading {
             Special::Ignored => return Ok(()),
         }
         let kind = self.kind(&path, &entry, archive)?;
+        self.count_xattrs(&entry.xattrs)?;
         let names = self.dir(&parents, &name, layer)?;
+        let made =
+            entry.kind == EntryKind::Directory && !names.get(&name).is_some_and(Node::is_dir);
         let slot = names.entry(name).or_insert_with(|| Node::directory(layer));
         match (kind, &slot.kind) {
             // A directory keeps what it holds.
@@ -179,6 +216,21 @@ impl Reading {
             (kind, _) => slot.kind = kind,
         }
         set_metadata(slot, &entry, layer);
+        if made {
+            count(&mut self.directories, MAX_DIRECTORIES, "directories")?;
+        }
+        Ok(())
+    }
+
+    fn count_xattrs(&mut self, xattrs: &Xattrs) -> Result<()> {
+        let bytes = xattrs.iter().map(|(name, value)| name.len() + value.len());
+        self.xattr_bytes = self.xattr_bytes.saturating_add(bytes.sum());
+        if self.xattr_bytes > MAX_XATTR_BYTES {
+            let most = MAX_XATTR_BYTES >> 20;
+            return Err(Error::user(format!(
+                "the image's extended attributes take more than {most} MiB"
+            )));
+        }
         Ok(())
     }
 
@@ -278,22 +330,24 @@ impl Reading {
     /// the tree.
     fn dir(&mut self, parents: &[OsString], name: &OsStr, layer: usize) -> Result<&mut Names> {
         let resolved = self.resolve(parents);
-        let place = resolved.iter().collect::<PathBuf>().join(name);
-        limits::check(&place).map_err(|error| refused(error.into()))?;
+        limits::check(&place(&resolved).join(name)).map_err(|error| refused(error.into()))?;
         let mut node = &mut self.top;
         for name in &resolved {
-            node = names_of(node, parents)?
-                .entry(name.clone())
-                .or_insert_with(|| Node::directory(layer));
+            node = match names_of(node, parents)?.entry(name.clone()) {
+                btree_map::Entry::Occupied(there) => there.into_mut(),
+                btree_map::Entry::Vacant(free) => {
+                    count(&mut self.directories, MAX_DIRECTORIES, "directories")?;
+                    free.insert(Node::directory(layer))
+                }
+            };
         }
         names_of(node, parents)
     }
 
-    /// Returns the names in the directory `parents` if there is one.
-    fn dir_opt(&mut self, parents: &[OsString]) -> Option<&mut Names> {
-        let resolved = self.resolve(parents);
+    /// Returns the names in the directory `resolved`, a path without links, if there is one.
+    fn dir_opt(&mut self, resolved: &[OsString]) -> Option<&mut Names> {
         let mut node = &mut self.top;
-        for name in &resolved {
+        for name in resolved {
             let Kind::Directory(names) = &mut node.kind else {
                 return None;
             };
@@ -347,7 +401,7 @@ fn names_of<'a>(node: &'a mut Node, parents: &[OsString]) -> Result<&'a mut Name
         Kind::Directory(names) => Ok(names),
         _ => Err(refused(ApplyError::Io {
             op: "opening the directory",
-            path: parents.iter().collect(),
+            path: place(parents),
             source: errno.into(),
         })),
     }
@@ -389,6 +443,21 @@ fn set_metadata(node: &mut Node, entry: &Entry, layer: usize) {
 
 fn xattrs(all: &Xattrs) -> Option<Box<Xattrs>> {
     (!all.is_empty()).then(|| Box::new(all.clone()))
+}
+
+/// Counts one more of `what`.
+fn count(number: &mut u64, most: u64, what: &str) -> Result<()> {
+    *number += 1;
+    if *number > most {
+        return Err(Error::user(format!(
+            "the image holds more than {most} {what}"
+        )));
+    }
+    Ok(())
+}
+
+fn place(names: &[OsString]) -> PathBuf {
+    names.iter().collect()
 }
 
 /// Says what applying the layer would say.
@@ -534,6 +603,29 @@ mod tests {
             let applied = try_apply(dir.path(), &layer).expect_err("refused");
             let read = try_read(&[layer]).expect_err("refused");
             assert_eq!(read.render_text(), refused(applied).render_text());
+        }
+    }
+
+    #[test]
+    fn what_would_fill_the_memory_is_refused() {
+        let mut entry = Entry::new("a/b/c", EntryKind::File { size: 0 });
+        entry.xattrs.insert(b"user.x".to_vec(), vec![0; 100]);
+        let mut archive = ArchiveWriter::new(Vec::new());
+        archive.append(&entry, io::empty()).unwrap();
+        let layer = archive.finish().unwrap();
+        for (entries, directories, xattr_bytes, word) in [
+            (MAX_ENTRIES, 0, 0, "more than 4000000 entries"),
+            // The first of two that the entry implies is allowed.
+            (0, MAX_DIRECTORIES - 1, 0, "more than 500000 directories"),
+            (0, 0, MAX_XATTR_BYTES - 100, "more than 256 MiB"),
+        ] {
+            let mut reading = reading(|_| false);
+            reading.entries = entries;
+            reading.directories = directories;
+            reading.xattr_bytes = xattr_bytes;
+            let error = reading.layer(0, &mut ArchiveReader::new(layer.as_slice()));
+            let error = error.unwrap_err().render_text();
+            assert!(error.contains(word), "{error}");
         }
     }
 

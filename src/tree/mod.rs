@@ -25,7 +25,7 @@ use kfactory_layers::root::Root;
 pub use contents::{Sink, contents};
 pub(crate) use dir::is_kernels_own;
 pub use dir::of_dir;
-pub use image::{Wanted, check_end, of_archive, of_image};
+pub use image::{Wanted, check_end, of_archive, of_image, with_last_layer};
 pub use window::Window;
 
 use crate::error::{Context as _, Error, Result};

@@ -10,8 +10,10 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
 
 use super::problem::Problems;
 
-/// More than this many nodes, aliases counted as often as they are used, is an attack.
+/// More than this many nodes, those counted again that an anchor or an alias copies, is an attack.
 const MAX_NODES: usize = 200_000;
+/// And so is more text than this in the copies, in bytes.
+const MAX_COPIED_BYTES: usize = 64 << 20;
 /// A file of more bytes than this is no extension.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
 
@@ -77,6 +79,7 @@ pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
         parser: Parser::new_from_str_with_options(text, options),
         anchors: HashMap::new(),
         nodes: 0,
+        copied_bytes: 0,
         problems,
     };
     match builder.document() {
@@ -92,6 +95,7 @@ struct Builder<'a, 'p> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    copied_bytes: usize,
     problems: &'p mut Problems,
 }
 
@@ -154,6 +158,21 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
+    /// Counts what a copy of `node` takes.
+    fn count_copy(&mut self, line: usize, node: &Node) -> Result<(), Stop> {
+        let (nodes, bytes) = weight(node);
+        self.count(line, nodes)?;
+        self.copied_bytes = self.copied_bytes.saturating_add(bytes);
+        if self.copied_bytes > MAX_COPIED_BYTES {
+            let most = MAX_COPIED_BYTES >> 20;
+            return self.stop(
+                line,
+                format!("aliases stand for more than {most} MiB of text"),
+            );
+        }
+        Ok(())
+    }
+
     fn node(&mut self, event: Event<'a>, span: &Span) -> Result<Node, Stop> {
         let line = span.start.line().max(1);
         self.count(line, 1)?;
@@ -174,6 +193,7 @@ impl<'a> Builder<'a, '_> {
         };
         let node = Node { line, value };
         if let Some(id) = anchor {
+            self.count_copy(line, &node)?;
             self.anchors.insert(id, node.clone());
         }
         Ok(node)
@@ -209,10 +229,13 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn alias(&mut self, line: usize, id: usize) -> Result<Node, Stop> {
-        let Some(mut node) = self.anchors.get(&id).cloned() else {
+        // Taken out, so that it can be counted before it is copied.
+        let Some(known) = self.anchors.remove(&id) else {
             return self.stop(line, "an alias inside what it stands for");
         };
-        self.count(line, size(&node))?;
+        self.count_copy(line, &known)?;
+        let mut node = known.clone();
+        self.anchors.insert(id, known);
         node.line = line;
         Ok(node)
     }
@@ -230,6 +253,7 @@ impl<'a> Builder<'a, '_> {
 
     fn map(&mut self) -> Result<Value, Stop> {
         let mut pairs: Vec<(Key, Node)> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
         let mut merged: Vec<Node> = Vec::new();
         while let Some((event, span)) = self.next()? {
             if event == Event::MappingEnd {
@@ -252,27 +276,30 @@ impl<'a> Builder<'a, '_> {
                 merged.push(value);
                 continue;
             }
-            if let Some((first, _)) = pairs.iter().find(|(known, _)| known.text == key.text) {
-                let message = format!(
-                    "`{}` is given twice, first on line {}",
-                    key.text, first.line
-                );
+            if let Some(first) = lines.insert(key.text.clone(), key.line) {
+                let message = format!("`{}` is given twice, first on line {first}", key.text);
                 return self.stop(key.line, message);
             }
             pairs.push((key, value));
         }
         for node in merged {
-            self.merge(&mut pairs, node)?;
+            self.merge(&mut pairs, &mut lines, node)?;
         }
         Ok(Value::Map(pairs))
     }
 
-    /// Adds what `node` has and `pairs` has not; of a list, the first mapping wins.
-    fn merge(&mut self, pairs: &mut Vec<(Key, Node)>, node: Node) -> Result<(), Stop> {
+    /// Adds what `node` has and `pairs`, whose keys are in `lines`, has not; of a list, the first mapping wins.
+    fn merge(
+        &mut self,
+        pairs: &mut Vec<(Key, Node)>,
+        lines: &mut HashMap<String, usize>,
+        node: Node,
+    ) -> Result<(), Stop> {
         match node.value {
             Value::Map(more) => {
                 for (key, value) in more {
-                    if !pairs.iter().any(|(known, _)| known.text == key.text) {
+                    if !lines.contains_key(&key.text) {
+                        lines.insert(key.text.clone(), key.line);
                         pairs.push((key, value));
                     }
                 }
@@ -283,7 +310,7 @@ impl<'a> Builder<'a, '_> {
                     if !matches!(node.value, Value::Map(_)) {
                         return self.stop(node.line, "`<<` takes mappings only");
                     }
-                    self.merge(pairs, node)?;
+                    self.merge(pairs, lines, node)?;
                 }
                 Ok(())
             }
@@ -292,11 +319,16 @@ impl<'a> Builder<'a, '_> {
     }
 }
 
-fn size(node: &Node) -> usize {
+/// Returns how many nodes there are in `node`, keys and itself included, and how many bytes of text they have.
+fn weight(node: &Node) -> (usize, usize) {
+    let add = |one: (usize, usize), other: (usize, usize)| (one.0 + other.0, one.1 + other.1);
     match &node.value {
-        Value::Scalar(_) => 1,
-        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(pairs) => 1 + pairs.iter().map(|(_, node)| 1 + size(node)).sum::<usize>(),
+        Value::Scalar(scalar) => (1, scalar.text.len()),
+        Value::List(items) => items.iter().map(weight).fold((1, 0), add),
+        Value::Map(pairs) => {
+            let pair = |(key, node): &(Key, Node)| add((1, key.text.len()), weight(node));
+            pairs.iter().map(pair).fold((1, 0), add)
+        }
     }
 }
 
@@ -378,6 +410,23 @@ mod tests {
         let (node, problems) = read(&text);
         assert!(node.is_none());
         assert!(problems.errors()[0].message.contains("more than"));
+    }
+
+    #[test]
+    fn what_anchors_and_aliases_copy_cannot_blow_up() {
+        let long = format!(
+            "a: &a {}\nb: [{}]\n",
+            "x".repeat(1 << 20),
+            "*a,".repeat(100)
+        );
+        let nested: String = (0..200).map(|n| format!("&a{n} [")).collect();
+        let nested = format!("a: {nested}{}{}", "x,".repeat(2000), "]".repeat(200));
+        for (text, word) in [(long, "MiB of text"), (nested, "more than 200000 values")] {
+            let (node, problems) = read(&text);
+            assert!(node.is_none());
+            let message = &problems.errors()[0].message;
+            assert!(message.contains(word), "{message}");
+        }
     }
 
     #[test]

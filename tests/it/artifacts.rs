@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::conversion::{Conversion, conversion};
 use crate::support::framework::framework;
 use crate::support::machine::Machine;
 use crate::support::program::Kfactory;
+use crate::support::shared::Shared;
 use crate::support::tree::{Tree, differences};
 use crate::support::user::is_root;
 use crate::support::world::Scratch;
@@ -96,10 +98,174 @@ fn a_machine_boots_from_the_network_to_a_live_system() {
     drop(server);
 }
 
+/// Makes the live medium of the converted image, with all messages on the serial line.
+fn iso(made: &Conversion, file: &Path, arguments: &[&str]) {
+    let file = file.to_str().expect("UTF-8");
+    let store = Scratch::of_caller("iso-store");
+    let reference = made.reference();
+    let mut all = vec![
+        "iso",
+        &reference,
+        "-o",
+        file,
+        "--squash-compression",
+        "zstd:1",
+    ];
+    all.extend(["--live-console", "console=tty1 console=ttyS0"]);
+    all.extend(arguments);
+    Kfactory::as_caller(all).store(&store.0).dated().succeed();
+}
+
+/// The live medium that several tests look at.
+fn medium() -> Option<(&'static Conversion, Arc<Scratch>)> {
+    static MEDIUM: Shared<Scratch> = Shared::new(5);
+    if !need(&["mksquashfs"]) {
+        return None;
+    }
+    let made = conversion()?;
+    let dir = MEDIUM.get(|| {
+        let dir = Scratch::of_caller("medium");
+        iso(made, &dir.0.join("os.iso"), &[]);
+        Some(dir)
+    })?;
+    Some((made, dir))
+}
+
+#[test]
+fn a_live_medium_is_the_same_each_time_and_holds_the_images_files() {
+    if !need(&["xorriso", "unsquashfs", "mdir"]) {
+        return;
+    }
+    let Some((made, dir)) = medium() else { return };
+    let file = dir.0.join("os.iso");
+    let again = Scratch::of_caller("medium-again");
+    iso(made, &again.0.join("os.iso"), &[]);
+    run(Command::new("cmp").arg(&file).arg(again.0.join("os.iso")));
+    run(Command::new("sha256sum")
+        .args(["-c", "os.iso.sha256"])
+        .current_dir(&dir.0));
+    let report = run(Command::new("xorriso").arg("-indev").arg(&file).args([
+        "-pvd_info",
+        "-report_el_torito",
+        "plain",
+        "-report_system_area",
+        "plain",
+    ]));
+    for part in [
+        "Volume Id    : COS_LIVE",
+        "El Torito img path :   1  /boot/eltorito.img",
+        "El Torito img path :   2  /boot/uefi.img",
+        "grub2-mbr",
+        "GPT partition path :   1  /boot/uefi.img",
+    ] {
+        assert!(report.contains(part), "{part:?} is not in\n{report}");
+    }
+    let out = again.0.join("out");
+    run(Command::new("xorriso")
+        .args(["-osirrox", "on", "-indev"])
+        .arg(&file)
+        .args(["-extract", "/"])
+        .arg(&out));
+    let tree = made.tree();
+    for (ours, images) in [
+        ("boot/kernel", "/boot/vmlinuz"),
+        ("boot/initrd", "/boot/initrd"),
+    ] {
+        let image = tree.resolve(images).expect("it is there");
+        run(Command::new("cmp").arg(out.join(ours)).arg(image));
+    }
+    let list = run(Command::new("unsquashfs")
+        .args(["-lln"])
+        .arg(out.join("rootfs.squashfs")));
+    assert!(
+        list.contains("squashfs-root/usr/bin/immucore"),
+        "no immucore"
+    );
+    run(Command::new("fsck.fat")
+        .arg("-n")
+        .arg(out.join("boot/uefi.img")));
+    let efi = run(Command::new("mdir")
+        .arg("-/b")
+        .arg("-i")
+        .arg(out.join("boot/uefi.img")));
+    assert!(
+        efi.to_lowercase().contains("/efi/boot/bootx64.efi"),
+        "{efi}"
+    );
+}
+
+#[test]
+fn a_live_medium_starts_from_cd_on_uefi() {
+    let Some(firmware) = firmware() else { return };
+    let Some((made, dir)) = medium() else { return };
+    let file = dir.0.join("os.iso");
+    starts(
+        made,
+        &["-bios", firmware, "-cdrom", file.to_str().expect("UTF-8")],
+        true,
+    );
+}
+
+#[test]
+fn a_live_medium_starts_as_a_disk_on_bios() {
+    let Some((made, dir)) = medium() else { return };
+    starts(made, &["-drive", &disk(&dir.0.join("os.iso"))], true);
+}
+
+#[test]
+fn a_live_medium_starts_from_cd_on_bios() {
+    let Some((made, dir)) = medium() else { return };
+    let file = dir.0.join("os.iso");
+    starts(made, &["-cdrom", file.to_str().expect("UTF-8")], false);
+}
+
+#[test]
+fn a_live_medium_starts_as_a_disk_on_uefi() {
+    let Some(firmware) = firmware() else { return };
+    let Some((made, dir)) = medium() else { return };
+    starts(
+        made,
+        &["-bios", firmware, "-drive", &disk(&dir.0.join("os.iso"))],
+        false,
+    );
+}
+
+fn disk(file: &Path) -> String {
+    format!("if=virtio,format=raw,readonly=on,file={}", file.display())
+}
+
+/// Where Debian and Ubuntu have UEFI for QEMU.
+fn firmware() -> Option<&'static str> {
+    let file = "/usr/share/ovmf/OVMF.fd";
+    if Path::new(file).is_file() {
+        return Some(file);
+    }
+    skipped("there is no UEFI firmware for QEMU (the package `ovmf`)");
+    None
+}
+
+/// Starts a machine from the medium, to the shell of the live system. Where not `whole`, and not all tests are wanted, until the
+/// root filesystem is found: what comes then is the same on all of them.
+#[track_caller]
+fn starts(made: &Conversion, devices: &[&str], whole: bool) {
+    if !framework().is_real {
+        return skipped("a live system needs the real Kairos binaries");
+    }
+    let devices = [&["-nic", "none"], devices].concat();
+    let Some(mut machine) = Machine::start(4096, devices) else {
+        return;
+    };
+    machine.wait_for(&["Linux version"], LIMIT);
+    machine.wait_for(&["squashfs: version"], LIMIT);
+    if whole || std::env::var("KFACTORY_FAMILIES").as_deref() == Ok("all") {
+        live(&mut machine, made);
+    }
+}
+
 /// Waits for the shell of a live system, which must be the converted image's.
 #[track_caller]
 fn live(machine: &mut Machine, made: &Conversion) {
-    machine.wait_for(&["login:", "# "], LIMIT);
+    machine.wait_for(&["~# "], LIMIT);
     let second = Duration::from_secs(120);
     let release = machine.run("cat /etc/kairos-release", second);
     assert_eq!(release, made.tree().read("/etc/kairos-release").trim());

@@ -159,6 +159,7 @@ impl Applying<'_> {
             Ok(target) => self.make_all(&above.join(target), links + 1),
             Err(_) => {
                 limits::check(&parent.real.join(name))?;
+                self.count_object(path)?;
                 let entry = Entry::new(path, EntryKind::Directory);
                 let place = Place {
                     path,

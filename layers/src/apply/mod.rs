@@ -44,7 +44,7 @@ pub struct ApplyOptions {
     pub ownership: Ownership,
     /// The most file content to make, in bytes, holes included: a hole costs no space here but does wherever the file is copied.
     pub max_bytes: u64,
-    /// The most entries, of which each takes some memory until the end.
+    /// The most entries and directories that they only imply, of which each takes some memory until the end.
     pub max_entries: u64,
     /// The ledger of the layers below, from which entries go when this layer replaces or removes their path.
     pub ledger: Vec<LedgerEntry>,
@@ -119,7 +119,7 @@ pub enum ApplyError {
         /// [`ApplyOptions::max_bytes`].
         limit: u64,
     },
-    /// There are more entries than the caller allows.
+    /// There are more entries, or directories that they imply, than the caller allows.
     #[error("layer entry {path:?} is one more than {limit} entries")]
     TooManyEntries {
         /// Path of the entry that passed the limit.
@@ -236,10 +236,14 @@ struct Applying<'a> {
     parent: Option<Rc<Parent>>,
     /// What this layer made, by directory and name: what its whiteouts do not hide.
     made: HashSet<(DirId, Box<[u8]>)>,
+    /// What its whiteouts have hidden, in the same way; `.` for everything in the directory.
+    hidden: HashSet<(DirId, Box<[u8]>)>,
     /// Directories whose final times, modes and inherited ACLs are set at the end, when nothing is created in them any more.
     touched: HashMap<DirId, TouchedDir>,
     ledger: BTreeMap<PathBuf, LedgerEntry>,
     done: Applied,
+    /// Entries, and directories that they only imply.
+    objects: u64,
     /// Owner and group that this process gives to what it makes.
     own: (u32, u32),
 }
@@ -255,9 +259,11 @@ impl<'a> Applying<'a> {
             options,
             parent: None,
             made: HashSet::new(),
+            hidden: HashSet::new(),
             touched: HashMap::new(),
             ledger: ledger.collect(),
             done: Applied::default(),
+            objects: 0,
             own: (
                 rustix::process::geteuid().as_raw(),
                 rustix::process::getegid().as_raw(),
@@ -282,17 +288,23 @@ impl<'a> Applying<'a> {
 
     fn count(&mut self, entry: &Entry) -> Result<(), ApplyError> {
         self.done.entries += 1;
-        if self.done.entries > self.options.max_entries {
-            return Err(ApplyError::TooManyEntries {
-                path: entry.path.clone(),
-                limit: self.options.max_entries,
-            });
-        }
+        self.count_object(&entry.path)?;
         self.done.bytes = self.done.bytes.saturating_add(entry.content_size());
         if self.done.bytes > self.options.max_bytes {
             return Err(ApplyError::TooLarge {
                 path: entry.path.clone(),
                 limit: self.options.max_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn count_object(&mut self, path: &Path) -> Result<(), ApplyError> {
+        self.objects += 1;
+        if self.objects > self.options.max_entries {
+            return Err(ApplyError::TooManyEntries {
+                path: path.to_owned(),
+                limit: self.options.max_entries,
             });
         }
         Ok(())

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -167,13 +168,24 @@ impl Applying<'_> {
         .map_err(|errno| ApplyError::io(op, place.path, errno))
     }
 
+    /// Takes `path` and everything below it off the ledger, where they stand one after the other.
+    fn forget_below(&mut self, path: &Path) {
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let from = self.ledger.range::<Path, _>(from);
+        let below = from.take_while(|(known, _)| known.starts_with(path));
+        let below: Vec<PathBuf> = below.map(|(known, _)| known.clone()).collect();
+        for known in below {
+            self.ledger.remove(&known);
+        }
+    }
+
     /// Removes what stands at `place`.
     pub(super) fn remove(&mut self, place: &Place<'_>) -> Result<(), ApplyError> {
         // Handles of directories below, or behind a link, would no longer be what their path says.
         self.parent = None;
         if !self.ledger.is_empty() {
             let path = self.real_path(place.parent, place.name);
-            self.ledger.retain(|known, _| !known.starts_with(&path));
+            self.forget_below(&path);
         }
         handle::remove_tree(place.parent.fd.as_fd(), place.name)
             .map_err(|errno| ApplyError::io("removing", place.path, errno))

@@ -31,6 +31,10 @@ impl Applying<'_> {
             };
             return self.remove(&place);
         }
+        // Once is enough, and looking through a large directory for every entry would be too much.
+        if !self.hidden.insert((parent.id, hidden.as_bytes().into())) {
+            return Ok(());
+        }
         let place = (parent.fd.as_fd(), parent.id, hidden);
         self.hide(place, &self.real_path(&parent, hidden)).map(drop)
     }
@@ -41,6 +45,9 @@ impl Applying<'_> {
         let Some(parent) = self.existing(path)? else {
             return Ok(());
         };
+        if !self.hidden.insert((parent.id, b"."[..].into())) {
+            return Ok(());
+        }
         let real = self.real_path(&parent, OsStr::new("."));
         self.hide_content(parent.fd.as_fd(), parent.id, &real)
             .map(drop)

@@ -419,12 +419,16 @@ fn entries_beyond_the_limit_are_refused() {
         max_entries: 2,
         ..ApplyOptions::default()
     };
-    let bytes = archive(vec![file("a", ""), file("b", ""), file("c", "")]);
-    let error = apply(&open(&cell.root()), bytes.as_slice(), &options).expect_err("three entries");
-    assert!(
-        matches!(error, ApplyError::TooManyEntries { limit: 2, .. }),
-        "{error}"
-    );
+    let many = archive(vec![file("a", ""), file("b", ""), file("c", "")]);
+    let implied = archive(vec![file("d/d/a", "")]);
+    for bytes in [many, implied] {
+        let error = apply(&open(&cell.root()), bytes.as_slice(), &options);
+        let error = error.expect_err("three objects");
+        assert!(
+            matches!(error, ApplyError::TooManyEntries { limit: 2, .. }),
+            "{error}"
+        );
+    }
 }
 
 /// One PAX record; its length counts its own digits.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use flate2::{Compress, FlushCompress, Status};
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::{CHUNK_BYTES, RawDisk, SECTOR_BYTES, has_step};
 
@@ -31,12 +31,12 @@ const SECTORS_SHIFT: u32 = 62 - (CLUSTER_BITS - 8);
 /// As little as QEMU's reader remembers.
 const WINDOW_BITS: u8 = 12;
 
-/// Writes `disk` to `out`, which is empty.
+/// Writes `disk` to `out`, which is empty; compressed on `threads` threads, whose number does not change the bytes.
 ///
 /// # Errors
 ///
 /// The disk is no whole number of sectors, or a file cannot be read or written.
-pub fn write(disk: &RawDisk, out: &File, compressed: bool) -> io::Result<()> {
+pub fn write(disk: &RawDisk, out: &File, compressed: bool, threads: usize) -> io::Result<()> {
     has_step(disk, SECTOR_BYTES, "a qcow2 image")?;
     let tables = disk.size().div_ceil(CLUSTER_BYTES * POINTERS);
     let first_clusters = (tables * 8).div_ceil(CLUSTER_BYTES);
@@ -47,12 +47,11 @@ pub fn write(disk: &RawDisk, out: &File, compressed: bool) -> io::Result<()> {
         first: vec![0; tables as usize],
         second: vec![0; POINTERS as usize],
         second_of: None,
-        deflate: compressed.then(|| {
-            Compress::new_with_window_bits(flate2::Compression::default(), false, WINDOW_BITS)
-        }),
-        scratch: Vec::with_capacity(CLUSTER_BYTES as usize),
     };
-    disk.chunks(|at, chunk| image.cluster(at / CLUSTER_BYTES, chunk))?;
+    let work = |chunk: &[u8]| compressed.then(|| deflated(chunk)).flatten();
+    disk.worked_chunks(threads, work, |at, chunk, smaller| {
+        image.cluster(at / CLUSTER_BYTES, chunk, smaller)
+    })?;
     image.end_table()?;
     out.write_all_at(&pointers(&image.first), CLUSTER_BYTES)?;
     let (counts_at, counts_clusters) = image.end_counts()?;
@@ -71,18 +70,17 @@ struct Writer<'a> {
     second: Vec<u64>,
     /// Which of the first table's pointers the second is for.
     second_of: Option<u64>,
-    deflate: Option<Compress>,
-    scratch: Vec<u8>,
 }
 
 impl Writer<'_> {
-    fn cluster(&mut self, index: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Adds a cluster of the disk, in the `smaller` form that there may be of it.
+    fn cluster(&mut self, index: u64, bytes: &[u8], smaller: Option<Vec<u8>>) -> io::Result<()> {
         if self.second_of != Some(index / POINTERS) {
             self.end_table()?;
             self.second_of = Some(index / POINTERS);
         }
-        let pointer = match self.compressed(bytes)? {
-            Some(pointer) => pointer,
+        let pointer = match smaller {
+            Some(smaller) => self.compressed(&smaller)?,
             None => SINGLE | self.whole(bytes)?,
         };
         self.second[(index % POINTERS) as usize] = pointer;
@@ -97,31 +95,13 @@ impl Writer<'_> {
         Ok(at)
     }
 
-    /// Writes a cluster compressed behind the last one, and returns the pointer to it; nothing if that saves nothing.
-    fn compressed(&mut self, bytes: &[u8]) -> io::Result<Option<u64>> {
-        let Some(deflate) = &mut self.deflate else {
-            return Ok(None);
-        };
-        // The end of the disk may be inside of a cluster, which is whole nevertheless.
-        let mut padded = Vec::new();
-        let bytes = if bytes.len() < CLUSTER_BYTES as usize {
-            padded.extend_from_slice(bytes);
-            padded.resize(CLUSTER_BYTES as usize, 0);
-            &padded
-        } else {
-            bytes
-        };
-        deflate.reset();
-        self.scratch.clear();
-        let status = deflate.compress_vec(bytes, &mut self.scratch, FlushCompress::Finish);
-        if status.map_err(io::Error::other)? != Status::StreamEnd {
-            return Ok(None);
-        }
-        let (at, len) = (self.next, self.scratch.len() as u64);
-        self.out.write_all_at(&self.scratch, at)?;
+    /// Writes a compressed cluster behind the last one, and returns the pointer to it.
+    fn compressed(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let (at, len) = (self.next, bytes.len() as u64);
+        self.out.write_all_at(bytes, at)?;
         self.take(at, len);
         let more_sectors = (at + len - 1) / SECTOR_BYTES - at / SECTOR_BYTES;
-        Ok(Some(COMPRESSED | more_sectors << SECTORS_SHIFT | at))
+        Ok(COMPRESSED | more_sectors << SECTORS_SHIFT | at)
     }
 
     /// Counts a reference to what is at `at`, behind which the file goes on.
@@ -170,6 +150,19 @@ impl Writer<'_> {
         self.out.write_all_at(&pointers(&places), table_at)?;
         self.next = table_at + tables as u64 * CLUSTER_BYTES;
         Ok((table_at, tables as u32))
+    }
+}
+
+/// Returns a cluster compressed; nothing if that saves nothing.
+fn deflated(chunk: &[u8]) -> Option<Vec<u8>> {
+    // The end of the disk may be inside of a cluster, which is whole nevertheless.
+    let mut cluster = chunk.to_owned();
+    cluster.resize(CLUSTER_BYTES as usize, 0);
+    let mut deflate = Compress::new_with_window_bits(Compression::default(), false, WINDOW_BITS);
+    let mut out = Vec::with_capacity(cluster.len() - 1);
+    match deflate.compress_vec(&cluster, &mut out, FlushCompress::Finish) {
+        Ok(Status::StreamEnd) => Some(out),
+        _ => None,
     }
 }
 

@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use super::CHUNK_BYTES;
 use crate::artifact::region::Extent;
 
+/// How many chunks each thread is given at once.
+const CHUNKS_PER_THREAD: usize = 16;
 /// Bytes read at once.
 const BUFFER_BYTES: u64 = 16 * CHUNK_BYTES;
 
@@ -62,6 +64,29 @@ impl<'a> RawDisk<'a> {
         Ok(())
     }
 
+    /// Calls `act` as [`chunks`](Self::chunks) does, with what `work` made of the chunk before, on `threads` threads at once.
+    pub(super) fn worked_chunks<T: Send>(
+        &self,
+        threads: usize,
+        work: impl Fn(&[u8]) -> T + Sync,
+        mut act: impl FnMut(u64, &[u8], T) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut batch: Vec<(u64, Vec<u8>)> = Vec::new();
+        let mut end_batch = |batch: &mut Vec<(u64, Vec<u8>)>| {
+            let made = on_threads(threads, batch, |(_, chunk)| work(chunk));
+            let mut all = batch.drain(..).zip(made);
+            all.try_for_each(|((at, chunk), made)| act(at, &chunk, made))
+        };
+        self.chunks(|at, chunk| {
+            batch.push((at, chunk.to_owned()));
+            match batch.len() < threads * CHUNKS_PER_THREAD {
+                true => Ok(()),
+                false => end_batch(&mut batch),
+            }
+        })?;
+        end_batch(&mut batch)
+    }
+
     /// Returns where anything but zeros is, in whole chunks.
     pub(super) fn data(&self) -> io::Result<Vec<Extent>> {
         let mut all: Vec<Extent> = Vec::new();
@@ -102,6 +127,25 @@ impl<'a> RawDisk<'a> {
             len: end - start,
         }))
     }
+}
+
+/// Returns what `work` makes of each of `all`, in their order.
+fn on_threads<S: Sync, T: Send>(
+    threads: usize,
+    all: &[S],
+    work: impl Fn(&S) -> T + Sync,
+) -> Vec<T> {
+    let share = all.len().div_ceil(threads).max(1);
+    let work = &work;
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = all
+            .chunks(share)
+            .map(|share| scope.spawn(move || share.iter().map(work).collect::<Vec<T>>()))
+            .collect();
+        let done = shares.into_iter().map(|share| share.join());
+        done.flat_map(|made| made.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

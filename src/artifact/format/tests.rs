@@ -68,13 +68,14 @@ fn is_same(dir: &Path, image: &Path, form: &str) -> Option<String> {
     judge("qemu-img", &["info", "-f", form, text(image)])
 }
 
-/// Makes an image of the same content with and without zeros in place of holes.
-fn twice(size: u64, make: impl Fn(&RawDisk, &mut File)) -> [Vec<u8>; 2] {
+/// Makes an image of the same content with holes on one thread, and with zeros in place of some on three.
+fn twice(size: u64, make: impl Fn(&RawDisk, &mut File, usize)) -> [Vec<u8>; 2] {
     [false, true].map(|zeros| {
         let dir = tempfile::tempdir().expect("a directory");
         let raw = raw(dir.path(), size, zeros);
         let (path, mut out) = create(dir.path(), "image");
-        make(&RawDisk::new(&raw).expect("a disk"), &mut out);
+        let threads = if zeros { 3 } else { 1 };
+        make(&RawDisk::new(&raw).expect("a disk"), &mut out, threads);
         fs::read(path).expect("the image")
     })
 }
@@ -89,7 +90,7 @@ fn qemu_finds_no_fault_in_a_qcow2_image_and_the_same_content() {
         let dir = tempfile::tempdir().expect("a directory");
         let raw = raw(dir.path(), size, true);
         let (path, out) = create(dir.path(), "image");
-        qcow2::write(&RawDisk::new(&raw).expect("a disk"), &out, compressed).expect("written");
+        qcow2::write(&RawDisk::new(&raw).expect("a disk"), &out, compressed, 2).expect("written");
         let len = out.metadata().expect("the file").len();
         assert!(len < most, "{len}");
         let Some(said) = is_same(dir.path(), &path, "qcow2") else {
@@ -115,6 +116,7 @@ fn a_vmdk_is_sound_and_has_the_same_content() {
         &out,
         "image",
         0x1234_5678,
+        2,
     )
     .expect("written");
     let Some(said) = is_same(dir.path(), &path, "vmdk") else {
@@ -203,32 +205,32 @@ fn gzip_gives_the_disk_back_for_maas() {
 }
 
 #[test]
-fn where_the_file_system_keeps_holes_does_not_change_a_byte() {
-    type Make = fn(&RawDisk, &mut File);
+fn neither_holes_nor_the_number_of_threads_change_a_byte() {
+    type Make = fn(&RawDisk, &mut File, usize);
     let forms: [(&str, Make, u64); 5] = [
         (
             "qcow2",
-            |disk, out| qcow2::write(disk, out, true).expect("written"),
+            |disk, out, threads| qcow2::write(disk, out, true, threads).expect("written"),
             100,
         ),
         (
             "vmdk",
-            |disk, out| vmdk::write(disk, out, "x", 1).expect("written"),
+            |disk, out, threads| vmdk::write(disk, out, "x", 1, threads).expect("written"),
             100,
         ),
         (
             "vhd",
-            |disk, out| vhd::write(disk, out, Guid::URL, EPOCH).expect("written"),
+            |disk, out, _| vhd::write(disk, out, Guid::URL, EPOCH).expect("written"),
             100,
         ),
         (
             "gce",
-            |disk, out| gce::write(disk, out, EPOCH, 2).expect("written"),
+            |disk, out, threads| gce::write(disk, out, EPOCH, threads).expect("written"),
             1024,
         ),
         (
             "maas",
-            |disk, out| maas::write(disk, out, 2).expect("written"),
+            |disk, out, threads| maas::write(disk, out, threads).expect("written"),
             100,
         ),
     ];
@@ -250,10 +252,10 @@ fn a_disk_of_nothing_but_zeros_can_be_made_into_every_form() {
     file.set_len(1 << 30).expect("room");
     let disk = RawDisk::new(&file).expect("a disk");
     let (path, out) = create(dir.path(), "a");
-    qcow2::write(&disk, &out, false).expect("written");
+    qcow2::write(&disk, &out, false, 2).expect("written");
     is_same(dir.path(), &path, "qcow2");
     let (path, out) = create(dir.path(), "b");
-    vmdk::write(&disk, &out, "b", 1).expect("written");
+    vmdk::write(&disk, &out, "b", 1, 2).expect("written");
     is_same(dir.path(), &path, "vmdk");
     let (path, out) = create(dir.path(), "c");
     gce::write(&disk, &out, 0, 1).expect("written");
@@ -283,7 +285,7 @@ fn a_size_that_a_cloud_does_not_take_is_refused() {
         "a multiple of 1048576 bytes",
     );
     refused(
-        vmdk::write(&disk, &out, "x", 1),
+        vmdk::write(&disk, &out, "x", 1, 2),
         "a multiple of 65536 bytes",
     );
     assert_eq!(rounded_up(MIB + 512, vhd::SIZE_STEP), 2 * MIB);

@@ -4,7 +4,8 @@
 
 use std::io::{self, Write};
 
-use flate2::{Compress, FlushCompress, Status};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 use super::{CHUNK_BYTES, RawDisk, SECTOR_BYTES, has_step};
 
@@ -29,11 +30,18 @@ const DIRECTORY: u32 = 2;
 const FOOTER: u32 = 3;
 
 /// Writes `disk` to `out`. The descriptor calls the file `name`; `content_id` is what VMware tells a changed disk by.
+/// Compressed on `threads` threads, whose number does not change the bytes.
 ///
 /// # Errors
 ///
 /// The disk is no multiple of 64 KiB or has 2 TiB or more, cannot be read, or `out` not be written.
-pub fn write(disk: &RawDisk, out: impl Write, name: &str, content_id: u32) -> io::Result<()> {
+pub fn write(
+    disk: &RawDisk,
+    out: impl Write,
+    name: &str,
+    content_id: u32,
+    threads: usize,
+) -> io::Result<()> {
     has_step(disk, CHUNK_BYTES, "a VMDK")?;
     if disk.size() > MAX_BYTES {
         let why = format!("a disk of {} bytes is too large for a VMDK", disk.size());
@@ -47,8 +55,6 @@ pub fn write(disk: &RawDisk, out: impl Write, name: &str, content_id: u32) -> io
         directory: vec![0; tables as usize],
         table: vec![0; GRAINS_PER_TABLE as usize],
         table_of: None,
-        deflate: Compress::new(flate2::Compression::default(), true),
-        scratch: Vec::with_capacity(2 * CHUNK_BYTES as usize),
     };
     image.put(&header(sectors, AT_END))?;
     let mut descriptor = descriptor(sectors, name, content_id).into_bytes();
@@ -58,7 +64,9 @@ pub fn write(disk: &RawDisk, out: impl Write, name: &str, content_id: u32) -> io
         0;
         ((HEAD_SECTORS - image.next) * SECTOR_BYTES) as usize
     ])?;
-    disk.chunks(|at, chunk| image.grain(at / CHUNK_BYTES, chunk))?;
+    disk.worked_chunks(threads, deflated, |at, _, grain| {
+        image.grain(at / CHUNK_BYTES, &grain?)
+    })?;
     image.end_table()?;
 
     let directory = image.directory.clone();
@@ -76,36 +84,21 @@ struct Writer<W> {
     table: Vec<u32>,
     /// Which of the directory's entries the table is for.
     table_of: Option<u64>,
-    deflate: Compress,
-    scratch: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
-    fn grain(&mut self, index: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Adds a grain of the disk, compressed.
+    fn grain(&mut self, index: u64, deflated: &[u8]) -> io::Result<()> {
         if self.table_of != Some(index / GRAINS_PER_TABLE) {
             self.end_table()?;
             self.table_of = Some(index / GRAINS_PER_TABLE);
         }
         self.table[(index % GRAINS_PER_TABLE) as usize] = self.next as u32;
-        self.deflate.reset();
-        self.scratch.clear();
-        self.scratch.extend((index * GRAIN_SECTORS).to_le_bytes());
-        self.scratch.extend([0; 4]);
-        let marker = self.scratch.len();
-        let status = self
-            .deflate
-            .compress_vec(bytes, &mut self.scratch, FlushCompress::Finish);
-        if status.map_err(io::Error::other)? != Status::StreamEnd {
-            return Err(io::Error::other(
-                "a grain became larger than twice its size by compressing it",
-            ));
-        }
-        let len = (self.scratch.len() - marker) as u32;
-        self.scratch[marker - 4..marker].copy_from_slice(&len.to_le_bytes());
-        let grain = std::mem::take(&mut self.scratch);
-        self.put(&grain)?;
-        self.scratch = grain;
-        Ok(())
+        let mut grain = Vec::with_capacity(12 + deflated.len());
+        grain.extend((index * GRAIN_SECTORS).to_le_bytes());
+        grain.extend((deflated.len() as u32).to_le_bytes());
+        grain.extend(deflated);
+        self.put(&grain)
     }
 
     fn end_table(&mut self) -> io::Result<()> {
@@ -139,6 +132,12 @@ impl<W: Write> Writer<W> {
         self.next += sectors;
         Ok(())
     }
+}
+
+fn deflated(grain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::with_capacity(grain.len()), Compression::default());
+    encoder.write_all(grain)?;
+    encoder.finish()
 }
 
 fn entries(all: &[u32]) -> Vec<u8> {

@@ -15,10 +15,8 @@ use super::{BLOCK, IsoError, blocks, descriptor, el_torito};
 pub struct Layout {
     disc: Disc,
     stamp: Stamp,
-    /// The disc as a CD, and what the partition sees of it.
+    /// The disc as a CD, which leads to the boot catalog, and what the partition sees of it.
     volumes: Vec<Volume>,
-    /// Where the boot catalog is.
-    catalog: Option<u32>,
     /// By node; that of the last file has the size 0.
     extents: BTreeMap<usize, Extent>,
     /// The file whose size is not known, and the most bytes it can have.
@@ -72,7 +70,6 @@ impl Layout {
         if let Some(uefi) = disc.uefi {
             extents.insert(uefi.0, places.extent(tree, uefi.0)?);
         }
-        let catalog = whole.catalog;
         let mut volumes = vec![whole];
         if disc.hybrid.is_some() {
             let omitted = disc.uefi.map(|uefi| uefi.0);
@@ -107,7 +104,6 @@ impl Layout {
         Ok(Self {
             stamp,
             volumes,
-            catalog,
             extents,
             last,
             end,
@@ -156,7 +152,8 @@ impl Layout {
             let end = if volume.base == 0 { total } else { content_end };
             pieces.extend(volume.render(&self.disc, &self.stamp, end, extent));
         }
-        if let (Some(place), Some(bytes)) = (self.catalog, self.boot_catalog()) {
+        let catalog = self.volumes[0].catalog;
+        if let (Some(place), Some(bytes)) = (catalog, self.boot_catalog()) {
             pieces.push(Piece::at_block(place, bytes));
         }
         pieces.extend(self.contents());

@@ -24,6 +24,9 @@
 //! latter lacks the UEFI image, which lies in front of it. `root=live:CDLABEL=...` is content with either. Partitions do not
 //! overlap, because UEFI firmware passes over those that do.
 //!
+//! A CD starts by El Torito, on both kinds of firmware. A disk starts by the MBR, whose code loads the BIOS boot image, or by
+//! the EFI system partition; it must have sectors of 512 bytes, in which MBR and GPT count.
+//!
 //! Code map, in reading order:
 //!
 //! - `tree`, `disc`: what is wanted.

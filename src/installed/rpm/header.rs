@@ -30,6 +30,10 @@ const TRANSLATED: u32 = 9;
 const ENTRY_BYTES: usize = 16;
 /// Paths may be this much longer than the header that they are put together from; in real ones they are shorter.
 const MOST_PATH_RATIO: usize = 64;
+/// But no longer than this together, in bytes.
+const MOST_PATH_BYTES: usize = 256 << 20;
+/// Values that a header may have; rpm itself takes no more. Spec: rpm, `lib/header.c`, `HEADER_TAGS_MAX`.
+const MOST_ENTRIES: usize = 0xffff;
 
 /// A header, borrowed from the database.
 #[derive(Debug)]
@@ -46,12 +50,25 @@ struct Entry<'a> {
     values: &'a [u8],
 }
 
+impl Entry<'_> {
+    fn number(&self, index: usize) -> Option<u32> {
+        (self.kind == INT32 && index < self.count)
+            .then(|| number(self.values, index * 4))
+            .flatten()
+    }
+}
+
 impl<'a> Header<'a> {
     pub(super) fn parse(blob: &'a [u8]) -> Result<Self, Damage> {
         let torn = || "a package's header is cut off".to_owned();
         let entries = number(blob, 0).ok_or_else(torn)? as usize;
         let bytes = number(blob, 4).ok_or_else(torn)? as usize;
         let index_bytes = entries.checked_mul(ENTRY_BYTES).ok_or_else(torn)?;
+        if entries > MOST_ENTRIES {
+            return Err(format!(
+                "a package's header has more than {MOST_ENTRIES} values"
+            ));
+        }
         let rest = &blob[8..];
         let (index, rest) = rest.split_at_checked(index_bytes).ok_or_else(torn)?;
         let store = rest.get(..bytes).ok_or_else(torn)?;
@@ -78,10 +95,7 @@ impl<'a> Header<'a> {
 
     /// Returns the number at `index` of a list of them.
     pub(super) fn number(&self, tag: u32, index: usize) -> Option<u32> {
-        let entry = self.entry(tag)?;
-        (entry.kind == INT32 && index < entry.count)
-            .then(|| number(entry.values, index * 4))
-            .flatten()
+        self.entry(tag)?.number(index)
     }
 
     fn texts(&self, tag: u32) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -98,9 +112,10 @@ impl<'a> Header<'a> {
     /// Returns the absolute paths of the package's files.
     pub(super) fn files(&self) -> Result<Vec<String>, Damage> {
         let dirs: Vec<&str> = self.texts(DIR_NAMES).collect();
-        let mut left = self.store.len() * MOST_PATH_RATIO;
+        let indexes = self.entry(DIR_INDEXES);
+        let mut left = (self.store.len() * MOST_PATH_RATIO).min(MOST_PATH_BYTES);
         let in_dir = |(index, name): (usize, &str)| {
-            let dir = dirs.get(self.number(DIR_INDEXES, index)? as usize)?;
+            let dir = dirs.get(indexes?.number(index)? as usize)?;
             left = left.checked_sub(dir.len() + name.len())?;
             Some(format!("{dir}{name}"))
         };
@@ -161,6 +176,14 @@ mod tests {
         assert_eq!(header.number(EPOCH, 1), None);
         assert_eq!(header.number(NAME, 0), None);
         assert_eq!(header.files().unwrap(), ["/usr/bin/bash", "/etc/bash.conf"]);
+    }
+
+    #[test]
+    fn a_header_of_more_than_any_package_has_is_refused() {
+        let mut many = vec![0, 1, 0, 0, 0, 0, 0, 0];
+        many.resize(8 + (MOST_ENTRIES + 1) * ENTRY_BYTES, 0);
+        let error = Header::parse(&many).unwrap_err();
+        assert!(error.contains("more than 65535 values"), "{error}");
     }
 
     proptest! {

@@ -19,6 +19,9 @@ const DIRS: [&str; 3] = ["var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm"]
 /// Keys to trust, which the database lists as if they were packages.
 const KEY: &str = "gpg-pubkey";
 
+/// The largest header, in bytes; rpm itself takes none that is larger. Spec: rpm, `lib/header.c`, `HEADER_DATA_MAX`.
+const MAX_HEADER_BYTES: u64 = 256 << 20;
+
 /// Where a database is damaged, and how.
 type Damage = String;
 /// What every header found is given to.
@@ -107,10 +110,10 @@ fn package(blob: &[u8], origin: &str, depth: Depth, out: &mut Installed) -> Resu
     let epoch = header.number(header::EPOCH, 0);
     if depth == Depth::Files {
         for path in header.files()? {
-            out.owners.insert(path, name.to_owned());
+            out.own(path, name).map_err(|why| why.to_string())?;
         }
     }
-    out.packages.push(Package {
+    let package = Package {
         name: name.to_owned(),
         version: match epoch {
             Some(epoch) => format!("{epoch}:{version}-{release}"),
@@ -119,8 +122,8 @@ fn package(blob: &[u8], origin: &str, depth: Depth, out: &mut Installed) -> Resu
         manager: "rpm",
         broken: None,
         origin: origin.into(),
-    });
-    Ok(())
+    };
+    out.add(package).map_err(|why| why.to_string())
 }
 
 fn berkeley(_: &Files<'_>, _: Visit<'_>) -> Result<(), Damage> {

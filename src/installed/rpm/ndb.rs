@@ -5,7 +5,7 @@
 //!
 //! Spec: rpm, `lib/backend/ndb/rpmpkg.c`.
 
-use super::{Damage, Files, Unclaimed, Visit, bytes_at, fill};
+use super::{Damage, Files, MAX_HEADER_BYTES, Unclaimed, Visit, bytes_at, fill};
 use crate::tree::Window;
 
 const MAGIC: &[u8; 4] = b"RpmP";
@@ -50,7 +50,10 @@ fn blob(file: &Window<'_>, package: u32, offset: u64) -> Result<Vec<u8>, Damage>
     let damaged = || format!("the header of package {package} is damaged");
     let start: [u8; BLOB_START_BYTES as usize] = bytes_at(file, offset)?;
     let len = number(&start, 3);
-    if &start[..4] != BLOB_START || number(&start, 1) != package || u64::from(len) > file.size() {
+    if &start[..4] != BLOB_START
+        || number(&start, 1) != package
+        || u64::from(len) > file.size().min(MAX_HEADER_BYTES)
+    {
         return Err(damaged());
     }
     let mut blob = vec![0; len as usize];

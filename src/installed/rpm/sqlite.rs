@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::{Damage, Files, Unclaimed, Visit, bytes_at, fill};
+use super::{Damage, Files, MAX_HEADER_BYTES, Unclaimed, Visit, bytes_at, fill};
 use crate::tree::Window;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -159,7 +159,7 @@ impl<'a> Database<'a> {
         let torn = || "a row of it is cut off".to_owned();
         let (len, rest) = varint(cell).ok_or_else(torn)?;
         let (_, rest) = varint(rest).ok_or_else(torn)?;
-        if len > self.most_bytes() {
+        if len > self.most_bytes().min(MAX_HEADER_BYTES) {
             return Err(torn());
         }
         let len = usize::try_from(len).map_err(|_| torn())?;

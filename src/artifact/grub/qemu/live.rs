@@ -59,7 +59,8 @@ fn shows_the_menu(text: &str) {
     assert!(text.contains("Kairos (manual)"), "{text}");
 }
 
-/// Makes a medium with an empty kernel, of this machine's GRUB.
+/// Makes a medium with an empty kernel, of this machine's GRUB. A system is on it as well, behind all that GRUB reads: GRUB 2.12
+/// reads 32 KiB at a time, and takes what it has from before for what there is not behind the end of a CD.
 fn medium(dir: &Path) -> Option<String> {
     if !has_grub_pc() {
         return None;
@@ -74,6 +75,7 @@ fn medium(dir: &Path) -> Option<String> {
         "boot/grub2/grub.cfg",
         LiveMenu::new(Arch::Amd64).text().unwrap().into_bytes(),
     );
+    add("rootfs.squashfs", vec![0; 64 << 10]);
     for (path, text) in texts {
         add(&path, text.into_bytes());
     }

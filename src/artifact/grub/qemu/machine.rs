@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::artifact::judge::{judge, skip};
+use crate::artifact::judge::{judge, plain, skip};
 
 /// Some ten seconds; a busy machine may stand still for a while in between.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -59,21 +59,6 @@ pub(super) fn serial(args: &[&str], mark: &str) -> String {
     let _ = qemu.kill();
     let _ = qemu.wait();
     assert!(text.contains(mark), "no {mark:?} within {LIMIT:?}:\n{text}");
-    text
-}
-
-/// Leaves out escape sequences (`ESC [ ... letter`) and control characters.
-fn plain(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    let shown = String::from_utf8_lossy(bytes);
-    let mut chars = shown.chars();
-    while let Some(c) = chars.next() {
-        if c == '\u{1b}' {
-            chars.find(char::is_ascii_alphabetic);
-        } else if c == '\n' || !c.is_control() {
-            text.push(c);
-        }
-    }
     text
 }
 

@@ -3,11 +3,12 @@
 //! Bytes are trusted in nothing. What contradicts itself is an error that says where; memory and work are bounded whatever the
 //! numbers say; and a path never has a component that leads elsewhere. Contents are not read: an [`Entry`] says where they are.
 //!
-//! Code map: `source` (bounded reads), `volume` (descriptors), `walk` (directories), `fields` (Rock Ridge), `path_table`, `boot`.
+//! Code map: `source` (bounded reads), `volume` (descriptors), `walk` and `record` (directories), `fields` (Rock Ridge), `path_table`, `boot`.
 
 mod boot;
 mod fields;
 mod path_table;
+mod record;
 mod source;
 #[cfg(test)]
 mod tests;

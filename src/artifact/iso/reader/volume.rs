@@ -1,5 +1,6 @@
 //! Volume descriptors.
 
+use super::record::top_record;
 use super::source::{Source, be32, both32, damaged, le16, le32};
 use super::{ReadError, Volume, path_table, walk};
 use crate::artifact::iso::BLOCK;
@@ -82,7 +83,7 @@ impl Descriptor {
         let blocks = both32(bytes, 80).ok_or_else(|| bad("has two sizes of the volume"))?;
         let path_table_len =
             both32(bytes, 132).ok_or_else(|| bad("has two sizes of the path table"))?;
-        let root = walk::top_record(&bytes[156..190]).ok_or_else(|| bad("has no top directory"))?;
+        let root = top_record(&bytes[156..190]).ok_or_else(|| bad("has no top directory"))?;
         let tree = walk::walk(source, self.names, root)?;
         for (block, is_little) in [(le32(bytes, 140), true), (be32(bytes, 148), false)] {
             path_table::check(source, block, path_table_len, is_little, &tree)?;

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use super::fields::Fields;
-use super::source::{Source, both32, damaged};
+use super::record::{Record, record, top_record};
+use super::source::{Source, damaged};
 use super::volume::ucs2;
 use super::{Entry, Kind, ReadError};
 use crate::artifact::iso::BLOCK;
 use crate::artifact::iso::names::Names;
 use crate::artifact::iso::record::{CONTINUES, DIRECTORY};
-use crate::artifact::iso::time::epoch_secs;
 use crate::artifact::region::Extent;
 
 /// The longest path that Linux opens.
@@ -42,17 +42,6 @@ pub(super) struct Directory {
     pub(super) parent: u32,
 }
 
-/// One record, of which all lengths are checked.
-pub(super) struct Record<'a> {
-    identifier: &'a [u8],
-    /// The first block after its extended attributes.
-    block: u32,
-    size: u32,
-    flags: u8,
-    time_secs: i64,
-    system_use: &'a [u8],
-}
-
 /// A directory to read.
 struct Todo {
     path: Vec<u8>,
@@ -60,12 +49,6 @@ struct Todo {
     size: u32,
     parent: u32,
     was_moved: bool,
-}
-
-/// Parses the record of the top directory in a descriptor.
-pub(super) fn top_record(bytes: &[u8]) -> Option<Record<'_>> {
-    let (record, _) = record(bytes).ok()?;
-    (record.flags & DIRECTORY != 0 && record.identifier == [0]).then_some(record)
 }
 
 /// Reads everything below `top`.
@@ -374,37 +357,4 @@ impl Place<'_> {
     fn damaged(&self, why: &'static str) -> ReadError {
         damaged(WHAT, self.offset, why)
     }
-}
-
-/// Parses the record at the start of `bytes`, which end with its block, and returns its length, too.
-fn record(bytes: &[u8]) -> Result<(Record<'_>, usize), &'static str> {
-    const HEADER: usize = 33;
-    let len = usize::from(bytes[0]);
-    let Some(record) = bytes.get(..len).filter(|record| record.len() > HEADER) else {
-        return Err("is too short, or crosses the end of its block");
-    };
-    let identifier_len = usize::from(record[32]);
-    let system_use = (HEADER + identifier_len).next_multiple_of(2);
-    let identifier = record
-        .get(HEADER..HEADER + identifier_len)
-        .filter(|identifier| !identifier.is_empty())
-        .ok_or("has an identifier that is empty or longer than it")?;
-    let (Some(block), Some(size)) = (both32(record, 2), both32(record, 10)) else {
-        return Err("says another place or size in one byte order than in the other");
-    };
-    if record[26] != 0 || record[27] != 0 {
-        return Err("is of an interleaved file, which is not understood");
-    }
-    let time = record[18..25].try_into().expect("seven bytes");
-    let found = Record {
-        identifier,
-        block: block
-            .checked_add(record[1].into())
-            .ok_or("has a place past any disc")?,
-        size,
-        flags: record[25],
-        time_secs: epoch_secs(time),
-        system_use: record.get(system_use..).unwrap_or_default(),
-    };
-    Ok((found, len))
 }
