@@ -102,16 +102,16 @@ impl Geometry {
     pub(super) fn new(size: Size, smallest_journal: bool, need: Need) -> Result<Self, Ext4Error> {
         let spare = need.inodes / 8 + 128;
         let (asked, margin) = match size {
-            Size::Exact(bytes) => (bytes, 0),
-            Size::Margin(bytes) => (0, bytes),
+            Size::Exact(bytes) => (Some(bytes), 0),
+            Size::Margin(bytes) => (None, bytes),
         };
-        let inodes = need.inodes + spare.max(asked.max(margin) / BYTES_PER_INODE);
-        let inodes = u32::try_from(inodes).map_err(|_| Ext4Error::Size(asked))?;
+        let inodes = need.inodes + spare.max(asked.unwrap_or(margin) / BYTES_PER_INODE);
+        let inodes = u32::try_from(inodes).map_err(|_| Ext4Error::Size(asked.unwrap_or(margin)))?;
         let mut geometry = Self {
             blocks: SMALLEST,
             inodes,
             journal_blocks: smallest_journal.then_some(SMALLEST_JOURNAL as u32),
-            may_grow: asked == 0,
+            may_grow: asked.is_none(),
             grown: 0,
         };
         let wanted = need.blocks + margin.div_ceil(BLOCK_BYTES);
@@ -120,15 +120,15 @@ impl Geometry {
             let lacking = wanted.saturating_sub(geometry.room());
             geometry.resize(geometry.blocks + lacking.max(MIB / BLOCK_BYTES));
         }
-        if asked > 0 {
+        if let Some(asked) = asked {
             let needed = geometry.size();
             geometry.blocks = asked / BLOCK_BYTES;
+            if geometry.blocks < SMALLEST {
+                return Err(Ext4Error::Size(asked));
+            }
             let short = geometry.blocks % GROUP_BLOCKS;
             if short < geometry.least_group() && geometry.blocks > GROUP_BLOCKS {
                 geometry.blocks -= short;
-            }
-            if geometry.blocks < SMALLEST {
-                return Err(Ext4Error::Size(asked));
             }
             if geometry.room() < need.blocks || !geometry.has_inodes() {
                 return Err(Ext4Error::Full {
