@@ -17,12 +17,13 @@ use crate::artifact::netboot::{Netboot, SCRIPT, check_cmdline, check_name, check
 use crate::artifact::output::{self, Output};
 use crate::artifact::rootfs_overlay;
 use crate::artifact::serve;
-use crate::artifact::squashfs::{self, Algorithm, Compressor, Written};
+use crate::artifact::squashfs::{self, Algorithm, Compressor};
 use crate::artifact::stem::stem;
 use crate::convert::{self, Clock};
 use crate::distro::Arch;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
+use crate::printable::counted;
 use crate::progress::bytes_text;
 use crate::store::Store;
 use crate::tree::{self, Tree, Wanted};
@@ -187,11 +188,13 @@ impl Source {
 }
 
 /// Says what squashfs has no room for.
-fn tell_lost(written: Written, session: &Session) {
-    if written.lost_attributes {
-        session.reporter.warn(
-            "squashfs keeps the attributes user.*, trusted.* and security.* alone: access control lists (system.posix_acl_*) of the image are not in it",
-        );
+fn tell_lost(source: &Source, session: &Session) {
+    if let Some((path, count)) = squashfs::lost_attributes(&source.tree) {
+        session.reporter.warn(&format!(
+            "squashfs holds no access control lists: those of {} are left out, the first of them /{}",
+            counted(count, "object"),
+            path.display()
+        ));
     }
 }
 
@@ -277,7 +280,7 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
         Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
         _ => error.context(format!("cannot make `{}`", path.display())),
     })?;
-    tell_lost(made.squashfs, &session);
+    tell_lost(&source, &session);
     if !made.bios && source.arch()? == Arch::Amd64 {
         session.reporter.warn(
             "the image has no GRUB for BIOS machines: the medium starts on UEFI alone (Debian and Ubuntu have it in `grub-pc-bin`)",
@@ -361,7 +364,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
         created: source.created()?,
         threads: session.options.jobs,
     };
-    let written = netboot
+    netboot
         .write(&source.flat(), output, &session.options.stop)
         .map_err(|error| match error.kind() {
             Kind::Interrupted => {
@@ -369,7 +372,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
             }
             _ => error,
         })?;
-    tell_lost(written, &session);
+    tell_lost(&source, &session);
     print(&format!("{}\n", output.join(SCRIPT).display()))?;
     Ok(0)
 }

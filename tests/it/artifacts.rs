@@ -72,7 +72,15 @@ fn the_root_filesystem_in_a_squashfs_is_the_images_own() {
         .arg(dir.join("a/kairos.squashfs"))
         .stdout(Stdio::null()));
     let found = Tree::new(unpacked);
-    let different = differences(&made.tree().listing(), &found.listing(), 20);
+    // The one thing of an image that a squashfs has no room for; the command says so.
+    let mut listing = made.tree().listing();
+    for line in listing.values_mut() {
+        let kept = line
+            .split(' ')
+            .filter(|part| !part.starts_with("system.posix_acl_"));
+        *line = kept.collect::<Vec<_>>().join(" ");
+    }
+    let different = differences(&listing, &found.listing(), 20);
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
