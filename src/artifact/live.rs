@@ -28,7 +28,7 @@ use super::guid::Guid;
 use super::iso::{Bios, Content, Disc, FileId, Hybrid, Identifiers, IsoError, Layout, Tree};
 use super::output::Output;
 use super::region::{Extent, Region};
-use super::squashfs::{Compressor, Squashfs, Target, Written};
+use super::squashfs::{Compressor, Squashfs, Target};
 use crate::distro::Arch;
 use crate::error::{Error, Result};
 use overlay::Overlay;
@@ -77,8 +77,6 @@ pub struct Made {
     pub size: u64,
     /// Whether it starts on a BIOS.
     pub bios: bool,
-    /// What squashfs has no room for.
-    pub squashfs: Written,
 }
 
 /// The medium with its places, and where what goes to them comes from.
@@ -120,7 +118,7 @@ impl Live<'_> {
         let mut copies: Copies<'_> = BTreeMap::new();
         copies.insert(plan.boot.kernel.id, &mut kernel);
         copies.insert(plan.boot.initrd.id, &mut initrd);
-        let squashfs = squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
+        squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
         kernel.check()?;
         initrd.check()?;
         let written = file.metadata()?.len();
@@ -139,7 +137,6 @@ impl Live<'_> {
         Ok(Made {
             size: metadata.len,
             bios: plan.bios,
-            squashfs,
         })
     }
 

@@ -17,12 +17,13 @@ use crate::artifact::netboot::{Netboot, SCRIPT, check_cmdline, check_name, check
 use crate::artifact::output::{self, Output};
 use crate::artifact::rootfs_overlay;
 use crate::artifact::serve;
-use crate::artifact::squashfs::{self, Algorithm, Compressor, Written};
+use crate::artifact::squashfs::{self, Algorithm, Compressor};
 use crate::artifact::stem::stem;
 use crate::convert::{self, Clock};
 use crate::distro::Arch;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
+use crate::printable::counted;
 use crate::progress::bytes_text;
 use crate::store::Store;
 use crate::tree::{self, Tree, Wanted};
@@ -244,11 +245,13 @@ impl Source {
 }
 
 /// Says what squashfs has no room for.
-fn tell_lost(written: Written, session: &Session) {
-    if written.lost_attributes {
-        session.reporter.warn(
-            "squashfs keeps the attributes user.*, trusted.* and security.* alone: access control lists (system.posix_acl_*) of the image are not in it",
-        );
+fn tell_lost(source: &Source, session: &Session) {
+    if let Some((path, count)) = squashfs::lost_attributes(&source.tree) {
+        session.reporter.warn(&format!(
+            "squashfs holds no access control lists: those of {} are left out, the first of them /{}",
+            counted(count, "object"),
+            path.display()
+        ));
     }
 }
 
@@ -306,7 +309,7 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
         Ok((made, output.finish(stop)?))
     };
     let (made, digest) = made().map_err(|error| OutputArgs::failed(&path, error))?;
-    tell_lost(made.squashfs, &session);
+    tell_lost(&source, &session);
     if !made.bios && source.arch()? == Arch::Amd64 {
         session.reporter.warn(
             "the image has no GRUB for BIOS machines: the medium starts on UEFI alone (Debian and Ubuntu have it in `grub-pc-bin`)",
@@ -392,7 +395,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
         created: source.created()?,
         threads: session.options.jobs,
     };
-    let written = netboot
+    netboot
         .write(&source.flat(), output, &session.options.stop)
         .map_err(|error| match error.kind() {
             Kind::Interrupted => {
@@ -400,7 +403,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
             }
             _ => error,
         })?;
-    tell_lost(written, &session);
+    tell_lost(&source, &session);
     print(&format!("{}\n", output.join(SCRIPT).display()))?;
     Ok(0)
 }

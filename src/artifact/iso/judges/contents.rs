@@ -85,7 +85,7 @@ fn xorriso_extracts_the_partition_without_the_uefi_image() {
     let disc = sample();
     let (dir, _, region) = written(&disc);
     let gpt = reader::read(&region).expect("readable").gpt;
-    let extent = gpt.expect("a GPT").partitions[1].extent();
+    let extent = gpt.expect("a GPT").expect("sound").partitions[1].extent();
     let mut bytes = vec![0; extent.len as usize];
     region
         .read_exact_at(&mut bytes, extent.start)

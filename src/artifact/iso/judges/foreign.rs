@@ -69,7 +69,7 @@ fn a_disc_that_xorriso_made_as_kairos_does_reads_back() {
     assert_eq!(uefi.platform, 0xef);
     let mbr = image.mbr.expect("an MBR");
     assert_eq!(mbr.grub_sector, u64::from(bios.block) * 4 + 4);
-    let partitions = image.gpt.expect("a GPT").partitions;
+    let partitions = image.gpt.expect("a GPT").expect("sound").partitions;
     let mut kinds = partitions.iter().map(|partition| partition.kind);
     assert!(kinds.any(|kind| kind == Guid::EFI_SYSTEM));
     assert!(image.joliet.expect("Joliet").entry("empty").is_some());

@@ -21,7 +21,7 @@ fn xorriso_sees_both_boot_images_and_the_partitions() {
     let image = reader::read(&region).expect("readable");
     let boot = image.boot.expect("a catalog");
     let [bios, uefi] = [boot.entries[0].block, boot.entries[1].block];
-    let [esp, iso] = &image.gpt.expect("a GPT").partitions[..] else {
+    let [esp, iso] = &image.gpt.expect("a GPT").expect("sound").partitions[..] else {
         panic!("two partitions");
     };
     // Words of one line each, whose columns may be set otherwise.
@@ -127,7 +127,9 @@ fn partition_programs_find_no_fault() {
 fn the_label_is_found_on_the_disk_and_on_its_partition() {
     let (_dir, iso, region) = written(&sample());
     let gpt = reader::read(&region).expect("readable").gpt;
-    let start = gpt.expect("a GPT").partitions[1].extent().start;
+    let start = gpt.expect("a GPT").expect("sound").partitions[1]
+        .extent()
+        .start;
     for offset in [0, start] {
         let offset = offset.to_string();
         let Some(said) = judge("blkid", &["-p", "-O", &offset, "-o", "export", &iso]) else {

@@ -135,8 +135,9 @@ fn entry(source: &mut Source<'_>, platform: u8, bytes: &[u8]) -> Result<BootEntr
     }
     if room >= 64 {
         let head = source.bytes(WHAT, start, 64)?;
+        // The descriptor is that of the last session, which need not be the first.
         let [descriptor, own, len, sum] = [8, 12, 16, 20].map(|at| le32(&head, at));
-        if descriptor == FIRST && own == block && (64..=LARGEST_IMAGE).contains(&len) {
+        if descriptor >= FIRST && own == block && (64..=LARGEST_IMAGE).contains(&len) {
             let image = source.bytes(WHAT, start, len.into())?;
             entry.info = Some(BootInfo {
                 len,

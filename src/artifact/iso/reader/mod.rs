@@ -25,7 +25,7 @@ use crate::artifact::region::{Extent, Region};
 use source::Source;
 
 /// All that is known of a disc without reading what its files hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Image {
     /// The volume with upper-case names, or with those of Rock Ridge.
     pub primary: Volume,
@@ -35,8 +35,9 @@ pub struct Image {
     pub boot: Option<Catalog>,
     /// The first sector, where it is an MBR.
     pub mbr: Option<Mbr>,
-    /// The partition table, of which both copies are sound and agree.
-    pub gpt: Option<gpt::Table>,
+    /// The partition table that the MBR promises, if both its copies are sound and agree; otherwise why not. A disc without a
+    /// sound one can still be read, as those are where the second copy is not in the last sector.
+    pub gpt: Option<Result<gpt::Table, gpt::ReadError>>,
 }
 
 /// One descriptor and the tree that it leads to.
@@ -120,9 +121,6 @@ pub enum ReadError {
         /// The most there may be.
         limit: u64,
     },
-    /// The partition table, which the MBR promises, is damaged.
-    #[error("the partition table cannot be read")]
-    Gpt(#[source] gpt::ReadError),
     /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -146,10 +144,8 @@ pub fn read(disc: &Region) -> Result<Image, ReadError> {
         .map(|block| boot::catalog(&mut source, block))
         .transpose()?;
     let mbr = boot::mbr(&mut source)?;
-    let gpt = match mbr.as_ref().is_some_and(Mbr::is_protective) {
-        true => Some(gpt::Table::read(disc).map_err(ReadError::Gpt)?),
-        false => None,
-    };
+    let is_promised = mbr.as_ref().is_some_and(Mbr::is_protective);
+    let gpt = is_promised.then(|| gpt::Table::read(disc));
     Ok(Image {
         primary,
         joliet,

@@ -81,6 +81,11 @@ impl Descriptor {
             return Err(bad("counts in blocks of another size than 2048"));
         }
         let blocks = both32(bytes, 80).ok_or_else(|| bad("has two sizes of the volume"))?;
+        if u64::from(blocks) * BLOCK > source.len() {
+            return Err(bad(
+                "says that the disc is larger than it is: the end is missing",
+            ));
+        }
         let path_table_len =
             both32(bytes, 132).ok_or_else(|| bad("has two sizes of the path table"))?;
         let root = top_record(&bytes[156..190]).ok_or_else(|| bad("has no top directory"))?;

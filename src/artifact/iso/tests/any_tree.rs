@@ -97,6 +97,7 @@ proptest! {
         let joliet = image.joliet.expect("Joliet");
         prop_assert_eq!(joliet.entries.len(), wanted.len() - links);
         if let Some(gpt) = image.gpt {
+            let gpt = gpt.expect("sound");
             let partition = region.part(&[gpt.partitions[0].extent()]).expect("on the disk");
             let inner = reader::read(&partition).expect("readable");
             prop_assert!(seen(&partition, &inner.primary) == wanted);

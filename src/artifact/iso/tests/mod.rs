@@ -199,7 +199,7 @@ fn a_bootable_disc_reads_back_whole() {
     assert!(mbr.has_code);
     assert_eq!(mbr.grub_sector, u64::from(bios.block) * 4 + 4);
     assert!(mbr.partitions.iter().any(|partition| partition.is_active));
-    let gpt = image.gpt.expect("a GPT");
+    let gpt = image.gpt.expect("a GPT").expect("sound");
     let [esp, iso] = &gpt.partitions[..] else {
         panic!("{gpt:?}");
     };
