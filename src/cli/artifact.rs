@@ -180,7 +180,8 @@ impl Source {
                 ..Scope::default()
             };
             let report = validate::validate(&tree, &scope, Some(&session.options.stop))?;
-            if let Some(error) = report.error() {
+            let way_out = "`--no-validate` makes it of the image as it is";
+            if let Some(error) = report.error("nothing was written", way_out) {
                 return Err(error.context(format!("cannot make `{text}` boot")));
             }
         }

@@ -8,7 +8,7 @@ use kfactory_layers::partial;
 use super::artifact::{ArtifactArgs, OutputArgs, Source};
 use super::commands::Session;
 use super::print;
-use crate::artifact::disk::{Boot, Disk, DiskSize, Made};
+use crate::artifact::disk::{Boot, Disk, DiskSize, Made, installs};
 use crate::artifact::format::{Details, Format};
 use crate::artifact::guid::Guid;
 use crate::artifact::output::Output;
@@ -32,7 +32,12 @@ pub(super) struct RawArgs {
     /// What starts the disk [default: both, where the image has GRUB for both]
     #[arg(long, value_enum)]
     boot: Option<Boot>,
-    /// The size of the disk, in MiB or with a unit: `32G`; clouds and hypervisors can make it larger later [default: as large as its partitions]
+    /// The size of the disk, in MiB or with a unit: `32G` [default: as large as its partitions, about twice the image's files]
+    ///
+    /// The first boot adds the partitions of the installed system behind the others, and needs a disk that has room for them: four
+    /// times as large as by default, or larger; the command says how large exactly. Give that here, or make the disk so large before
+    /// it boots first: clouds and hypervisors have a size of their own for it, `truncate -s SIZE FILE` does it for a raw disk and
+    /// `qemu-img resize FILE SIZE` for a qcow2. A disk that is too small stays in its recovery system. What no file takes is a hole.
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
     /// The size of the partition for the installed systems, which the first boot makes [default: three times the recovery partition and 100 MiB]
@@ -75,7 +80,7 @@ pub(super) fn run(args: &RawArgs) -> Result<i32> {
         Ok((made, bytes, output.finish(&session.options.stop)?))
     };
     let (made, bytes, digest) = made().map_err(|error| OutputArgs::failed(&path, error))?;
-    tell(args, &made, format, disk.arch, &session.reporter);
+    tell(&disk, &made, format, &session.reporter);
     if session.reporter.is_json() {
         let value = serde_json::json!({
             "file": path, "sha256": digest, "bytes": bytes, "format": format.name(),
@@ -129,13 +134,17 @@ fn write(
 }
 
 /// Says what somebody may not expect of the disk.
-fn tell(args: &RawArgs, made: &Made, format: Format, arch: Arch, reporter: &Reporter) {
-    if args.common.cloud_config.is_none() {
-        reporter.warn(
-            "nobody can log in to the installed system unless the image itself has a user: `--cloud-config FILE` brings one",
-        );
+fn tell(disk: &Disk<'_>, made: &Made, format: Format, reporter: &Reporter) {
+    match disk.cloud_config {
+        None => reporter.warn(
+            "there are no default credentials: nobody can log in to the installed system unless the image itself has a user; `--cloud-config FILE` brings one",
+        ),
+        Some(config) if !installs(config) => reporter.warn(
+            "the configuration has no user of the group `admin`, without whom the agent installs nothing: `install.nousers: true` in it says that this is meant",
+        ),
+        Some(_) => {}
     }
-    if args.boot.is_none() && made.boot == Boot::Uefi && arch == Arch::Amd64 {
+    if disk.boot.is_none() && made.boot == Boot::Uefi && disk.arch == Arch::Amd64 {
         reporter.warn(
             "the image has no GRUB for BIOS machines: the disk starts on UEFI alone (Debian and Ubuntu have it in `grub-pc-bin`)",
         );
@@ -143,13 +152,26 @@ fn tell(args: &RawArgs, made: &Made, format: Format, arch: Arch, reporter: &Repo
     if made.size < made.first_boot {
         let least = DiskSize::for_bytes(made.first_boot);
         reporter.warn(&format!(
-            "the first boot needs a disk of {} at least: make it so large where it runs, or with `--size {least}`",
-            bytes_text(made.first_boot)
+            "the disk must have {} when it boots first, and has {}: {}, or make it with `--size {least}`",
+            bytes_text(made.first_boot),
+            bytes_text(made.size),
+            growing(format, least),
         ));
     }
     if format == Format::Maas {
         reporter.warn(
             "the disk has no partition with a directory `curtin`, by which the installer of MAAS finds where to put network settings, and without which it may refuse a disk",
         );
+    }
+}
+
+/// Says how a disk in `format` gets `size` before it boots.
+fn growing(format: Format, size: DiskSize) -> String {
+    match format {
+        Format::Raw => format!("`truncate -s {size} FILE` adds what is missing"),
+        Format::Qcow2 => format!("`qemu-img resize FILE {size}` adds what is missing"),
+        Format::Vhd | Format::Vmdk | Format::Gce | Format::Maas => {
+            "give the machine's disk that size where it is made".to_owned()
+        }
     }
 }

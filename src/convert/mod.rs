@@ -263,6 +263,9 @@ fn scope(plan: &plan::Plan, request: &Request) -> Result<Option<Scope>> {
     }))
 }
 
+/// How an image that breaks a rule is published all the same.
+const WITHOUT_RULES: &str = "`--no-validate=RULE` leaves one rule out, `--no-validate` all of them; finished layers are cached";
+
 /// Says what validation found.
 ///
 /// # Errors
@@ -276,7 +279,7 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
         };
         reporter.warn(&format!("{}{more}", finding.line()));
     }
-    match report.error() {
+    match report.error("nothing was pushed", WITHOUT_RULES) {
         Some(error) => Err(error),
         None => {
             reporter.note(&format!(

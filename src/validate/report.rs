@@ -136,12 +136,13 @@ impl Report {
         rules
     }
 
-    /// Returns the error that stops an image from being published, or `None` where nothing does.
-    pub fn error(&self) -> Option<Error> {
+    /// Returns the error that stops what was to be done with an image, or `None` where nothing does. `kept` says what did not come
+    /// of it, and `way_out` how it does all the same.
+    pub fn error(&self, kept: &str, way_out: &str) -> Option<Error> {
         if self.passes() {
             return None;
         }
-        let mut error = Error::user("the image does not pass validation: nothing was pushed");
+        let mut error = Error::user(format!("the image does not pass validation: {kept}"));
         let mut remedies: Vec<&str> = Vec::new();
         for finding in self.of(Severity::Error) {
             error = error.context_below(finding.line());
@@ -152,9 +153,7 @@ impl Report {
         for remedy in remedies {
             error = error.hint(remedy);
         }
-        Some(error.hint(
-            "`--no-validate=RULE` leaves one rule out, `--no-validate` all of them; finished layers are cached",
-        ))
+        Some(error.hint(way_out))
     }
 }
 
