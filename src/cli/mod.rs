@@ -2,6 +2,7 @@
 
 mod args;
 mod artifact;
+mod artifact_verify;
 mod commands;
 mod doctor;
 mod examples;
@@ -67,6 +68,11 @@ enum Command {
     /// Write what a machine loads to boot an image over the network, or serve it
     #[command(after_help = examples::NETBOOT, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Netboot(Box<artifact::NetbootArgs>),
+    /// Look at what `iso`, `netboot` and others wrote
+    Artifact {
+        #[command(subcommand)]
+        command: artifact_verify::ArtifactCommand,
+    },
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -354,6 +360,9 @@ fn run(command: Command) -> Result<i32> {
         Command::Parity(args) => parity::run(&args),
         Command::Iso(args) => artifact::iso(&args),
         Command::Netboot(args) => artifact::netboot(&args),
+        Command::Artifact {
+            command: artifact_verify::ArtifactCommand::Verify(args),
+        } => artifact_verify::verify(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:

@@ -5,7 +5,7 @@
 //! nothing else, so an image is judged without running anything of it, and without any privilege.
 
 mod facts;
-mod kernel_image;
+pub(crate) mod kernel_image;
 pub mod output;
 mod report;
 pub mod rules;

@@ -2,7 +2,7 @@
 
 mod junit;
 mod sarif;
-mod text;
+pub(crate) mod text;
 
 use super::Report;
 use crate::error::Result;

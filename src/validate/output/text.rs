@@ -1,7 +1,7 @@
 //! A report for people.
 
 use crate::printable::counted;
-use crate::validate::{Report, Severity, rules};
+use crate::validate::{Finding, Report, Severity, rules};
 
 pub(super) fn report(report: &Report, name: &str) -> String {
     let image = &report.image;
@@ -20,38 +20,31 @@ pub(super) fn report(report: &Report, name: &str) -> String {
         if image.fips { ", FIPS" } else { "" },
         or(&image.kernel),
     );
-    let mut last = None;
-    for finding in &report.findings {
-        if last.is_some_and(|rule| rule != finding.rule.as_str()) {
-            text.push_str(&remedy_of(report, last));
-        }
-        last = Some(finding.rule.as_str());
-        text.push_str(&format!(
-            "{:7}  {}\n",
-            finding.severity.name(),
-            finding.line()
-        ));
-    }
-    text.push_str(&remedy_of(report, last));
-    text.push_str(&format!(
-        "{}: {} checked, {}, {}\n",
-        if report.passes() { "passed" } else { "failed" },
-        counted(report.checked.len(), "rule"),
-        counted(report.count(Severity::Error), "error"),
-        counted(report.count(Severity::Warning), "warning"),
-    ));
+    text.push_str(&findings(&report.findings, report.checked.len()));
     text
 }
 
-/// The remedy stands once, after all that broke its rule.
-fn remedy_of(report: &Report, rule: Option<&str>) -> String {
-    let found = report
-        .findings
-        .iter()
-        .find(|finding| Some(finding.rule.as_str()) == rule);
-    found.map_or(String::new(), |finding| {
-        format!("         hint: {}\n", finding.remedy)
-    })
+/// Prints what was found, and how many rules were held against it.
+pub(crate) fn findings(findings: &[Finding], checked: usize) -> String {
+    let mut text = String::new();
+    // The remedy stands once, after all that broke its rule.
+    for found in findings.chunk_by(|one, other| one.rule == other.rule) {
+        for finding in found {
+            let severity = finding.severity.name();
+            text.push_str(&format!("{severity:7}  {}\n", finding.line()));
+        }
+        text.push_str(&format!("         hint: {}\n", found[0].remedy));
+    }
+    let count = |severity| findings.iter().filter(|it| it.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    text.push_str(&format!(
+        "{}: {} checked, {}, {}\n",
+        if errors == 0 { "passed" } else { "failed" },
+        counted(checked, "rule"),
+        counted(errors, "error"),
+        counted(warnings, "warning"),
+    ));
+    text
 }
 
 pub(super) fn rules() -> String {
