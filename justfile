@@ -33,6 +33,11 @@ bench *ARGS:
     cargo build --release --locked
     bash tests/bench/run {{ARGS}}
 
+# A live medium beside mksquashfs alone, as a table of ratios: `just bench-artifacts --image oci:out:v1.0.0`
+bench-artifacts *ARGS:
+    cargo build --release --locked
+    bash tests/bench/artifacts {{ARGS}}
+
 # Rewrite the golden files; review the difference like code
 golden:
     KFACTORY_UPDATE_GOLDEN=1 cargo test --workspace --locked golden

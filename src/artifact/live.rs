@@ -18,16 +18,17 @@ use kfactory_layers::metadata::Timestamp;
 use kfactory_sandbox::CancelToken;
 
 use super::boot_files::BootFiles;
+use super::efi_volume::{EfiVolume, serial};
 use super::fat;
 use super::flat::{Copies, Flat};
 use super::grub::bios::{CoreSpec, Modules};
-use super::grub::efi::{self, EfiContent, Medium};
+use super::grub::efi::{self, Medium};
 use super::grub::menu::{LiveMenu, chain_to_live};
 use super::guid::Guid;
 use super::iso::{Bios, Content, Disc, FileId, Hybrid, Identifiers, IsoError, Layout, Tree};
 use super::output::Output;
 use super::region::{Extent, Region};
-use super::squashfs::{Compressor, Squashfs, Target, Written};
+use super::squashfs::{Compressor, Squashfs, Target};
 use crate::distro::Arch;
 use crate::error::{Error, Result};
 use overlay::Overlay;
@@ -76,8 +77,6 @@ pub struct Made {
     pub size: u64,
     /// Whether it starts on a BIOS.
     pub bios: bool,
-    /// What squashfs has no room for.
-    pub squashfs: Written,
 }
 
 /// The medium with its places, and where what goes to them comes from.
@@ -88,15 +87,9 @@ struct Plan<'a> {
     initrd: FileId,
     squashfs: FileId,
     uefi: FileId,
-    fat: Fat,
+    fat: EfiVolume,
     overlay: Vec<(FileId, &'a overlay::File)>,
     bios: bool,
-}
-
-/// The FAT that UEFI starts from.
-struct Fat {
-    layout: fat::Layout,
-    contents: Vec<(fat::FileId, Vec<u8>)>,
 }
 
 impl Live<'_> {
@@ -125,7 +118,7 @@ impl Live<'_> {
         let mut copies: Copies<'_> = BTreeMap::new();
         copies.insert(plan.boot.kernel.id, &mut kernel);
         copies.insert(plan.boot.initrd.id, &mut initrd);
-        let squashfs = squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
+        squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
         kernel.check()?;
         initrd.check()?;
         let written = file.metadata()?.len();
@@ -144,7 +137,6 @@ impl Live<'_> {
         Ok(Made {
             size: metadata.len,
             bios: plan.bios,
-            squashfs,
         })
     }
 
@@ -152,7 +144,7 @@ impl Live<'_> {
     fn plan<'a>(&self, flat: &Flat<'_>, overlay: Option<&'a Overlay>) -> Result<Plan<'a>> {
         let boot = BootFiles::find(flat.tree)?;
         let efi = efi::plan(self.arch, Medium::Live, flat.tree, &chain_to_live())?;
-        let fat = self.fat(flat, &efi)?;
+        let fat = self.efi_volume(flat, &efi)?;
         let mut tree = Tree::new();
         // First what is given: ours goes where there is still room.
         let mut given = Vec::new();
@@ -184,7 +176,7 @@ impl Live<'_> {
         let mut later = |path: &str, size: u64| tree.file(path, 0o644, Content::Later(size));
         let kernel = later("boot/kernel", boot.kernel.size).map_err(of_disc)?;
         let initrd = later("boot/initrd", boot.initrd.size).map_err(of_disc)?;
-        let uefi = later("boot/uefi.img", fat.layout.size()).map_err(of_disc)?;
+        let uefi = later("boot/uefi.img", fat.size()).map_err(of_disc)?;
         let at_most = MAX_SQUASHFS_BYTES;
         let squashfs = tree.file(SQUASHFS, 0o644, Content::Last { at_most });
         let squashfs = squashfs.map_err(of_disc)?;
@@ -254,44 +246,21 @@ impl Live<'_> {
     }
 
     /// Lays out the FAT.
-    fn fat(&self, flat: &Flat<'_>, efi: &efi::EfiPlan) -> Result<Fat> {
-        let overlay = self.overlay_uefi.map(Overlay::read).transpose()?;
-        let digest = flat.image.manifest_digest();
-        let serial = digest
-            .as_bytes()
-            .first_chunk()
-            .map_or(0, |it| u32::from_le_bytes(*it));
-        let mut builder = fat::Builder::new(fat::Volume {
+    fn efi_volume(&self, flat: &Flat<'_>, efi: &efi::EfiPlan) -> Result<EfiVolume> {
+        let mut given = Vec::new();
+        if let Some(overlay) = self.overlay_uefi.map(Overlay::read).transpose()? {
+            for file in &overlay.files {
+                given.push((file.utf8_path()?.to_owned(), file.read()?));
+            }
+        }
+        let volume = fat::Volume {
             label: EFI_LABEL.to_owned(),
-            serial,
+            serial: serial(flat.image),
             time: Timestamp::from_secs(self.created),
             kind: None,
             hidden_sectors: 0,
-        });
-        let mut contents = Vec::new();
-        let mut add = |path: &str, bytes: Vec<u8>| -> Result<()> {
-            let id = builder.file(path, bytes.len() as u64).map_err(of_fat)?;
-            contents.push((id, bytes));
-            Ok(())
         };
-        for file in overlay.iter().flat_map(|overlay| &overlay.files) {
-            add(file.utf8_path()?, file.read()?)?;
-        }
-        let is_given = |path: &str| overlay.as_ref().is_some_and(|it| it.has_any_case(path));
-        for file in efi.files.iter().filter(|file| !is_given(&file.path)) {
-            let bytes = match &file.content {
-                EfiContent::Text(text) => text.clone().into_bytes(),
-                EfiContent::Image(path) => flat
-                    .tree
-                    .read(path)?
-                    .ok_or_else(|| Error::internal(format!("/{path} was there a moment ago")))?,
-            };
-            add(&file.path, bytes)?;
-        }
-        Ok(Fat {
-            layout: builder.layout(None).map_err(of_fat)?,
-            contents,
-        })
+        EfiVolume::new(volume, &efi.files, given, flat.tree, None)
     }
 }
 
@@ -299,21 +268,13 @@ impl Plan<'_> {
     fn write_fat(&self, file: &Arc<File>, len: u64) -> io::Result<()> {
         let extent = Extent {
             start: self.layout.offset(self.uefi),
-            len: self.fat.layout.size(),
+            len: self.fat.size(),
         };
         let region = Region::of_file(Arc::clone(file), len).part(&[extent])?;
-        self.fat.layout.write(&region)?;
-        for (id, bytes) in &self.fat.contents {
-            region.write_all_at(bytes, self.fat.layout.extent(*id).start)?;
-        }
-        Ok(())
+        self.fat.write(&region)
     }
 }
 
 fn of_disc(error: IsoError) -> Error {
     Error::from_source(&error).context("cannot lay out the medium")
-}
-
-fn of_fat(error: fat::FatError) -> Error {
-    Error::from_source(&error).context("cannot lay out what UEFI starts from")
 }

@@ -11,12 +11,14 @@
 //! | [`squashfs`] | `mksquashfs`, fed by that archive |
 //! | [`output`] | the file that is made, with its checksum |
 //! | [`live`] | media that start a live system from CD and USB stick |
+//! | [`disk`] | disks that become installed systems when they boot first |
 //! | [`stem`](mod@stem) | what they are called |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
 //! | [`ext4`] | ext4 file systems made of a tree, one in a file of another too |
 //! | [`fat`] | FAT file systems, for firmware |
+//! | `efi_volume` | a FAT with what EFI firmware starts |
 //! | [`grub`] | boot code for BIOS, programs for EFI and menus, of the image's own GRUB |
 //! | [`format`](mod@format) | a raw disk as qcow2, VHD, VMDK, and for Google's cloud and MAAS |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
@@ -24,6 +26,8 @@
 //! | [`verify`](mod@verify) | all of these read back, whoever made them |
 
 pub mod boot_files;
+pub mod disk;
+mod efi_volume;
 pub mod ext4;
 pub mod fat;
 pub mod flat;

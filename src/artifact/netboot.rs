@@ -12,7 +12,7 @@ use kfactory_sandbox::CancelToken;
 
 use super::boot_files::BootFiles;
 use super::flat::{Copies, Flat};
-use super::squashfs::{self, Compressor, Squashfs, Target, Written};
+use super::squashfs::{self, Compressor, Squashfs, Target};
 use crate::error::{Context as _, Error, Result};
 use crate::staging::Staging;
 
@@ -58,7 +58,7 @@ impl Netboot<'_> {
     /// # Errors
     ///
     /// The image has no kernel or no initrd, a layer is damaged, the disk is full, or the user stops the run.
-    pub fn write(&self, flat: &Flat<'_>, dir: &Path, cancel: &CancelToken) -> Result<Written> {
+    pub fn write(&self, flat: &Flat<'_>, dir: &Path, cancel: &CancelToken) -> Result<()> {
         check_name(self.name)?;
         squashfs::check()?;
         let boot = BootFiles::find(flat.tree)?;
@@ -78,13 +78,12 @@ impl Netboot<'_> {
             created: self.created,
             threads: self.threads,
         })?;
-        let written = squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
+        squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
         if let Some(config) = self.cloud_config {
             fs::write(staging.path().join(CONFIG), config).context(doing)?;
         }
         fs::write(staging.path().join(SCRIPT), self.script()).context(doing)?;
-        staging.finish()?;
-        Ok(written)
+        staging.finish()
     }
 
     /// Returns the iPXE script. Spec: ipxe.org/scripting.

@@ -157,8 +157,7 @@ impl io::Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.region.len - self.offset).unwrap_or(usize::MAX);
         let now = buffer.len().min(left);
-        self.region
-            .read_exact_at(&mut buffer[..now], self.offset)?;
+        self.region.read_exact_at(&mut buffer[..now], self.offset)?;
         self.offset += now as u64;
         Ok(now)
     }

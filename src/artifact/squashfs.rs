@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::thread::JoinHandle;
@@ -15,7 +15,7 @@ use kfactory_sandbox::CancelToken;
 
 use crate::error::{Error, Result};
 use crate::stop;
-use crate::tree::Node;
+use crate::tree::{Node, Tree};
 
 /// The program.
 const PROGRAM: &str = "mksquashfs";
@@ -155,22 +155,25 @@ pub struct Target<'a> {
 #[derive(Debug)]
 pub struct Squashfs {
     child: Child,
-    stderr: JoinHandle<Said>,
+    /// The last lines of what it says.
+    stderr: JoinHandle<VecDeque<String>>,
 }
 
-/// What the program said.
-#[derive(Debug, Default)]
-struct Said {
-    last: VecDeque<String>,
-    /// Attributes that squashfs has no room for were left out.
-    lost_attributes: bool,
-}
+/// Extended attributes that squashfs has room for begin so; access control lists do not.
+const KEPT_ATTRIBUTES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
-/// What was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
-    /// Attributes other than `user.*`, `trusted.*` and `security.*` (ACLs): squashfs knows no others.
-    pub lost_attributes: bool,
+/// Returns the first object of `tree` with an attribute that a squashfs cannot hold, and how many such objects there are.
+pub fn lost_attributes(tree: &Tree) -> Option<(PathBuf, usize)> {
+    let is_kept = |name: &[u8]| KEPT_ATTRIBUTES.iter().any(|kept| name.starts_with(kept));
+    let mut lost = None;
+    tree.walk("", &mut |path, node| {
+        let mut names = node.xattrs.iter().flat_map(|all| all.keys());
+        if names.any(|name| !is_kept(name)) {
+            let (_, count) = lost.get_or_insert_with(|| (path.to_owned(), 0));
+            *count += 1;
+        }
+    });
+    lost
 }
 
 /// Checks that the program is there, and new enough.
@@ -264,7 +267,7 @@ impl Squashfs {
         mut self,
         cancel: &CancelToken,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
-    ) -> Result<Written> {
+    ) -> Result<()> {
         let stdin = self.child.stdin.take().expect("it is piped");
         let mut stdin = BufWriter::with_capacity(1 << 16, stdin);
         let fed = write(&mut stdin).and_then(|()| Ok(stdin.flush()?));
@@ -279,13 +282,10 @@ impl Squashfs {
         let status = self.wait(cancel)?;
         let said = self.stderr.join().unwrap_or_default();
         if !status.success() {
-            let lines: Vec<String> = said.last.into();
+            let lines: Vec<String> = said.into();
             return Err(Error::user(format!("`{PROGRAM}` ended with {status}")).output(lines));
         }
-        fed?;
-        Ok(Written {
-            lost_attributes: said.lost_attributes,
-        })
+        fed
     }
 
     fn wait(&mut self, cancel: &CancelToken) -> Result<ExitStatus> {
@@ -308,22 +308,19 @@ impl Squashfs {
 }
 
 /// Reads what the program says, until it ends.
-fn listen(stderr: ChildStderr) -> Said {
-    let mut said = Said::default();
+fn listen(stderr: ChildStderr) -> VecDeque<String> {
+    let mut last = VecDeque::new();
     for line in BufReader::new(stderr)
         .split(b'\n')
         .map_while(io::Result::ok)
     {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if line.contains("nrecognised xattr prefix") {
-            said.lost_attributes = true;
+        if last.len() == LAST_LINES {
+            last.pop_front();
         }
-        if said.last.len() == LAST_LINES {
-            said.last.pop_front();
-        }
-        said.last.push_back(line);
+        last.push_back(line);
     }
-    said
+    last
 }
 
 #[cfg(test)]

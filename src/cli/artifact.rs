@@ -17,12 +17,13 @@ use crate::artifact::netboot::{Netboot, SCRIPT, check_cmdline, check_name, check
 use crate::artifact::output::{self, Output};
 use crate::artifact::rootfs_overlay;
 use crate::artifact::serve;
-use crate::artifact::squashfs::{self, Algorithm, Compressor, Written};
+use crate::artifact::squashfs::{self, Algorithm, Compressor};
 use crate::artifact::stem::stem;
 use crate::convert::{self, Clock};
 use crate::distro::Arch;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
+use crate::printable::counted;
 use crate::progress::bytes_text;
 use crate::store::Store;
 use crate::tree::{self, Tree, Wanted};
@@ -37,15 +38,12 @@ pub(super) struct ArtifactArgs {
     /// The image: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`, `store:NAME`
     #[arg(required = true)]
     pub(super) source: Option<String>,
-    /// A configuration for the installation and the live system; `-` reads it from standard input
+    /// A configuration for the installation and the system; `-` reads it from standard input
     #[arg(short, long, value_name = "FILE")]
     pub(super) cloud_config: Option<PathBuf>,
     /// A directory whose files go into the root filesystem, in place of the image's of the same name; the caller's files become root's
     #[arg(long, value_name = "DIR")]
     overlay_rootfs: Option<PathBuf>,
-    /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
-    #[arg(long, value_name = "NAME[:LEVEL]")]
-    pub(super) squash_compression: Option<Compressor>,
     /// Do not check first whether the image is ready to boot
     #[arg(long)]
     no_validate: bool,
@@ -66,7 +64,7 @@ impl ArtifactArgs {
     }
 
     /// Reads the configuration that goes along; it is text for the agent, and not looked into.
-    fn read_cloud_config(&self) -> Result<Option<Vec<u8>>> {
+    pub(super) fn read_cloud_config(&self) -> Result<Option<Vec<u8>>> {
         let Some(file) = &self.cloud_config else {
             return Ok(None);
         };
@@ -93,17 +91,77 @@ impl ArtifactArgs {
     }
 }
 
+/// How the root filesystem of a live system is made.
+#[derive(Debug, clap::Args)]
+struct SquashArgs {
+    /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    squash_compression: Option<Compressor>,
+}
+
+/// Where a file goes that is made of an image.
+#[derive(Debug, clap::Args)]
+pub(super) struct OutputArgs {
+    /// The file, or a directory in which it gets upstream's name: `kairos-debian-12-core-amd64-generic-v1.0.0` and the ending of its kind; `FILE.sha256` is written beside it
+    #[arg(short, long, value_name = "FILE", default_value = ".")]
+    pub(super) output: PathBuf,
+    /// What it is called in a directory, before the ending
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Replace files of the same name, when the new ones are whole
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+impl OutputArgs {
+    /// Checks what can be known before there is an image.
+    pub(super) fn check(&self) -> Result<()> {
+        self.name.as_deref().map_or(Ok(()), check_name)?;
+        if self.output.is_dir() {
+            // The name comes from the image.
+            return Ok(());
+        }
+        if self.name.is_some() {
+            return Err(Error::usage("`--name` says what is made in a directory")
+                .hint("leave it out, or name a directory with `--output`"));
+        }
+        given::place_for(&self.output)
+            .context(|| format!("cannot write `{}`", self.output.display()))?;
+        output::check_free(&self.output, self.force)
+    }
+
+    /// Returns the file; in a directory, what is made of the image with `tree` ends in `ending`.
+    pub(super) fn path(&self, tree: &Tree, ending: &str) -> Result<PathBuf> {
+        if !self.output.is_dir() {
+            return Ok(self.output.clone());
+        }
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => stem(tree)?,
+        };
+        Ok(self.output.join(format!("{name}{ending}")))
+    }
+
+    /// Says that `path` was not made.
+    pub(super) fn failed(path: &Path, error: Error) -> Error {
+        match error.kind() {
+            Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
+            _ => error.context(format!("cannot make `{}`", path.display())),
+        }
+    }
+}
+
 /// An image that is to become something bootable.
-struct Source {
+pub(super) struct Source {
     store: Store,
     /// With a layer of what was added to it.
-    image: Image,
-    tree: Tree,
+    pub(super) image: Image,
+    pub(super) tree: Tree,
 }
 
 impl Source {
     /// Fetches the image, and checks that it is ready.
-    fn open(args: &ArtifactArgs, target: &Path, session: &Session) -> Result<Self> {
+    pub(super) fn open(args: &ArtifactArgs, target: &Path, session: &Session) -> Result<Self> {
         let text = args.source.as_deref().unwrap_or_default();
         let platform = convert::parse_platform(args.platform.as_deref())?;
         let location = convert::parse_location(text, session.registry())?;
@@ -140,7 +198,7 @@ impl Source {
         })
     }
 
-    fn flat(&self) -> Flat<'_> {
+    pub(super) fn flat(&self) -> Flat<'_> {
         Flat {
             image: &self.image,
             store: &self.store,
@@ -149,7 +207,7 @@ impl Source {
     }
 
     /// Returns what the image's programs run on.
-    fn arch(&self) -> Result<Arch> {
+    pub(super) fn arch(&self) -> Result<Arch> {
         let text = self.image.architecture();
         text.parse().map_err(|_| {
             Error::user(format!("nothing that boots can be made for `{text}`"))
@@ -158,7 +216,7 @@ impl Source {
     }
 
     /// Returns the compressor that was asked for, or the best that the image's kernel is known to read.
-    fn compressor(&self, args: &ArtifactArgs) -> Result<Compressor> {
+    fn compressor(&self, args: &SquashArgs) -> Result<Compressor> {
         if let Some(compressor) = args.squash_compression {
             return Ok(compressor);
         }
@@ -175,7 +233,7 @@ impl Source {
     }
 
     /// Returns the time that what is made is dated with: `SOURCE_DATE_EPOCH`, or when the image was made.
-    fn created(&self) -> Result<i64> {
+    pub(super) fn created(&self) -> Result<i64> {
         if let Some(epoch) = Clock::from_env()?.clamp() {
             return Ok(epoch);
         }
@@ -187,11 +245,13 @@ impl Source {
 }
 
 /// Says what squashfs has no room for.
-fn tell_lost(written: Written, session: &Session) {
-    if written.lost_attributes {
-        session.reporter.warn(
-            "squashfs keeps the attributes user.*, trusted.* and security.* alone: access control lists (system.posix_acl_*) of the image are not in it",
-        );
+fn tell_lost(source: &Source, session: &Session) {
+    if let Some((path, count)) = squashfs::lost_attributes(&source.tree) {
+        session.reporter.warn(&format!(
+            "squashfs holds no access control lists: those of {} are left out, the first of them /{}",
+            counted(count, "object"),
+            path.display()
+        ));
     }
 }
 
@@ -200,12 +260,10 @@ fn tell_lost(written: Written, session: &Session) {
 pub(super) struct IsoArgs {
     #[command(flatten)]
     pub(super) common: ArtifactArgs,
-    /// The file, or a directory in which it gets upstream's name: `kairos-debian-12-core-amd64-generic-v1.0.0.iso`; `FILE.sha256` is written beside it
-    #[arg(short, long, value_name = "FILE", default_value = ".")]
-    output: PathBuf,
-    /// What it is called in a directory, before `.iso`
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    squash: SquashArgs,
     /// Kernel arguments of every entry of the menu, behind its own
     #[arg(long, value_name = "ARGS")]
     cmdline: Option<String>,
@@ -218,9 +276,6 @@ pub(super) struct IsoArgs {
     /// A directory whose files go onto the FAT that UEFI starts from, in place of ours of the same name
     #[arg(long, value_name = "DIR")]
     overlay_uefi: Option<PathBuf>,
-    /// Replace files of the same name, when the new ones are whole
-    #[arg(long)]
-    force: bool,
 }
 
 /// Writes the medium.
@@ -230,32 +285,12 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
     for arguments in [&args.cmdline, &args.live_console].into_iter().flatten() {
         check_cmdline(arguments)?;
     }
-    args.name.as_deref().map_or(Ok(()), check_name)?;
+    args.output.check()?;
     let cloud_config = common.read_cloud_config()?;
     squashfs::check()?;
-    if args.output.is_dir() {
-        // The name comes from the image.
-    } else {
-        if args.name.is_some() {
-            return Err(Error::usage("`--name` says what is made in a directory")
-                .hint("leave it out, or name a directory with `--output`"));
-        }
-        given::place_for(&args.output)
-            .context(|| format!("cannot write `{}`", args.output.display()))?;
-        output::check_free(&args.output, args.force)?;
-    }
     let session = Session::new(&common.image, &common.progress, false, &[text])?;
-    let source = Source::open(common, &args.output, &session)?;
-    let path = match args.output.is_dir() {
-        true => {
-            let name = match &args.name {
-                Some(name) => name.clone(),
-                None => stem(&source.tree)?,
-            };
-            args.output.join(format!("{name}.iso"))
-        }
-        false => args.output.clone(),
-    };
+    let source = Source::open(common, &args.output.output, &session)?;
+    let path = args.output.path(&source.tree, ".iso")?;
     let live = Live {
         arch: source.arch()?,
         console: args.live_console.as_deref(),
@@ -263,21 +298,18 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
         cloud_config: cloud_config.as_deref(),
         overlay_iso: args.overlay_iso.as_deref(),
         overlay_uefi: args.overlay_uefi.as_deref(),
-        compressor: source.compressor(common)?,
+        compressor: source.compressor(&args.squash)?,
         created: source.created()?,
         threads: session.options.jobs,
     };
     let stop = &session.options.stop;
     let made = || {
-        let output = Output::create(&path, args.force)?;
+        let output = Output::create(&path, args.output.force)?;
         let made = live.write(&source.flat(), &output, stop)?;
         Ok((made, output.finish(stop)?))
     };
-    let (made, digest) = made().map_err(|error: Error| match error.kind() {
-        Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
-        _ => error.context(format!("cannot make `{}`", path.display())),
-    })?;
-    tell_lost(made.squashfs, &session);
+    let (made, digest) = made().map_err(|error| OutputArgs::failed(&path, error))?;
+    tell_lost(&source, &session);
     if !made.bios && source.arch()? == Arch::Amd64 {
         session.reporter.warn(
             "the image has no GRUB for BIOS machines: the medium starts on UEFI alone (Debian and Ubuntu have it in `grub-pc-bin`)",
@@ -305,6 +337,8 @@ pub(super) struct NetbootArgs {
     pub(super) command: Option<NetbootCommand>,
     #[command(flatten)]
     pub(super) common: ArtifactArgs,
+    #[command(flatten)]
+    squash: SquashArgs,
     /// A missing or empty directory for the files
     #[arg(short, long, value_name = "DIR", required = true)]
     output: Option<PathBuf>,
@@ -354,14 +388,14 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
     let source = Source::open(common, output, &session)?;
     let netboot = Netboot {
         name: &args.name,
-        compressor: source.compressor(common)?,
+        compressor: source.compressor(&args.squash)?,
         cmdline: args.cmdline.as_deref(),
         cloud_config: cloud_config.as_deref(),
         url: url.as_deref(),
         created: source.created()?,
         threads: session.options.jobs,
     };
-    let written = netboot
+    netboot
         .write(&source.flat(), output, &session.options.stop)
         .map_err(|error| match error.kind() {
             Kind::Interrupted => {
@@ -369,7 +403,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
             }
             _ => error,
         })?;
-    tell_lost(written, &session);
+    tell_lost(&source, &session);
     print(&format!("{}\n", output.join(SCRIPT).display()))?;
     Ok(0)
 }

@@ -86,6 +86,15 @@ Examples:
   kfactory netboot store:debian-12-kairos:v1.0.0 -o boot --cloud-config install.yaml
       Install unattended, if the configuration says so.";
 
+pub(super) const RAW: &str = "\
+Examples:
+  kfactory raw ghcr.io/me/os:v1.0.0 --cloud-config user.yaml --size 32G
+      kairos-debian-12-core-amd64-generic-v1.0.0.raw here, with its checksum.
+  kfactory raw oci:out:v1.0.0 -o os.qcow2 --cloud-config user.yaml --size 32G
+      The same for QEMU; `.vhd`, `.vmdk`, `.tar.gz` (Google) and `.gz` (MAAS) are known too.
+  kfactory raw store:debian-12-kairos:v1.0.0 -o disk.raw --boot uefi
+      No larger than what is in it: the machine's disk must have the room that the first boot needs.";
+
 pub(super) const ARTIFACT_VERIFY: &str = "\
 Examples:
   kfactory artifact verify os.iso

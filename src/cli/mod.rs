@@ -10,6 +10,7 @@ mod kairos_init;
 mod man;
 mod parity;
 mod providers;
+mod raw;
 mod removal;
 mod store;
 mod validate;
@@ -68,6 +69,9 @@ enum Command {
     /// Write what a machine loads to boot an image over the network, or serve it
     #[command(after_help = examples::NETBOOT, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Netboot(Box<artifact::NetbootArgs>),
+    /// Write a disk that becomes an installed system when it boots first, for machines, hypervisors and clouds
+    #[command(after_help = examples::RAW)]
+    Raw(Box<raw::RawArgs>),
     /// Look at what `iso`, `netboot` and others wrote
     Artifact {
         #[command(subcommand)]
@@ -360,6 +364,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Parity(args) => parity::run(&args),
         Command::Iso(args) => artifact::iso(&args),
         Command::Netboot(args) => artifact::netboot(&args),
+        Command::Raw(args) => raw::run(&args),
         Command::Artifact {
             command: artifact_verify::ArtifactCommand::Verify(args),
         } => artifact_verify::verify(&args),
@@ -416,6 +421,7 @@ impl Command {
             Command::Parity(args) => &args.image,
             Command::Iso(args) => &args.common.image,
             Command::Netboot(args) if args.command.is_none() => &args.common.image,
+            Command::Raw(args) => &args.common.image,
             Command::Framework {
                 command: FrameworkCommand::Build { image, .. },
             } => image,
@@ -471,6 +477,7 @@ impl Command {
             Command::Parity(args) => args.reads_directory(),
             Command::Iso(args) => args.common.needs_stage(),
             Command::Netboot(args) => args.common.needs_stage(),
+            Command::Raw(args) => args.common.needs_stage(),
             Command::Validate(args) => args
                 .source
                 .as_deref()
@@ -491,6 +498,7 @@ impl Command {
             Command::Parity(args) => args.progress.progress,
             Command::Iso(args) => args.common.progress.progress,
             Command::Netboot(args) => args.common.progress.progress,
+            Command::Raw(args) => args.common.progress.progress,
             Command::Store {
                 command: StoreCommand::Gc { progress, .. },
             } => progress.progress,

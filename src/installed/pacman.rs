@@ -32,7 +32,10 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
             continue;
         };
         let list = match depth {
-            Depth::Files => tree.text(format!("{LOCAL}/{dir}/files"))?,
+            Depth::Files => Some(
+                tree.text(format!("{LOCAL}/{dir}/files"))?
+                    .unwrap_or_default(),
+            ),
             Depth::Packages => None,
         };
         let package = Package {
@@ -50,7 +53,7 @@ pub(super) fn read(tree: &Tree, depth: Depth, out: &mut Installed) -> Result<()>
     Ok(())
 }
 
-/// Adds a package, which has the directory `dir`, and the files of its `list`.
+/// Adds a package, which has the directory `dir`, and, where files are asked for, those of its `list`.
 fn add(
     package: Package,
     dir: &str,

@@ -178,6 +178,18 @@ fn as_printed(document: &schema::Document) -> serde_json::Value {
     out.into()
 }
 
+/// Returns the stages of a text that machines run when they boot: read, and not held against what a build can do.
+///
+/// # Errors
+///
+/// It is not in the dialect.
+#[cfg(test)]
+pub(crate) fn stages_of(text: &str) -> Result<Vec<schema::Stage>> {
+    let mut problems = Problems::new("the text");
+    let document = decode::document("the text", text, &mut problems);
+    problems.to_error().map_or(Ok(document.stages), Err)
+}
+
 /// Reads and checks every text.
 fn read(texts: &[SourceText]) -> (Vec<schema::Document>, Problems) {
     let mut problems = Problems::default();

@@ -1,3 +1,5 @@
+//! The ext4 writer against `e2fsck`, `debugfs` and `dumpe2fs`, and what it refuses.
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;

@@ -203,12 +203,7 @@ impl FatVolume {
     }
 
     /// Returns the clusters from `first` on, up to the end of the chain or as many as `bytes` need; `is_bounded` makes more an error.
-    fn chain(
-        &self,
-        first: u32,
-        bytes: u64,
-        is_bounded: bool,
-    ) -> Result<Vec<Extent>, FatReadError> {
+    fn chain(&self, first: u32, bytes: u64, is_bounded: bool) -> Result<Vec<Extent>, FatReadError> {
         let mut extents: Vec<Extent> = Vec::new();
         let (mut next, mut len) = (first, 0);
         while len < bytes {

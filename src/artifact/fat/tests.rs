@@ -1,3 +1,5 @@
+//! The FAT writer against `fsck.fat` and mtools, and what it refuses.
+
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`Format`] | which one, by name or by the ending of a file |
 //! | [`gce`] | Google Compute Engine: `disk.raw` in a compressed archive |
 //! | [`maas`] | MAAS: the raw disk compressed with gzip |
 //! | [`qcow2`] | QEMU, OpenStack, Proxmox |
@@ -14,6 +15,7 @@
 //! | [`vmdk`] | vSphere: stream-optimised VMDK, as in an OVA |
 
 pub mod gce;
+mod kinds;
 pub mod maas;
 pub mod qcow2;
 mod raw;
@@ -22,6 +24,7 @@ mod tests;
 pub mod vhd;
 pub mod vmdk;
 
+pub use kinds::{Details, Format};
 pub use raw::RawDisk;
 
 use std::io;

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use kfactory_sandbox::CancelToken;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::CHUNK_BYTES;
 use crate::artifact::region::Extent;
+use crate::stop::Stopped;
 
 /// How many chunks each thread is given at once.
 const CHUNKS_PER_THREAD: usize = 16;
@@ -20,6 +22,7 @@ const BUFFER_BYTES: u64 = 16 * CHUNK_BYTES;
 pub struct RawDisk<'a> {
     file: &'a File,
     size: u64,
+    cancel: Option<&'a CancelToken>,
 }
 
 impl<'a> RawDisk<'a> {
@@ -30,7 +33,20 @@ impl<'a> RawDisk<'a> {
     /// The file's size cannot be told.
     pub fn new(file: &'a File) -> io::Result<Self> {
         let size = file.metadata()?.len();
-        Ok(Self { file, size })
+        Ok(Self {
+            file,
+            size,
+            cancel: None,
+        })
+    }
+
+    /// Has reading it fail once `cancel` is cancelled.
+    #[must_use]
+    pub fn stopped_by(self, cancel: &'a CancelToken) -> Self {
+        Self {
+            cancel: Some(cancel),
+            ..self
+        }
     }
 
     /// Returns the size in bytes.
@@ -52,7 +68,7 @@ impl<'a> RawDisk<'a> {
             let end = data.start + data.len;
             while at < end {
                 let now = &mut buffer[..(end - at).min(BUFFER_BYTES) as usize];
-                self.file.read_exact_at(now, at)?;
+                self.read_exact_at(now, at)?;
                 for chunk in now.chunks(CHUNK_BYTES as usize) {
                     if !is_zero(chunk) {
                         act(at, chunk)?;
@@ -103,7 +119,10 @@ impl<'a> RawDisk<'a> {
 
     /// Fills `bytes` with what stands at `offset`.
     pub(super) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(bytes, offset)
+        match self.cancel {
+            Some(cancel) if cancel.is_cancelled() => Err(Stopped.into()),
+            _ => self.file.read_exact_at(bytes, offset),
+        }
     }
 
     /// Returns the next part of the file that is no hole, widened to whole chunks.

@@ -1,3 +1,5 @@
+//! Disk formats against `qemu-img` and `tar`, and what their headers say.
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;

@@ -1,3 +1,5 @@
+//! Partition tables against `sgdisk`, and what is refused.
+
 use std::fs::File;
 use std::sync::Arc;
 

@@ -102,13 +102,6 @@ impl Overlay {
     pub(super) fn has(&self, path: &str) -> bool {
         self.paths.contains(path)
     }
-
-    /// As [`has`](Self::has), where upper and lower case are the same.
-    pub(super) fn has_any_case(&self, path: &str) -> bool {
-        self.paths
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(path))
-    }
 }
 
 impl File {

@@ -59,7 +59,11 @@ pub(super) fn check(
 }
 
 /// Reads an initrd; none where it cannot be looked into.
-fn read(report: &mut Report, file: &BootFile<'_>, stop: Option<&CancelToken>) -> Result<Option<Initrd>> {
+fn read(
+    report: &mut Report,
+    file: &BootFile<'_>,
+    stop: Option<&CancelToken>,
+) -> Result<Option<Initrd>> {
     let input = BufReader::with_capacity(READ_BYTES, file.content.reader());
     let read = Initrd::read(input, stop);
     match read {
@@ -77,18 +81,18 @@ fn read(report: &mut Report, file: &BootFile<'_>, stop: Option<&CancelToken>) ->
     Ok(None)
 }
 
-fn pair(
-    report: &mut Report,
-    path: &str,
-    initrd: &Initrd,
-    kernel: Option<&str>,
-    modules: &[&str],
-) {
+fn pair(report: &mut Report, path: &str, initrd: &Initrd, kernel: Option<&str>, modules: &[&str]) {
     let mut held = report.hold(&rules::INITRD_KERNEL);
     let versions = initrd.module_versions();
-    for version in versions.iter().filter(|it| kernel.is_some_and(|kernel| **it != kernel)) {
+    for version in versions
+        .iter()
+        .filter(|it| kernel.is_some_and(|kernel| **it != kernel))
+    {
         let kernel = kernel.unwrap_or_default();
-        held.at(path, format!("it holds modules of {version}, the kernel is {kernel}"));
+        held.at(
+            path,
+            format!("it holds modules of {version}, the kernel is {kernel}"),
+        );
     }
     if !initrd.has_program("immucore") {
         let mut held = report.hold(&rules::INITRD_IMMUCORE);

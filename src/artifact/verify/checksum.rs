@@ -18,7 +18,12 @@ use crate::stop::Stoppable;
 const MAX_BYTES: u64 = 64 << 10;
 
 /// Holds `file`, which was opened by `path`, against the checksum beside it, where there is one.
-pub(super) fn check(report: &mut Report, path: &Path, file: &File, stop: Option<&CancelToken>) -> Result<()> {
+pub(super) fn check(
+    report: &mut Report,
+    path: &Path,
+    file: &File,
+    stop: Option<&CancelToken>,
+) -> Result<()> {
     let beside = checksum_path(path);
     let shown = beside.file_name().unwrap_or_default().to_string_lossy();
     let list = match open_regular(&beside) {
@@ -46,7 +51,9 @@ pub(super) fn check(report: &mut Report, path: &Path, file: &File, stop: Option<
     let found = reader.finish().1;
     if found != wanted {
         let (found, wanted) = (found.hex(), wanted.hex());
-        held.add(format!("the file has sha256:{found}, {shown} says {wanted}"));
+        held.add(format!(
+            "the file has sha256:{found}, {shown} says {wanted}"
+        ));
     }
     Ok(())
 }

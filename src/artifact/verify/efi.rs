@@ -79,9 +79,14 @@ fn read(
         program(report, path, volume, &file, machine)?;
     }
     if !found {
-        let names = PROGRAMS.iter().filter(|it| arch.is_none_or(|arch| arch == it.0));
+        let names = PROGRAMS
+            .iter()
+            .filter(|it| arch.is_none_or(|arch| arch == it.0));
         let names: Vec<&str> = names.map(|it| it.1).collect();
-        let text = format!("it has no {DIR}/{}", names.join(" and none of the others: "));
+        let text = format!(
+            "it has no {DIR}/{}",
+            names.join(" and none of the others: ")
+        );
         report.hold(&rules::EFI_PROGRAM).at(path, text);
     }
     let mut has_menu = false;
@@ -91,7 +96,10 @@ fn read(
     }
     let mut held = report.hold(&rules::EFI_MENU);
     if !has_menu {
-        held.at(path, format!("there is no grub.cfg in {}", MENU_DIRS.join(", ")));
+        held.at(
+            path,
+            format!("there is no grub.cfg in {}", MENU_DIRS.join(", ")),
+        );
     }
     Ok(())
 }
@@ -123,8 +131,14 @@ fn program(
     let mut held = report.hold(&rules::EFI_SECOND);
     match there.map(|bytes| machine_of(&bytes)) {
         Some(Some(found)) if found == machine => {}
-        Some(_) => held.at(path, format!("{DIR}/{second} is no EFI program for the same machines")),
-        None => held.at(path, format!("{name} starts {DIR}/{second}, which is not there")),
+        Some(_) => held.at(
+            path,
+            format!("{DIR}/{second} is no EFI program for the same machines"),
+        ),
+        None => held.at(
+            path,
+            format!("{name} starts {DIR}/{second}, which is not there"),
+        ),
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use super::rule::{Report, telling};
 use super::rules;
 use crate::artifact::gpt::{ReadError, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
-use crate::artifact::iso::reader::{BootEntry, Entry};
 use crate::artifact::iso::BLOCK;
+use crate::artifact::iso::reader::{BootEntry, Entry};
 use crate::artifact::region::{Extent, Region};
 use crate::error::Result;
 
@@ -39,7 +39,10 @@ pub(super) fn bios(report: &mut Report, medium: &Medium) {
         let mut held = report.hold(&rules::BIOS);
         starts.push("BIOS");
         let Some(file) = file_at(medium, entry.block) else {
-            held.add(format!("no file begins in block {}, where the boot image is", entry.block));
+            held.add(format!(
+                "no file begins in block {}, where the boot image is",
+                entry.block
+            ));
             continue;
         };
         let path = path_of(file);
@@ -54,17 +57,26 @@ pub(super) fn bios(report: &mut Report, medium: &Medium) {
                 held.at(&path, "it is not as long as it was told");
             }
             Some(_) => {}
-            None => held.at(&path, "it was not told where it is (boot information table)"),
+            None => held.at(
+                &path,
+                "it was not told where it is (boot information table)",
+            ),
         }
         let mbr = medium.image.mbr.as_ref().filter(|mbr| mbr.has_code);
         // Where GRUB was not told, the code before it is another's.
         let wanted = u64::from(entry.block) * (BLOCK / SECTOR_BYTES) + 4;
         if let Some(mbr) = mbr.filter(|mbr| entry.has_grub2_info && mbr.grub_sector != wanted) {
             let found = mbr.grub_sector;
-            held.at(&path, format!("as a disk the medium loads sector {found}, it goes on in {wanted}"));
+            held.at(
+                &path,
+                format!("as a disk the medium loads sector {found}, it goes on in {wanted}"),
+            );
         }
         if !entry.has_grub2_info && mbr.is_some_and(|mbr| mbr.grub_sector == wanted) {
-            held.at(&path, "it was not told where it goes on (GRUB's boot information)");
+            held.at(
+                &path,
+                "it was not told where it goes on (GRUB's boot information)",
+            );
         }
     }
     if entries(medium, UEFI).next().is_some() {
@@ -100,10 +112,16 @@ pub(super) fn uefi(report: &mut Report, medium: &Medium) -> Result<Option<(Strin
         })
     });
     let Some(extent) = extent else {
-        held.add(format!("no file and no partition begins in block {}", entry.block));
+        held.add(format!(
+            "no file and no partition begins in block {}",
+            entry.block
+        ));
         return Ok(None);
     };
-    Ok(Some(("boot image for UEFI".to_owned(), medium.disc.part(&[extent])?)))
+    Ok(Some((
+        "boot image for UEFI".to_owned(),
+        medium.disc.part(&[extent])?,
+    )))
 }
 
 /// Checks what makes the medium a disk.

@@ -36,7 +36,9 @@ pub(super) struct Medium {
 impl Medium {
     /// Returns the file at `path`, whichever slashes it has; none for anything else.
     pub(super) fn file(&self, path: &str) -> Option<&Entry> {
-        let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+        let parts = path
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".");
         let path = parts.collect::<Vec<_>>().join("/");
         let entry = self.image.primary.entry(path)?;
         matches!(entry.kind, Kind::File(_)).then_some(entry)
@@ -131,7 +133,10 @@ fn trees(report: &mut Report, image: &Image) {
             let mut parts = extents(entry).iter().filter(|extent| extent.len > 0);
             if parts.any(|extent| !there.contains(&(extent.start, extent.len))) {
                 let path = String::from_utf8_lossy(&entry.path);
-                held.at(&path, format!("the {name} tree has nothing with these bytes"));
+                held.at(
+                    &path,
+                    format!("the {name} tree has nothing with these bytes"),
+                );
             }
         }
     }
@@ -178,8 +183,12 @@ fn root(report: &mut Report, medium: &Medium, starts: &[Start]) -> BTreeSet<Stri
                 let wanted = ["live:CDLABEL=", "live:LABEL="];
                 match wanted.iter().find_map(|it| root.strip_prefix(it)) {
                     Some(found) if found == label => {}
-                    Some(_) => held.add(format!("an entry has `root={root}`, the label is {label:?}")),
-                    None => held.add(format!("an entry has `root={root}`, which is not on this medium")),
+                    Some(_) => held.add(format!(
+                        "an entry has `root={root}`, the label is {label:?}"
+                    )),
+                    None => held.add(format!(
+                        "an entry has `root={root}`, which is not on this medium"
+                    )),
                 }
             }
         }
@@ -198,7 +207,10 @@ fn root(report: &mut Report, medium: &Medium, starts: &[Start]) -> BTreeSet<Stri
         if medium.file(&path).is_some() {
             found.insert(path);
         } else if !path.contains('$') {
-            held.at(&path, "the menu names it as the root filesystem, and it is not there");
+            held.at(
+                &path,
+                "the menu names it as the root filesystem, and it is not there",
+            );
         }
     }
     if found.is_empty() && medium.file(SQUASHFS).is_some() {

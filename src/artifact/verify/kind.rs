@@ -8,14 +8,39 @@ use crate::error::{Error, Result};
 const OTHERS: [(u64, &[u8], &str, &str); 10] = [
     (0, b"QFI\xfb", "a qcow2 disk", "qemu-img convert -O raw"),
     (0, b"KDMV", "a VMDK disk", "qemu-img convert -O raw"),
-    (0, b"# Disk DescriptorFile", "a VMDK disk", "qemu-img convert -O raw"),
-    (0, b"conectix", "a VHD disk", "qemu-img convert -f vpc -O raw"),
+    (
+        0,
+        b"# Disk DescriptorFile",
+        "a VMDK disk",
+        "qemu-img convert -O raw",
+    ),
+    (
+        0,
+        b"conectix",
+        "a VHD disk",
+        "qemu-img convert -f vpc -O raw",
+    ),
     (0, b"vhdxfile", "a VHDX disk", "qemu-img convert -O raw"),
     (0, b"<<< Oracle V", "a VDI disk", "qemu-img convert -O raw"),
-    (0, b"\x1f\x8b", "compressed with gzip", "gzip -d, of a .tar.gz `tar -xzf`, unpacks it:"),
+    (
+        0,
+        b"\x1f\x8b",
+        "compressed with gzip",
+        "gzip -d, of a .tar.gz `tar -xzf`, unpacks it:",
+    ),
     (0, b"\xfd7zXZ\0", "compressed with xz", "xz -d unpacks it:"),
-    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstd -d unpacks it:"),
-    (0, b"hsqs", "a squashfs alone", "name the medium or the directory it is for:"),
+    (
+        0,
+        b"\x28\xb5\x2f\xfd",
+        "compressed with zstd",
+        "zstd -d unpacks it:",
+    ),
+    (
+        0,
+        b"hsqs",
+        "a squashfs alone",
+        "name the medium or the directory it is for:",
+    ),
 ];
 /// The end of a disk that Azure takes, which is a raw one before it.
 const FOOTER: u64 = 512;

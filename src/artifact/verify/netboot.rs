@@ -65,7 +65,12 @@ pub(super) fn check(report: &mut Report, dir: &Path, stop: Option<&CancelToken>)
         let entry = entry.context(doing)?;
         // A link may lead to a file, as where one kernel serves many.
         let is_file = fs::metadata(entry.path()).is_ok_and(|it| it.is_file());
-        let Some(name) = entry.file_name().to_str().filter(|_| is_file).map(str::to_owned) else {
+        let Some(name) = entry
+            .file_name()
+            .to_str()
+            .filter(|_| is_file)
+            .map(str::to_owned)
+        else {
             continue;
         };
         let mut head = Vec::new();
@@ -81,7 +86,9 @@ pub(super) fn check(report: &mut Report, dir: &Path, stop: Option<&CancelToken>)
     // The one that a server is configured with comes first.
     scripts.sort_by_key(|(name, _)| (name != SCRIPT, name.clone()));
     if scripts.is_empty() {
-        report.hold(&rules::SCRIPT).add("no file begins as an iPXE script does");
+        report
+            .hold(&rules::SCRIPT)
+            .add("no file begins as an iPXE script does");
     }
     for (name, text) in scripts.into_iter().take(MAX_SCRIPTS) {
         script(report, &name, &text, &files, stop)?;
@@ -103,7 +110,10 @@ fn script(
         held.at(name, "it loads no kernel");
         return Ok(());
     };
-    if !text.lines().any(|line| line.split_whitespace().next() == Some("boot")) {
+    if !text
+        .lines()
+        .any(|line| line.split_whitespace().next() == Some("boot"))
+    {
         held.at(name, "it boots nothing");
     }
     let arg = |key: &str| {
@@ -114,7 +124,10 @@ fn script(
     for (_, known) in &loads.initrds {
         let is_told = |arg: &String| arg.strip_prefix("initrd=") == Some(known);
         if !loads.args.iter().any(is_told) {
-            held.at(name, format!("the kernel's arguments lack `initrd={known}`"));
+            held.at(
+                name,
+                format!("the kernel's arguments lack `initrd={known}`"),
+            );
         }
     }
     let mut held = report.hold(&rules::SCRIPT_ROOT);
@@ -170,7 +183,9 @@ fn read(script: &str) -> Loads {
     let mut settings: BTreeMap<&str, &str> = BTreeMap::new();
     for line in script.lines() {
         // What is tried first, before `||` or `&&`.
-        let mut words = line.split_whitespace().take_while(|it| !["||", "&&"].contains(it));
+        let mut words = line
+            .split_whitespace()
+            .take_while(|it| !["||", "&&"].contains(it));
         match words.next() {
             Some("set") => {
                 if let (Some(name), Some(value)) = (words.next(), words.next()) {
@@ -250,10 +265,14 @@ mod tests {
 
     #[test]
     fn what_a_script_loads_is_named_by_the_files_beside_it() {
-        let plain = "#!ipxe\nkernel k initrd=i root=live:${cwduri}r.squashfs a || shell\ninitrd i\nboot\n";
+        let plain =
+            "#!ipxe\nkernel k initrd=i root=live:${cwduri}r.squashfs a || shell\ninitrd i\nboot\n";
         let args = ["initrd=i", "root=live:${cwduri}r.squashfs", "a"];
         assert_eq!(read(plain), loads("k", &args, &[("i", "i")]));
-        assert_eq!(file_of(args[1].strip_prefix("root=live:").unwrap()), Some("r.squashfs".to_owned()));
+        assert_eq!(
+            file_of(args[1].strip_prefix("root=live:").unwrap()),
+            Some("r.squashfs".to_owned())
+        );
         let settings = "#!ipxe\nset url http://h:80/d\nset k kernel\n\
              kernel --timeout 5 ${url}/${k}?x=1 root=live:${url}/r initrd=disk\ninitrd --name disk ${url}/i\nboot\n";
         let args = ["root=live:http://h:80/d/r", "initrd=disk"];
@@ -262,7 +281,15 @@ mod tests {
 
     #[test]
     fn any_script_is_read() {
-        for text in ["", "kernel", "kernel -n", "set", "set a", "initrd ${", "kernel ${a"] {
+        for text in [
+            "",
+            "kernel",
+            "kernel -n",
+            "set",
+            "set a",
+            "initrd ${",
+            "kernel ${a",
+        ] {
             read(text);
         }
         assert_eq!(file_of("${a}/${b}"), None);

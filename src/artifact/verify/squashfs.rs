@@ -38,7 +38,10 @@ pub(super) fn check(report: &mut Report, path: &str, region: &Region) -> Result<
             "lzma"
         }
         other => {
-            held.at(path, format!("its compressor has the unknown number {other}"));
+            held.at(
+                path,
+                format!("its compressor has the unknown number {other}"),
+            );
             "unknown"
         }
     };
@@ -81,7 +84,9 @@ fn wrong(bytes: &[u8; BYTES], len: u64) -> Option<String> {
         let place = u64_at(bytes, at);
         let is_inside = (BYTES as u64..used).contains(&place);
         if !is_inside && (is_needed || place != NONE) {
-            return Some(format!("its table of {name} is at {place}, of {used} bytes"));
+            return Some(format!(
+                "its table of {name} is at {place}, of {used} bytes"
+            ));
         }
     }
     (u64_at(bytes, 64) >= u64_at(bytes, 72))

@@ -1,0 +1,274 @@
+//! `kfactory raw`: a disk that becomes an installed system when it boots first.
+//!
+//! ```text
+//! MBR, GPT | efi COS_GRUB | bios | oem COS_OEM | recovery COS_RECOVERY     | GPT
+//!            shim, GRUB     core   configs,      /cOS/recovery.img: the root
+//!                                  first boot    filesystem, COS_SYSTEM
+//! ```
+//!
+//! The first boot goes to the recovery system. It adds the partitions for the installed systems, which are not in the file, copies
+//! itself there, and restarts into them. The root filesystem is written once, straight from the layers to its place.
+//!
+//! - [`Boot`]: which firmware starts it, and what it takes for that.
+//! - `board`: machines that start in another way.
+//! - `places`: partitions, names and GUIDs. `recovery`, `oem`: what is in two of them; `files`: small files of theirs.
+//! - [`DiskSize`]: sizes as people write them.
+
+mod board;
+mod boot;
+mod files;
+mod oem;
+mod places;
+mod recovery;
+mod size;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use kfactory_layers::metadata::Timestamp;
+use kfactory_sandbox::CancelToken;
+
+use super::boot_files::BootFiles;
+use super::efi_volume::{EfiVolume, serial};
+use super::ext4::{Builder, Ext4Error, Journal, Layout, Size};
+use super::fat;
+use super::flat::Flat;
+use super::gpt::SECTOR_BYTES;
+use super::grub::bios::{CoreSpec, Modules};
+use super::grub::efi::{self, Medium};
+use super::grub::menu::chain_to_disk;
+use super::guid::Guid;
+use super::region::Region;
+use crate::distro::Arch;
+use crate::error::{Error, Result};
+use crate::tree::Tree;
+use files::{SmallFile, SmallFiles};
+use places::{EFI_LABEL, OEM_LABEL, Part, Places, RECOVERY_LABEL};
+use recovery::{Recovery, Stamp};
+use size::MIB;
+
+pub use boot::Boot;
+pub use size::{DiskSize, NoSize};
+
+/// The menu, in the image and on the recovery partition.
+const MENU: &str = "etc/cos/grub.cfg";
+const EFI_BYTES: u64 = 64 * MIB;
+const BIOS_BYTES: u64 = MIB;
+const OEM_BYTES: u64 = 64 * MIB;
+/// What the partition of the installed systems has beside three recovery partitions.
+const STATE_FREE_BYTES: u64 = 100 * MIB;
+/// What it has at least beside three systems: the active one, the one before it and the next, and a tenth of one for itself.
+const STATE_LEAST_FREE_BYTES: u64 = 256 * MIB;
+/// With less for what is kept between boots nothing works for long.
+const PERSISTENT_LEAST_BYTES: u64 = 256 * MIB;
+
+/// A disk to be made.
+#[derive(Debug, Clone)]
+pub struct Disk<'a> {
+    /// What the image's programs run on.
+    pub arch: Arch,
+    /// What starts it; all that can be if not given.
+    pub boot: Option<Boot>,
+    /// How large it is at least.
+    pub size: Option<DiskSize>,
+    /// What its size is a multiple of, in bytes: whole MiB.
+    pub size_step: u64,
+    /// How large the partition of the installed systems will be.
+    pub state_size: Option<DiskSize>,
+    /// How large the recovery system is.
+    pub recovery_size: Option<DiskSize>,
+    /// The configuration of the installed system.
+    pub cloud_config: Option<&'a [u8]>,
+    /// The time of making, in seconds since 1970.
+    pub created: i64,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Bytes that the disk must have when it boots first.
+    pub first_boot: u64,
+    /// What starts it.
+    pub boot: Boot,
+}
+
+/// Everything with its place.
+struct Plan<'a> {
+    places: Places,
+    efi: Option<EfiVolume>,
+    bios: Option<Modules<'a>>,
+    oem: (Layout, SmallFiles),
+    recovery: Recovery,
+    made: Made,
+}
+
+impl Disk<'_> {
+    /// Writes the disk of `flat` to `file`, which is empty.
+    ///
+    /// # Errors
+    ///
+    /// The image cannot boot from a disk, or a size is too small; nothing was written then. A damaged layer, a full disk, or the user
+    /// stops the run.
+    pub fn write(&self, flat: &Flat<'_>, file: &File, cancel: &CancelToken) -> Result<Made> {
+        let plan = self.plan(flat)?;
+        file.set_len(plan.made.size)?;
+        let disk = Region::of_file(Arc::new(file.try_clone()?), plan.made.size);
+        plan.write(flat, &disk, cancel)?;
+        Ok(plan.made)
+    }
+
+    /// Gives everything its place.
+    fn plan<'t>(&self, flat: &Flat<'t>) -> Result<Plan<'t>> {
+        board::check(flat.tree)?;
+        BootFiles::find(flat.tree)?;
+        let boot = boot::choose(self.boot, self.arch, flat)?;
+        let digest = flat.image.manifest_digest();
+        let uuid = |label: &str| Guid::of_name(Guid::URL, &format!("{digest}/{label}"));
+        let stamp = Stamp {
+            created: self.created,
+            uuid: &uuid,
+        };
+        let efi = match boot.has_uefi() {
+            true => Some(self.efi_volume(flat)?),
+            false => None,
+        };
+        let bios = match boot.has_bios() {
+            true => Some(Modules::find(flat.tree)?),
+            false => None,
+        };
+        let mut files = vec![SmallFile::new(MENU, menu(flat.tree)?)];
+        if let Some(modules) = &bios {
+            files.extend(boot::bios_files(modules, flat)?);
+        }
+        let recovery = Recovery::new(flat, self.recovery_size, files, &stamp)?;
+        let mut parts = Vec::new();
+        parts.extend(efi.as_ref().map(|_| (Part::Efi, EFI_BYTES)));
+        parts.extend(bios.as_ref().map(|_| (Part::Bios, BIOS_BYTES)));
+        parts.push((Part::Oem, OEM_BYTES));
+        parts.push((Part::Recovery, recovery.partition_bytes()));
+        let mut places = Places::new(&parts);
+        let state = self.state_size(&recovery)?;
+        let first_boot = places.size() + state.bytes() + PERSISTENT_LEAST_BYTES;
+        let size = self.whole_size(places.size())?;
+        places.grow(size);
+        Ok(Plan {
+            places,
+            efi,
+            bios,
+            oem: self.oem(state, &stamp)?,
+            recovery,
+            made: Made {
+                size,
+                first_boot,
+                boot,
+            },
+        })
+    }
+
+    /// Returns the size of the disk, of which `least` bytes are taken.
+    fn whole_size(&self, least: u64) -> Result<u64> {
+        let Some(size) = self.size else {
+            return Ok(least.next_multiple_of(self.size_step));
+        };
+        if size.bytes() < least {
+            let least = DiskSize::for_bytes(least);
+            return Err(Error::user(format!(
+                "a disk of {size} has no room for the partitions of the image, which take {least}"
+            ))
+            .hint(format!("`--size {least}` is the least that does")));
+        }
+        Ok(size.bytes().next_multiple_of(self.size_step))
+    }
+
+    /// Returns the size of the partition that the first boot makes.
+    fn state_size(&self, recovery: &Recovery) -> Result<DiskSize> {
+        let usual = 3 * recovery.partition_bytes() + STATE_FREE_BYTES;
+        let system = recovery.system_bytes();
+        let least = DiskSize::for_bytes(3 * system + system / 10 + STATE_LEAST_FREE_BYTES);
+        match self.state_size {
+            None => Ok(DiskSize::for_bytes(usual)),
+            Some(size) if size >= least => Ok(size),
+            Some(size) => Err(Error::user(format!(
+                "a state partition of {size} has no room for the installed system, the one before it and an upgrade, each of {}",
+                DiskSize::for_bytes(system)
+            ))
+            .hint(format!("`--state-size {least}` is the least that does"))),
+        }
+    }
+
+    fn efi_volume(&self, flat: &Flat<'_>) -> Result<EfiVolume> {
+        let chain = chain_to_disk(RECOVERY_LABEL);
+        let plan = efi::plan(self.arch, Medium::Disk, flat.tree, &chain).map_err(|error| {
+            match Modules::find_opt(flat.tree) {
+                Some(_) => error.hint("`--boot bios` does without"),
+                None => error,
+            }
+        })?;
+        let volume = fat::Volume {
+            label: EFI_LABEL.to_owned(),
+            serial: serial(flat.image),
+            time: Timestamp::from_secs(self.created),
+            kind: None,
+            hidden_sectors: u32::try_from(MIB / SECTOR_BYTES).unwrap_or(0),
+        };
+        EfiVolume::new(volume, &plan.files, Vec::new(), flat.tree, Some(EFI_BYTES))
+    }
+
+    fn oem(&self, state: DiskSize, stamp: &Stamp<'_>) -> Result<(Layout, SmallFiles)> {
+        let volume = stamp.volume(OEM_LABEL, Size::Exact(OEM_BYTES), Journal::Usual);
+        let files = oem::files(self.cloud_config, state);
+        let laid_out = || {
+            let mut builder = Builder::new(volume);
+            let files = SmallFiles::declare(&mut builder, files, self.created)?;
+            Ok((builder.layout()?, files))
+        };
+        laid_out().map_err(|error: Ext4Error| {
+            Error::from_source(&error).context("cannot lay out the partition with configurations")
+        })
+    }
+}
+
+impl Plan<'_> {
+    fn write(&self, flat: &Flat<'_>, disk: &Region, cancel: &CancelToken) -> Result<()> {
+        let part = |part| -> Result<Region> {
+            let (_, extent) = self.place(part)?;
+            Ok(disk.part(&[extent])?)
+        };
+        let mut boot_code = Vec::new();
+        if let Some(modules) = &self.bios {
+            let (recovery, _) = self.place(Part::Recovery)?;
+            let (_, extent) = self.place(Part::Bios)?;
+            let lba = extent.start / SECTOR_BYTES;
+            let core = modules.core(&CoreSpec::disk(recovery))?;
+            disk.part(&[extent])?.write_all_at(&core.at(lba), 0)?;
+            boot_code = modules.mbr_code(lba)?.to_vec();
+        }
+        let table = self.places.table().write(&boot_code, disk);
+        table.map_err(|error| Error::from_source(&error))?;
+        if let Some(efi) = &self.efi {
+            efi.write(&part(Part::Efi)?)?;
+        }
+        let (layout, files) = &self.oem;
+        let oem = part(Part::Oem)?;
+        layout.write(&oem)?;
+        files.write(layout, &oem)?;
+        self.recovery.write(&part(Part::Recovery)?, flat, cancel)
+    }
+
+    fn place(&self, part: Part) -> Result<(u32, super::region::Extent)> {
+        let found = self.places.find(part);
+        found.ok_or_else(|| Error::internal(format!("the disk has no partition {part:?}")))
+    }
+}
+
+/// Reads the image's menu.
+fn menu(tree: &Tree) -> Result<Vec<u8>> {
+    tree.read(MENU)?.ok_or_else(|| {
+        Error::user(format!(
+            "the image has no boot menu: /{MENU} leads to no file"
+        ))
+        .hint("`kfactory convert` makes it; `kfactory validate` tells what else is missing")
+    })
+}

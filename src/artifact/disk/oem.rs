@@ -1,0 +1,107 @@
+//! The file system with configurations: the user's own, and what turns the disk into an installed system when it boots first.
+
+use super::files::SmallFile;
+use super::size::DiskSize;
+
+/// The length of GRUB's environment blocks.
+const ENVIRONMENT_BYTES: usize = 1024;
+const ENVIRONMENT_HEAD: &str = "# GRUB Environment Block\n";
+
+/// Returns its files. `cloud_config` is the user's; `state` is the size of the partition for the installed systems.
+pub(super) fn files(cloud_config: Option<&[u8]>, state: DiskSize) -> Vec<SmallFile> {
+    let mut files = vec![
+        SmallFile::new("grubenv", environment("next_entry=recovery\n")),
+        SmallFile::new("01_reset.yaml", first_boot(state)),
+    ];
+    if let Some(config) = cloud_config {
+        // It may hold passwords.
+        files.push(SmallFile {
+            mode: 0o600,
+            ..SmallFile::new("90_custom.yaml", config)
+        });
+    }
+    files
+}
+
+/// Returns an environment block with these assignments, a line each.
+fn environment(assignments: &str) -> Vec<u8> {
+    let mut block = format!("{ENVIRONMENT_HEAD}{assignments}").into_bytes();
+    block.resize(ENVIRONMENT_BYTES, b'#');
+    block
+}
+
+/// Returns what the first boot does: it goes to the recovery system, which makes the missing partitions, installs itself and starts
+/// the installed system. `/oem/.autoreset.skip` keeps it in the recovery system.
+fn first_boot(state: DiskSize) -> String {
+    let mib = state.mib();
+    format!(
+        r#"# Makes an installed system of this disk when it boots first, and removes itself.
+name: first-boot
+stages:
+  rootfs.before:
+    - name: Add the partitions of the installed system
+      layout:
+        device:
+          label: COS_RECOVERY
+        add_partitions:
+          - fsLabel: COS_STATE
+            pLabel: state
+            size: {mib}
+            filesystem: ext4
+          - fsLabel: COS_PERSISTENT
+            pLabel: persistent
+            filesystem: ext4
+  network:
+    - name: Deploy the installed system
+      if: '[ -e /run/cos/recovery_mode ] && [ ! -e /oem/.autoreset.skip ]'
+      commands:
+        - udevadm trigger && udevadm settle
+        - kairos-agent --debug reset --unattended --reboot
+  after-reset:
+    - name: Leave it at that
+      commands:
+        - rm -f /oem/01_reset.yaml
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yip::stages_of;
+
+    #[test]
+    fn grub_reads_the_environment_block() {
+        let block = environment("next_entry=recovery\n");
+        assert_eq!(block.len(), 1024);
+        assert!(block.starts_with(b"# GRUB Environment Block\nnext_entry=recovery\n##"));
+    }
+
+    #[test]
+    fn the_first_boot_is_in_the_dialect_and_runs_in_its_stages() {
+        let text = first_boot("6000".parse().unwrap());
+        let stages = stages_of(&text).unwrap_or_else(|error| panic!("{}", error.render_text()));
+        let names: Vec<&str> = stages
+            .iter()
+            .map(|stage| stage.name.value.as_str())
+            .collect();
+        assert_eq!(names, ["rootfs.before", "network", "after-reset"]);
+        assert!(stages[0].steps[0].layout.is_some());
+        assert_eq!(stages[1].steps[0].commands.len(), 2);
+    }
+
+    #[test]
+    fn a_configuration_is_roots_alone() {
+        let size = "1".parse().unwrap();
+        let with = files(Some(b"#cloud-config\n"), size);
+        let found = with
+            .iter()
+            .find(|file| file.path == "90_custom.yaml")
+            .unwrap();
+        assert_eq!(
+            (found.mode, found.bytes.as_slice()),
+            (0o600, &b"#cloud-config\n"[..])
+        );
+        assert_eq!(files(None, size).len(), with.len() - 1);
+    }
+}

@@ -1,0 +1,157 @@
+//! Which form a disk is written in, by name or by the ending of a file.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use kfactory_sandbox::CancelToken;
+
+use super::{RawDisk, gce, maas, qcow2, vhd, vmdk};
+use crate::artifact::guid::Guid;
+use crate::stop::Stoppable;
+
+/// The form of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Byte for byte
+    Raw,
+    /// QEMU, OpenStack, Proxmox; compressed
+    Qcow2,
+    /// Azure; fixed size
+    Vhd,
+    /// vSphere; stream-optimised
+    Vmdk,
+    /// Google Compute Engine; disk.raw in a tar.gz
+    Gce,
+    /// MAAS (ddgz); compressed with gzip
+    Maas,
+}
+
+/// What a file's ending says; the longer ones first.
+const ENDINGS: [(&str, Format); 7] = [
+    (".tar.gz", Format::Gce),
+    (".gz", Format::Maas),
+    (".qcow2", Format::Qcow2),
+    (".vhd", Format::Vhd),
+    (".vmdk", Format::Vmdk),
+    (".raw", Format::Raw),
+    (".img", Format::Raw),
+];
+/// Partitions begin at whole MiB, so no disk is a part of one larger.
+const SIZE_STEP: u64 = 1 << 20;
+
+/// What the forms have beside the disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Details<'a> {
+    /// The name that the file will have.
+    pub name: &'a str,
+    /// What tells the disk from all others.
+    pub id: Guid,
+    /// The time of making, in seconds since 1970.
+    pub created: i64,
+    /// Threads that compress.
+    pub threads: usize,
+}
+
+impl Format {
+    /// Returns what the ending of `path` says.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let found = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
+        found.map(|(_, format)| *format)
+    }
+
+    /// Returns how upstream's names of such files end; where it makes none, how they usually do.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Raw => ".raw",
+            Self::Qcow2 => ".qcow2",
+            Self::Vhd => ".raw.vhd",
+            Self::Vmdk => ".vmdk",
+            Self::Gce => ".raw.gce.tar.gz",
+            Self::Maas => ".raw.gz",
+        }
+    }
+
+    /// Returns the name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vhd => "vhd",
+            Self::Vmdk => "vmdk",
+            Self::Gce => "gce",
+            Self::Maas => "maas",
+        }
+    }
+
+    /// Returns what the size of the disk is a multiple of, in bytes.
+    pub fn size_step(self) -> u64 {
+        match self {
+            Self::Gce => gce::SIZE_STEP,
+            Self::Vhd => vhd::SIZE_STEP,
+            _ => SIZE_STEP,
+        }
+    }
+
+    /// Returns whether the raw disk itself is the beginning of the file, or all of it.
+    pub fn is_in_place(self) -> bool {
+        matches!(self, Self::Raw | Self::Vhd)
+    }
+
+    /// Makes `out` of the raw disk in `raw`. For one [in place](Self::is_in_place) both are the same file.
+    ///
+    /// # Errors
+    ///
+    /// A size that the form does not have, a file that cannot be read or written, or the user stops the run.
+    pub fn write(
+        self,
+        raw: &File,
+        out: &File,
+        details: &Details<'_>,
+        cancel: &CancelToken,
+    ) -> io::Result<()> {
+        let Details {
+            name,
+            id,
+            created,
+            threads,
+        } = *details;
+        let disk = RawDisk::new(raw)?.stopped_by(cancel);
+        let stream = || io::BufWriter::new(Stoppable::new(out, Some(cancel)));
+        match self {
+            Self::Raw => Ok(()),
+            Self::Vhd => out.write_all_at(&vhd::footer(disk.size(), id, created), disk.size()),
+            Self::Qcow2 => qcow2::write(&disk, out, true, threads),
+            Self::Vmdk => {
+                let content_id = u32::from_be_bytes([id.0[0], id.0[1], id.0[2], id.0[3]]);
+                vmdk::write(&disk, stream(), name, content_id, threads)
+            }
+            Self::Gce => gce::write(&disk, stream(), created, threads),
+            Self::Maas => maas::write(&disk, stream(), threads),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_ending_says_its_form_and_so_do_upstreams_names() {
+        for format in [
+            Format::Raw,
+            Format::Qcow2,
+            Format::Vhd,
+            Format::Vmdk,
+            Format::Gce,
+            Format::Maas,
+        ] {
+            let path = format!("d.x/kairos{}", format.ending());
+            assert_eq!(Format::of_path(Path::new(&path)), Some(format), "{path}");
+        }
+        assert_eq!(Format::of_path(Path::new("a.IMG")), Some(Format::Raw));
+        assert_eq!(Format::of_path(Path::new("disk")), None);
+    }
+}
