@@ -6,6 +6,7 @@ use super::{print, show};
 use crate::artifact::verify::{self, rules};
 use crate::error::Result;
 use crate::validate::Severity;
+use crate::validate::output::{self, Form};
 
 /// Subcommands of `kfactory artifact`.
 #[derive(Debug, clap::Subcommand)]
@@ -32,30 +33,19 @@ pub(super) struct VerifyArgs {
     rules: bool,
 }
 
-/// How a report is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-}
-
 /// Looks, and returns 1 when an error was found.
 pub(super) fn verify(args: &VerifyArgs) -> Result<i32> {
+    let write = |text: &str| match args.output {
+        Form::Text => show(text),
+        _ => print(text),
+    };
     let Some(path) = args.path.as_deref().filter(|_| !args.rules) else {
-        match args.output {
-            Form::Text => show(&rules::text())?,
-            Form::Json => print(&format!("{:#}\n", rules::json()))?,
-        }
+        write(&output::render_demands(&rules::all(), args.output)?)?;
         return Ok(0);
     };
     // It leaves nothing behind: a signal may end it anywhere.
     let report = verify::verify(path, None)?;
-    match args.output {
-        Form::Text => show(&report.text(path))?,
-        Form::Json => print(&format!("{:#}\n", report.json(path)))?,
-    }
+    write(&report.render(path, args.output)?)?;
     let fails = !report.passes() || args.strict && report.count(Severity::Warning) > 0;
     Ok(i32::from(fails))
 }

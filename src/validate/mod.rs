@@ -74,6 +74,17 @@ pub struct Rule {
     pub check: fn(&Subject<'_>, &mut Violations) -> Result<()>,
 }
 
+impl Rule {
+    fn demanded(&self) -> output::Demand {
+        output::Demand {
+            id: self.id,
+            severity: self.severity,
+            demand: self.demand,
+            remedy: self.remedy,
+        }
+    }
+}
+
 /// Where a rule is broken, and how.
 #[derive(Debug, Default)]
 pub struct Violations {

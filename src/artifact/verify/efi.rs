@@ -1,11 +1,11 @@
 //! What UEFI starts from: a FAT, a program for its machines in EFI/BOOT, and GRUB's configuration.
 
+use super::grub_menu::Menu;
 use super::rule::{Report, telling};
 use super::rules;
 use crate::artifact::fat::{FatEntry, FatReadError, FatVolume};
 use crate::artifact::region::Region;
 use crate::distro::Arch;
-use crate::error::Result;
 
 /// By architecture, the name that firmware starts, and the number of the machine in the header of programs.
 ///
@@ -36,84 +36,98 @@ const MAX_PROGRAM_BYTES: u64 = 16 << 20;
 /// The longest name that shim has for what it starts.
 const MAX_NAME: usize = 64;
 
-/// Checks the file system in `region`, called `path`, for a kernel of `arch`. Returns its label where it is one.
+/// The largest configuration that is read.
+const MAX_MENU_BYTES: u64 = 1 << 20;
+
+/// What was found.
+pub(super) struct Efi {
+    /// The label of the file system.
+    pub(super) label: String,
+    /// GRUB's configurations on it, by their paths.
+    pub(super) menus: Vec<(String, Menu)>,
+}
+
+/// Checks the file system in `region`, called `path`, for a kernel of `arch`, and returns what it has where it is one.
 pub(super) fn check(
     report: &mut Report,
     path: &str,
     region: Region,
     arch: Option<Arch>,
-) -> Result<Option<FatVolume>> {
-    let volume = match FatVolume::open(region) {
-        Ok(volume) => volume,
-        Err(error) => {
-            report.hold(&rules::EFI_FAT).at(path, telling(&error));
-            return Ok(None);
-        }
-    };
+) -> Option<Efi> {
     report.hold(&rules::EFI_FAT);
-    match read(report, path, &volume, arch) {
-        Ok(()) => Ok(Some(volume)),
+    let read = FatVolume::open(region).and_then(|volume| {
+        let is_complete = programs(report, path, &volume, arch)?;
+        let menus = menus(&volume)?;
+        let mut held = report.hold(&rules::EFI_MENU);
+        if menus.is_empty() && !is_complete {
+            held.at(
+                path,
+                format!("there is no grub.cfg in {DIR}, boot/grub or where else shim's GRUB looks"),
+            );
+        }
+        let label = volume.label().to_owned();
+        Ok(Efi { label, menus })
+    });
+    match read {
+        Ok(efi) => Some(efi),
         Err(error) => {
             report.hold(&rules::EFI_FAT).at(path, telling(&error));
-            Ok(None)
+            None
         }
     }
 }
 
-fn read(
+/// Checks what firmware starts; tells whether all of it finds its menu without configuration.
+fn programs(
     report: &mut Report,
     path: &str,
     volume: &FatVolume,
     arch: Option<Arch>,
-) -> std::result::Result<(), FatReadError> {
-    let mut found = false;
-    for (own, name, machine) in PROGRAMS {
-        if arch.is_some_and(|arch| arch != own) {
-            continue;
-        }
+) -> Result<bool, FatReadError> {
+    let (mut found, mut is_complete) = (false, true);
+    let wanted = PROGRAMS.iter();
+    let wanted: Vec<_> = wanted
+        .filter(|it| arch.is_none_or(|arch| arch == it.0))
+        .collect();
+    for (_, name, machine) in &wanted {
         let file = volume.find(&format!("{DIR}/{name}"))?;
-        let Some(file) = file.filter(|file| !file.is_dir) else {
-            continue;
-        };
-        found = true;
-        program(report, path, volume, &file, machine)?;
+        if let Some(file) = file.filter(|file| !file.is_dir) {
+            found = true;
+            is_complete &= program(report, path, volume, &file, *machine)?;
+        }
     }
     if !found {
-        let names = PROGRAMS
-            .iter()
-            .filter(|it| arch.is_none_or(|arch| arch == it.0));
-        let names: Vec<&str> = names.map(|it| it.1).collect();
-        let text = format!(
-            "it has no {DIR}/{}",
-            names.join(" and none of the others: ")
-        );
+        let names: Vec<&str> = wanted.iter().map(|it| it.1).collect();
+        let text = format!("it has no {DIR}/{}", names.join(" and no "));
         report.hold(&rules::EFI_PROGRAM).at(path, text);
     }
-    let mut has_menu = false;
-    for dir in MENU_DIRS {
-        let menu = volume.find(&format!("{dir}/grub.cfg"))?;
-        has_menu |= menu.is_some_and(|menu| !menu.is_dir && menu.size > 0);
-    }
-    let mut held = report.hold(&rules::EFI_MENU);
-    if !has_menu {
-        held.at(
-            path,
-            format!("there is no grub.cfg in {}", MENU_DIRS.join(", ")),
-        );
-    }
-    Ok(())
+    Ok(found && is_complete)
 }
 
-/// Checks what firmware starts, and what that starts.
+fn menus(volume: &FatVolume) -> Result<Vec<(String, Menu)>, FatReadError> {
+    let mut menus = Vec::new();
+    for dir in MENU_DIRS {
+        let at = format!("{dir}/grub.cfg");
+        let file = volume.find(&at)?;
+        if let Some(file) = file.filter(|file| !file.is_dir && file.size > 0) {
+            let text = bytes(volume, &file, MAX_MENU_BYTES)?;
+            menus.push((at, Menu::read(&String::from_utf8_lossy(&text))));
+        }
+    }
+    Ok(menus)
+}
+
+/// Checks what firmware starts, and what that starts; tells whether it starts nothing else: a GRUB that somebody
+/// built for this very medium, with its way to the menu inside, as `grub-mkrescue` does.
 fn program(
     report: &mut Report,
     path: &str,
     volume: &FatVolume,
     file: &FatEntry,
     machine: u16,
-) -> std::result::Result<(), FatReadError> {
+) -> Result<bool, FatReadError> {
     let name = format!("{DIR}/{}", file.name);
-    let bytes = bytes(volume, file)?;
+    let bytes = bytes(volume, file, MAX_PROGRAM_BYTES)?;
     let mut held = report.hold(&rules::EFI_PROGRAM);
     match machine_of(&bytes) {
         Some(found) if found == machine => {}
@@ -123,30 +137,32 @@ fn program(
         ),
         None => held.at(path, format!("{name} is no EFI program")),
     }
-    let Some(second) = second_of(&bytes) else {
-        return Ok(());
-    };
-    let there = volume.find(&format!("{DIR}/{second}"))?;
-    let there = there.map(|file| self::bytes(volume, &file)).transpose()?;
-    let mut held = report.hold(&rules::EFI_SECOND);
-    match there.map(|bytes| machine_of(&bytes)) {
-        Some(Some(found)) if found == machine => {}
-        Some(_) => held.at(
-            path,
-            format!("{DIR}/{second} is no EFI program for the same machines"),
-        ),
-        None => held.at(
-            path,
-            format!("{name} starts {DIR}/{second}, which is not there"),
-        ),
+    let second = second_of(&bytes);
+    if let Some(second) = &second {
+        let there = volume.find(&format!("{DIR}/{second}"))?;
+        let there = there
+            .map(|file| self::bytes(volume, &file, MAX_PROGRAM_BYTES))
+            .transpose()?;
+        let mut held = report.hold(&rules::EFI_SECOND);
+        match there.map(|bytes| machine_of(&bytes)) {
+            Some(Some(found)) if found == machine => {}
+            Some(_) => held.at(
+                path,
+                format!("{DIR}/{second} is no EFI program for the same machines"),
+            ),
+            None => held.at(
+                path,
+                format!("{name} starts {DIR}/{second}, which is not there"),
+            ),
+        }
     }
-    Ok(())
+    Ok(second.is_none())
 }
 
-/// Returns the start of a program, as much as is looked into.
-fn bytes(volume: &FatVolume, file: &FatEntry) -> std::result::Result<Vec<u8>, FatReadError> {
+/// Returns the start of a file, as much as is looked into.
+fn bytes(volume: &FatVolume, file: &FatEntry, most: u64) -> Result<Vec<u8>, FatReadError> {
     let content = volume.content(file)?;
-    let mut bytes = vec![0; content.len().min(MAX_PROGRAM_BYTES) as usize];
+    let mut bytes = vec![0; content.len().min(most) as usize];
     content.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }

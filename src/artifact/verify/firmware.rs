@@ -3,7 +3,7 @@
 use super::iso::{Medium, extents};
 use super::rule::{Report, telling};
 use super::rules;
-use crate::artifact::gpt::{ReadError, SECTOR_BYTES, Table};
+use crate::artifact::gpt::{Partition, ReadError, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
 use crate::artifact::iso::BLOCK;
 use crate::artifact::iso::reader::{BootEntry, Entry};
@@ -102,7 +102,12 @@ pub(super) fn uefi(report: &mut Report, medium: &Medium) -> Result<Option<(Strin
     let start = u64::from(entry.block) * BLOCK;
     let table = medium.image.gpt.iter().flatten().next();
     let partitions = table.into_iter().flat_map(|table| &table.partitions);
-    let mut extents = partitions.map(|partition| partition.extent());
+    let of_mbr = medium.image.mbr.iter().flat_map(|mbr| &mbr.partitions);
+    let of_mbr = of_mbr.map(|it| Extent {
+        start: u64::from(it.first) * SECTOR_BYTES,
+        len: u64::from(it.sectors) * SECTOR_BYTES,
+    });
+    let mut extents = partitions.map(Partition::extent).chain(of_mbr);
     let sectors = u64::from(entry.sectors);
     let extent = extents.find(|extent| extent.start == start).or({
         // One sector, or none, stands for as many as there are.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use kfactory_sandbox::CancelToken;
 
 use super::boot::{self, BootFile};
-use super::grub_menu::{self, Start};
+use super::efi::Efi;
+use super::grub_menu::{Menu, Search, Start};
 use super::rule::{Report, telling};
 use super::{efi, firmware, rules, squashfs};
 use crate::artifact::iso::reader::{self, Entry, Image, Kind, Volume};
@@ -85,32 +86,62 @@ pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToke
     let uefi = firmware::uefi(report, &medium)?;
     firmware::partitions(report, &medium);
     let starts = menu(report, &medium)?;
-    let squashfs = root(report, &medium, &starts);
-    for path in squashfs {
+    let roots = root(report, &medium, &starts);
+    let mut kernel = None;
+    for (path, entry, initrds) in pairs(report, &medium, &starts) {
+        let file = |(path, entry): Named<'_>| -> Result<BootFile<'static>> {
+            let content = Box::new(medium.content(entry)?.reader());
+            Ok(BootFile { path, content })
+        };
+        let initrds = initrds.into_iter().map(file).collect::<Result<_>>()?;
+        let found = boot::check(report, file((path, entry))?, initrds, boot::LIVE, stop)?;
+        kernel = kernel.or(found);
+    }
+    for path in roots {
         if let Some(entry) = medium.file(&path) {
-            squashfs::check(report, &path, &medium.content(entry)?)?;
+            squashfs::check(report, &path, &medium.content(entry)?, kernel.as_ref())?;
         }
     }
-    let mut arch = None;
-    for (kernel, initrds) in pairs(report, &medium, &starts) {
-        let kernel_content = medium.content(kernel.1)?;
-        let contents = initrds.iter().map(|it| medium.content(it.1));
-        let contents = contents.collect::<Result<Vec<Region>>>()?;
-        let initrds: Vec<BootFile<'_>> = initrds
-            .iter()
-            .zip(&contents)
-            .map(|((path, _), content)| BootFile { path, content })
-            .collect();
-        let kernel = BootFile {
-            path: &kernel.0,
-            content: &kernel_content,
-        };
-        arch = boot::check(report, &kernel, &initrds, boot::LIVE, stop)?.or(arch);
-    }
     if let Some((path, region)) = uefi {
-        efi::check(report, &path, region, arch)?;
+        let arch = kernel.and_then(|kernel| kernel.arch);
+        if let Some(efi) = efi::check(report, &path, region, arch) {
+            targets(report, &medium, &path, &efi);
+        }
     }
     Ok(())
+}
+
+/// Checks that what UEFI starts finds the menu.
+fn targets(report: &mut Report, medium: &Medium, path: &str, efi: &Efi) {
+    let label = &medium.image.primary.identifiers.volume;
+    let on_fat = |target: &str| {
+        let target = target.trim_start_matches('/');
+        efi.menus
+            .iter()
+            .any(|(path, _)| path.eq_ignore_ascii_case(target))
+    };
+    let mut held = report.hold(&rules::EFI_TARGET);
+    for (name, menu) in &efi.menus {
+        for search in menu.searches() {
+            match search {
+                Search::File(file) if medium.file(&file).is_some() || on_fat(&file) => {}
+                Search::File(file) => held.at(
+                    path,
+                    format!("{name} looks for the device with {file}, which is not there"),
+                ),
+                Search::Label(wanted) if wanted == *label || wanted == efi.label => {}
+                Search::Label(wanted) => held.at(
+                    path,
+                    format!("{name} looks for the label {wanted}, the medium has {label:?}"),
+                ),
+            }
+        }
+        for target in menu.targets() {
+            if medium.file(&target).is_none() && !on_fat(&target) {
+                held.at(path, format!("{name} goes to {target}, which is not there"));
+            }
+        }
+    }
 }
 
 /// Both trees must lead to the same bytes. Their names may differ: Joliet's are shorter, and without links.
@@ -158,7 +189,7 @@ fn menu(report: &mut Report, medium: &Medium) -> Result<Vec<Start>> {
     for path in MENUS {
         if let Some(entry) = medium.file(path) {
             has_menu = true;
-            starts.extend(grub_menu::starts(&medium.text(entry)?));
+            starts.extend(Menu::read(&medium.text(entry)?).starts());
         }
     }
     let mut held = report.hold(&rules::MENU);
@@ -199,6 +230,12 @@ fn root(report: &mut Report, medium: &Medium, starts: &[Start]) -> BTreeSet<Stri
                 held.add(format!("an entry lacks `{word}`"));
             }
         }
+        if !start
+            .arg("root")
+            .is_some_and(|root| root.starts_with("live:"))
+        {
+            continue;
+        }
         let dir = start.arg("rd.live.dir").unwrap_or(LIVE_DIR);
         let image = start.arg("rd.live.squashimg").unwrap_or(LIVE_IMAGE);
         let path = format!("{dir}/{image}");
@@ -209,7 +246,7 @@ fn root(report: &mut Report, medium: &Medium, starts: &[Start]) -> BTreeSet<Stri
         } else if !path.contains('$') {
             held.at(
                 &path,
-                "the menu names it as the root filesystem, and it is not there",
+                "an entry has it as the root filesystem, and it is not there",
             );
         }
     }
@@ -220,37 +257,35 @@ fn root(report: &mut Report, medium: &Medium, starts: &[Start]) -> BTreeSet<Stri
 }
 
 type Named<'a> = (String, &'a Entry);
+/// A kernel with its initrds.
+type Pair<'a> = (String, &'a Entry, Vec<Named<'a>>);
 
 /// Returns the kernels with their initrds, each pair once.
-fn pairs<'a>(
-    report: &mut Report,
-    medium: &'a Medium,
-    starts: &[Start],
-) -> Vec<(Named<'a>, Vec<Named<'a>>)> {
+fn pairs<'a>(report: &mut Report, medium: &'a Medium, starts: &[Start]) -> Vec<Pair<'a>> {
     let mut names: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
     for start in starts {
         if let Some(kernel) = &start.kernel {
             names.insert((kernel.clone(), start.initrds.clone()));
         }
     }
-    if names.is_empty() {
+    if names.is_empty() && medium.file(KERNEL).is_some() {
         names.insert((KERNEL.to_owned(), vec![INITRD.to_owned()]));
     }
-    let mut held = report.hold(&rules::MENU_FILES);
+    let mut pairs = Vec::new();
     let mut find = |path: String| -> Option<Named<'a>> {
+        let mut held = report.hold(&rules::MENU_FILES);
         match medium.file(&path) {
             Some(entry) => Some((path, entry)),
             None => {
-                held.at(&path, "the menu names it, and it is not there");
+                held.at(&path, "it is to be booted, and it is not there");
                 None
             }
         }
     };
-    let mut pairs = Vec::new();
     for (kernel, initrds) in names.into_iter().take(MAX_PAIRS) {
         let kernel = find(kernel);
         let initrds: Vec<Named<'a>> = initrds.into_iter().filter_map(&mut find).collect();
-        pairs.extend(kernel.map(|kernel| (kernel, initrds)));
+        pairs.extend(kernel.map(|(path, entry)| (path, entry, initrds)));
     }
     pairs
 }

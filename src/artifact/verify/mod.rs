@@ -13,7 +13,8 @@
 //! | `netboot` | directories of files for network boot |
 //! | `boot` | a kernel with its initrd |
 //! | `efi` | the file system that UEFI starts from |
-//! | `squashfs` | the root filesystem |
+//! | `root` | the root filesystem, whatever it is written as |
+//! | `squashfs` | the one of live media |
 //! | `grub_menu` | the words of GRUB's menus |
 //! | `checksum` | the checksum beside a file |
 
@@ -25,6 +26,7 @@ mod grub_menu;
 mod iso;
 mod kind;
 mod netboot;
+mod root;
 mod rule;
 pub mod rules;
 mod squashfs;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use kfactory_layers::input::open_regular;
 use kfactory_sandbox::CancelToken;
 
-pub use rule::{Kind, Report, Rule};
+pub use rule::{Kind, Report};
 
 use super::region::Region;
 use crate::error::{Context as _, Result};
@@ -64,7 +66,7 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     checksum::check(&mut report, path, &file, stop).context(doing)?;
     match kind {
         Kind::Iso => iso::check(&mut report, &region, stop),
-        Kind::Netboot => unreachable!("no file is a directory"),
+        Kind::Disk | Kind::Netboot => unreachable!("not told of a file yet"),
     }
     .context(doing)?;
     Ok(report.finish())

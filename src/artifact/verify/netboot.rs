@@ -160,19 +160,20 @@ fn script(
     for file in missing {
         held.at(name, format!("it names {file}, which is not beside it"));
     }
-    if let Some((file, content)) = root {
-        squashfs::check(report, file, &content)?;
-    }
+    let mut image = None;
     if let Some(content) = kernel_content {
-        let kernel = BootFile {
-            path: kernel,
-            content: &content,
+        let file = |path: &str, content: Region| BootFile {
+            path: path.to_owned(),
+            content: Box::new(content.reader()),
         };
-        let initrds: Vec<BootFile<'_>> = initrds
-            .iter()
-            .map(|(path, content)| BootFile { path, content })
-            .collect();
-        boot::check(report, &kernel, &initrds, boot::NETBOOT, stop)?;
+        let initrds = initrds
+            .into_iter()
+            .map(|(path, content)| file(path, content));
+        let initrds = initrds.collect();
+        image = boot::check(report, file(kernel, content), initrds, boot::NETBOOT, stop)?;
+    }
+    if let Some((file, content)) = root {
+        squashfs::check(report, file, &content, image.as_ref())?;
     }
     Ok(())
 }

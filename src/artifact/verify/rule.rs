@@ -1,33 +1,23 @@
 //! What is demanded, and what was found when it was held against a medium, a disk or a directory.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
-
+use super::rules;
+use crate::error::Result;
 use crate::printable::{bounded, name};
+use crate::validate::output::{Demand, Form, Sheet};
 use crate::validate::{Finding, Severity};
 
-/// One thing that is demanded of what boots.
-#[derive(Debug)]
-pub struct Rule {
-    /// Its name, which stays the same between versions.
-    pub id: &'static str,
-    /// How bad it is when it is broken.
-    pub severity: Severity,
-    /// What is demanded, as a sentence.
-    pub demand: &'static str,
-    /// What to do when it is broken, in one line.
-    pub remedy: &'static str,
-}
-
 /// What something that boots is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An ISO 9660 medium.
     Iso,
     /// A directory of files for network boot.
     Netboot,
+    /// A disk.
+    Disk,
 }
 
 impl Kind {
@@ -36,6 +26,7 @@ impl Kind {
         match self {
             Self::Iso => "ISO 9660 medium",
             Self::Netboot => "network boot files",
+            Self::Disk => "disk",
         }
     }
 }
@@ -51,6 +42,8 @@ pub struct Report {
     pub checked: Vec<&'static str>,
     /// What is wrong, in the order of the rules.
     pub findings: Vec<Finding>,
+    /// What one rule found beyond what is told of it.
+    more: BTreeMap<&'static str, usize>,
 }
 
 /// What one rule finds beyond this number is not told: the cause is the same.
@@ -63,6 +56,7 @@ impl Report {
             facts: Vec::new(),
             checked: Vec::new(),
             findings: Vec::new(),
+            more: BTreeMap::new(),
         }
     }
 
@@ -85,52 +79,70 @@ impl Report {
     }
 
     /// Notes that `rule` is held against it, and returns where to say how it is broken.
-    pub(super) fn hold(&mut self, rule: &'static Rule) -> Held<'_> {
+    pub(super) fn hold(&mut self, rule: &'static Demand) -> Held<'_> {
         if !self.checked.contains(&rule.id) {
             self.checked.push(rule.id);
         }
         Held { report: self, rule }
     }
 
-    /// Puts what belongs to one rule together.
+    /// Puts what belongs to one rule together, in the order of the rules.
     pub(super) fn finish(mut self) -> Self {
-        let order = |finding: &Finding| self.checked.iter().position(|id| *id == finding.rule);
-        self.findings.sort_by_key(order);
+        let place = |id: &str| rules::ALL.iter().position(|rule| rule.id == id);
+        for (id, more) in std::mem::take(&mut self.more) {
+            if let Some(rule) = rules::find(id) {
+                self.push(&rule, None, format!("and {more} more"));
+            }
+        }
+        self.checked.sort_by_key(|id| place(id));
+        self.findings.sort_by_key(|finding| place(&finding.rule));
         self
     }
 
-    /// Prints it for people, with the name it was asked for by.
-    pub fn text(&self, path: &Path) -> String {
-        let mut text = format!("{:9} {}\n", "file", name(&path.display().to_string()));
-        text.push_str(&format!("{:9} {}\n", "kind", self.kind.name()));
-        for (what, value) in &self.facts {
-            text.push_str(&format!("{what:9} {}\n", name(value)));
+    /// Prints it, with the name it was asked for by.
+    ///
+    /// # Errors
+    ///
+    /// An internal error if a value cannot be written as JSON.
+    pub fn render(&self, path: &Path, form: Form) -> Result<String> {
+        let path = path.display().to_string();
+        let mut head = format!("{:10} {}\n", "file", name(&path));
+        let mut facts = serde_json::Map::new();
+        let kind = ("kind", self.kind.name().to_owned());
+        for (what, value) in std::iter::once(&kind).chain(&self.facts) {
+            head.push_str(&format!("{what:10} {}\n", name(value)));
+            facts.insert(what.replace(' ', "_"), value.as_str().into());
         }
-        text.push('\n');
-        text + &crate::validate::output::text::findings(&self.findings, self.checked.len())
+        let sheet = Sheet {
+            command: "artifact verify",
+            object: "file",
+            name: &path,
+            head,
+            facts: facts.into(),
+            checked: self.checked.clone(),
+            findings: &self.findings,
+            find: rules::find,
+        };
+        sheet.render(form)
     }
 
-    /// Returns it for programs.
-    pub fn json(&self, path: &Path) -> serde_json::Value {
-        let facts = self.facts.iter();
-        let facts: serde_json::Map<_, _> = facts
-            .map(|(what, value)| ((*what).to_owned(), value.as_str().into()))
-            .collect();
-        serde_json::json!({
-            "file": path.display().to_string(),
-            "kind": self.kind,
-            "passes": self.passes(),
-            "facts": facts,
-            "checked": self.checked,
-            "findings": self.findings,
-        })
+    fn push(&mut self, rule: &Demand, path: Option<String>, text: String) {
+        self.findings.push(Finding {
+            rule: rule.id.to_owned(),
+            severity: rule.severity,
+            path,
+            text,
+            remedy: rule.remedy.to_owned(),
+            skipped_step: None,
+            skipped_by: None,
+        });
     }
 }
 
 /// A rule that is being held against something.
 pub(super) struct Held<'r> {
     report: &'r mut Report,
-    rule: &'static Rule,
+    rule: &'static Demand,
 }
 
 impl Held<'_> {
@@ -146,22 +158,20 @@ impl Held<'_> {
 
     fn push(&mut self, path: Option<String>, text: impl Into<String>) {
         let text = bounded(&text.into());
-        // What two menus say alike is said once, and nobody reads thousands.
-        let findings = &mut self.report.findings;
-        let of_it = findings.iter().filter(|it| it.rule == self.rule.id);
-        let is_known = |it: &Finding| it.path == path && it.text == text;
-        if of_it.clone().count() >= MAX_PER_RULE || of_it.clone().any(is_known) {
-            return;
+        let mut known = 0;
+        for finding in self.report.findings.iter() {
+            if finding.rule == self.rule.id {
+                // What two menus say alike is said once.
+                if finding.path == path && finding.text == text {
+                    return;
+                }
+                known += 1;
+            }
         }
-        findings.push(Finding {
-            rule: self.rule.id.to_owned(),
-            severity: self.rule.severity,
-            path,
-            text,
-            remedy: self.rule.remedy.to_owned(),
-            skipped_step: None,
-            skipped_by: None,
-        });
+        match known < MAX_PER_RULE {
+            true => self.report.push(self.rule, path, text),
+            false => *self.report.more.entry(self.rule.id).or_default() += 1,
+        }
     }
 }
 

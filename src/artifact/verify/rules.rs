@@ -1,18 +1,18 @@
 //! What is demanded, as data. What other tools write is judged by the same.
 
-use super::rule::Rule;
 use crate::validate::Severity;
+use crate::validate::output::Demand;
 
 macro_rules! rules {
     ($($name:ident $severity:ident $id:literal $demand:literal $remedy:literal)*) => {
-        $(pub(super) static $name: Rule = Rule {
+        $(pub(super) static $name: Demand = Demand {
             id: $id,
             severity: Severity::$severity,
             demand: $demand,
             remedy: $remedy,
         };)*
         /// Every rule, in the order in which they are shown.
-        pub static ALL: &[&Rule] = &[$(&$name),*];
+        pub static ALL: &[&Demand] = &[$(&$name),*];
     };
 }
 
@@ -63,14 +63,24 @@ rules! {
         "the root filesystem is a squashfs, whole and with its tables where it says"
         "make it anew: it is damaged or cut off"
     SQUASHFS_COMPRESSOR Error "squashfs-compressor"
-        "the root filesystem is compressed in a way that Linux reads"
-        "choose zstd, gzip, xz, lz4 or lzo"
+        "the root filesystem is compressed in a way that its kernel reads, by the configuration it was built with"
+        "choose one that the kernel has (CONFIG_SQUASHFS_...): gzip and xz nearly always, zstd, lz4 or lzo"
+
+    ROOT_UNREAD Warning "root-unread"
+        "the root filesystem can be looked into"
+        "choose gzip, xz or zstd to have its content checked"
+    ROOT_FILES Error "root-files"
+        "the root filesystem has an init, and /etc/kairos-release says what it is"
+        "make it of an image that `kfactory convert` made; `kfactory validate` tells what else lacks"
+    ROOT_MODULES Error "root-modules"
+        "the root filesystem has the modules of the kernel that boots it"
+        "let kernel and root filesystem be of the same image"
 
     KERNEL Error "kernel"
         "the kernel is one, and for the same machines as what else starts there"
         "let the image's /boot/vmlinuz lead to a kernel, and make this anew"
     INITRD Error "initrd-format"
-        "the initrd is a whole archive"
+        "there is an initrd, and it is a whole archive"
         "build it again: it is damaged or cut off"
     INITRD_UNREAD Warning "initrd-unread"
         "the initrd can be looked into (gzip, zstd, xz or not compressed)"
@@ -95,8 +105,12 @@ rules! {
         "the program that shim starts is beside it"
         "put GRUB beside shim, under the name that shim looks for"
     EFI_MENU Error "efi-menu"
-        "GRUB's configuration is where one of its builds looks for it"
+        "the configuration of the GRUB that shim starts is where one of its builds looks for it"
         "put a grub.cfg into EFI/BOOT that leads to the menu"
+
+    EFI_TARGET Error "efi-menu-target"
+        "the device that this configuration looks for and the menu that it goes to are there"
+        "let it search for a file or label of this medium or disk, and go to the menu on it"
 
     SCRIPT Error "netboot-script"
         "there is an iPXE script that loads a kernel and boots it"
@@ -112,22 +126,12 @@ rules! {
         "add `initrd=NAME` to the kernel's arguments"
 }
 
-/// Returns the list for people.
-pub fn text() -> String {
-    let width = ALL.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
-    let line = |rule: &&Rule| {
-        let severity = rule.severity.name();
-        format!("{:width$}  {severity:7}  {}\n", rule.id, rule.demand)
-    };
-    ALL.iter().map(line).collect()
+/// Returns the rule of this id.
+pub fn find(id: &str) -> Option<Demand> {
+    ALL.iter().find(|rule| rule.id == id).map(|rule| **rule)
 }
 
-/// Returns the list for programs.
-pub fn json() -> serde_json::Value {
-    let one = |rule: &&Rule| {
-        serde_json::json!({
-            "id": rule.id, "severity": rule.severity, "demand": rule.demand, "remedy": rule.remedy,
-        })
-    };
-    ALL.iter().map(one).collect()
+/// Returns every rule, in the order in which they are shown.
+pub fn all() -> Vec<Demand> {
+    ALL.iter().map(|rule| **rule).collect()
 }
