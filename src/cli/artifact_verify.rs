@@ -19,7 +19,7 @@ pub(super) enum ArtifactCommand {
 /// Options of `kfactory artifact verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArgs {
-    /// An ISO 9660 medium, or a directory of network boot files; nothing of it runs, and no privilege is needed
+    /// An ISO 9660 medium, or a directory of network boot files; the checksum in FILE.sha256 is checked, too
     #[arg(required_unless_present = "rules", value_name = "FILE|DIR")]
     path: Option<PathBuf>,
     /// How to print the report

@@ -19,7 +19,7 @@ fn entries(medium: &Medium, platform: u8) -> impl Iterator<Item = &BootEntry> {
 }
 
 /// Returns the file that begins in `block`.
-fn file_at<'a>(medium: &'a Medium, block: u32) -> Option<&'a Entry> {
+fn file_at(medium: &Medium, block: u32) -> Option<&Entry> {
     let start = u64::from(block) * BLOCK;
     let mut entries = medium.image.primary.entries.iter();
     entries.find(|entry| {

@@ -151,7 +151,7 @@ fn trees(report: &mut Report, image: &Image) {
         return;
     };
     let places = |volume: &Volume| -> BTreeSet<(u64, u64)> {
-        let entries = volume.entries.iter().flat_map(|entry| extents(entry));
+        let entries = volume.entries.iter().flat_map(extents);
         let used = entries.filter(|extent| extent.len > 0);
         used.map(|extent| (extent.start, extent.len)).collect()
     };

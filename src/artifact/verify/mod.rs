@@ -66,7 +66,7 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     checksum::check(&mut report, path, &file, stop).context(doing)?;
     match kind {
         Kind::Iso => iso::check(&mut report, &region, stop),
-        Kind::Disk | Kind::Netboot => unreachable!("not told of a file yet"),
+        Kind::Netboot => unreachable!("no file is a directory"),
     }
     .context(doing)?;
     Ok(report.finish())

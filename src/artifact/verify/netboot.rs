@@ -85,13 +85,65 @@ pub(super) fn check(report: &mut Report, dir: &Path, stop: Option<&CancelToken>)
     }
     // The one that a server is configured with comes first.
     scripts.sort_by_key(|(name, _)| (name != SCRIPT, name.clone()));
+    let mut held = report.hold(&rules::SCRIPT);
     if scripts.is_empty() {
-        report
-            .hold(&rules::SCRIPT)
-            .add("no file begins as an iPXE script does");
+        held.add("no file begins as an iPXE script does");
+        return without_script(report, &files, stop);
     }
     for (name, text) in scripts.into_iter().take(MAX_SCRIPTS) {
         script(report, &name, &text, &files, stop)?;
+    }
+    Ok(())
+}
+
+/// Checks files that are called as upstream's server calls them, which tells machines what to load by itself.
+fn without_script(
+    report: &mut Report,
+    files: &Files<'_>,
+    stop: Option<&CancelToken>,
+) -> Result<()> {
+    let kernels = files.names.iter();
+    let kernel = kernels.filter_map(|name| Some((name, name.strip_suffix("-kernel")?)));
+    let Some((kernel, stem)) = kernel.into_iter().next() else {
+        let mut held = report.hold(&rules::SCRIPT_FILES);
+        held.add("nothing here is called NAME-kernel either");
+        return Ok(());
+    };
+    let (initrd, root) = (format!("{stem}-initrd"), format!("{stem}.squashfs"));
+    for name in [&initrd, &root] {
+        let is_there = files.names.contains(name);
+        let mut held = report.hold(&rules::SCRIPT_FILES);
+        if !is_there {
+            held.at(kernel, format!("{name} is not beside it"));
+        }
+    }
+    let initrd = files.open(&initrd)?.map(|content| (initrd, content));
+    let root = files.open(&root)?.map(|content| (root, content));
+    let kernel = files.open(kernel)?.map(|content| (kernel.clone(), content));
+    contents(report, kernel, initrd.into_iter().collect(), root, stop)
+}
+
+type Named = (String, Region);
+
+/// Checks what there is of the files that boot together.
+fn contents(
+    report: &mut Report,
+    kernel: Option<Named>,
+    initrds: Vec<Named>,
+    root: Option<Named>,
+    stop: Option<&CancelToken>,
+) -> Result<()> {
+    let mut image = None;
+    if let Some(kernel) = kernel {
+        let file = |(path, content): Named| BootFile {
+            path,
+            content: Box::new(content.reader()),
+        };
+        let initrds = initrds.into_iter().map(file).collect();
+        image = boot::check(report, file(kernel), initrds, boot::NETBOOT, stop)?;
+    }
+    if let Some((path, content)) = root {
+        squashfs::check(report, &path, &content, image.as_ref())?;
     }
     Ok(())
 }
@@ -105,7 +157,7 @@ fn script(
 ) -> Result<()> {
     report.fact("script", name);
     let loads = read(text);
-    let mut held = report.hold(&rules::SCRIPT);
+    let mut held = report.hold(&rules::SCRIPT_BOOT);
     let Some(kernel) = &loads.kernel else {
         held.at(name, "it loads no kernel");
         return Ok(());
@@ -144,38 +196,23 @@ fn script(
         }
         Ok(found)
     };
-    let kernel_content = open(kernel)?;
+    let mut named = |file: &str| -> Result<Option<Named>> {
+        Ok(open(file)?.map(|content| (file.to_owned(), content)))
+    };
+    let kernel = named(kernel)?;
     let mut initrds = Vec::new();
     for (file, _) in &loads.initrds {
-        initrds.extend(open(file)?.map(|content| (file, content)));
+        initrds.extend(named(file)?);
     }
-    let root = match &root {
-        Some(file) => open(file)?.map(|content| (file, content)),
-        None => None,
-    };
+    let root = root.map_or(Ok(None), |file| named(&file))?;
     if let Some(config) = arg("config_url").and_then(file_of) {
-        open(&config)?;
+        named(&config)?;
     }
     let mut held = report.hold(&rules::SCRIPT_FILES);
     for file in missing {
         held.at(name, format!("it names {file}, which is not beside it"));
     }
-    let mut image = None;
-    if let Some(content) = kernel_content {
-        let file = |path: &str, content: Region| BootFile {
-            path: path.to_owned(),
-            content: Box::new(content.reader()),
-        };
-        let initrds = initrds
-            .into_iter()
-            .map(|(path, content)| file(path, content));
-        let initrds = initrds.collect();
-        image = boot::check(report, file(kernel, content), initrds, boot::NETBOOT, stop)?;
-    }
-    if let Some((file, content)) = root {
-        squashfs::check(report, file, &content, image.as_ref())?;
-    }
-    Ok(())
+    contents(report, kernel, initrds, root, stop)
 }
 
 /// Reads what `script` loads; of several kernels the first.

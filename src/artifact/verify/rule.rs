@@ -16,8 +16,6 @@ pub enum Kind {
     Iso,
     /// A directory of files for network boot.
     Netboot,
-    /// A disk.
-    Disk,
 }
 
 impl Kind {
@@ -26,7 +24,6 @@ impl Kind {
         match self {
             Self::Iso => "ISO 9660 medium",
             Self::Netboot => "network boot files",
-            Self::Disk => "disk",
         }
     }
 }
