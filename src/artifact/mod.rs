@@ -27,6 +27,7 @@
 //! | [`format`](mod@format) | a raw disk as qcow2, VHD, VMDK, and for Google's cloud and MAAS |
 //! | [`gpt`], [`guid`] | partition tables, and what names their parts |
 //! | [`iso`] | ISO 9660 discs that start as CD and as disk, on BIOS and UEFI; read back, too |
+//! | [`verify`](mod@verify) | all of these read back, whoever made them |
 
 pub mod boot_files;
 pub mod cloud_config;
@@ -53,3 +54,4 @@ pub mod serve;
 pub mod source;
 pub mod squashfs;
 pub mod stem;
+pub mod verify;

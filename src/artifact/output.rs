@@ -124,7 +124,8 @@ impl Output {
     }
 }
 
-fn checksum_path(path: &Path) -> PathBuf {
+/// Returns where the checksum of the file at `path` is.
+pub fn checksum_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(CHECKSUM_SUFFIX);
     name.into()
