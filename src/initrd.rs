@@ -29,6 +29,8 @@ const MAX_NAMES_BYTES: usize = 64 << 20;
 const MAX_ENTRIES: usize = 1 << 20;
 /// The longest target of a link that Linux takes.
 const MAX_TARGET: u64 = 4096;
+/// The largest list of what is built into a kernel; real ones have 20 kB.
+const MAX_BUILTIN_BYTES: u64 = 1 << 20;
 const S_IFLNK: u32 = 0o120_000;
 /// Bytes that tell every format apart.
 const PROBE: usize = 6;
@@ -97,6 +99,8 @@ pub(crate) struct Initrd {
     pub(crate) has_microcode: bool,
     /// Whether it is where nobody looks: behind the first archive, or compressed.
     pub(crate) has_late_microcode: bool,
+    /// The kernel's own list of what is built into it (`modules.builtin`), where the initrd has a copy.
+    pub(crate) builtin: Option<String>,
     /// Bytes of all names and link targets, whether kept or replaced since.
     names_bytes: usize,
 }
@@ -163,13 +167,16 @@ impl Initrd {
                 continue;
             }
             let size = u64::from(header.size);
-            let target = if header.mode & S_IFMT == S_IFLNK {
-                let target = reader.content(size, MAX_TARGET)?;
-                Some(String::from_utf8_lossy(&target).into_owned())
+            let mut target = None;
+            if header.mode & S_IFMT == S_IFLNK {
+                let content = reader.content(size, MAX_TARGET)?;
+                target = Some(String::from_utf8_lossy(&content).into_owned());
+            } else if name.ends_with(b"/modules.builtin") && size <= MAX_BUILTIN_BYTES {
+                let content = reader.content(size, MAX_BUILTIN_BYTES)?;
+                self.builtin = Some(String::from_utf8_lossy(&content).into_owned());
             } else {
                 reader.skip(size)?;
-                None
-            };
+            }
             self.add(&name, header.mode, size, target)?;
         }
         if is_whole && until == Until::End {
@@ -205,6 +212,53 @@ impl Initrd {
                 .is_some_and(|before| before.is_empty() || before.ends_with('/'))
         })
     }
+
+    /// Returns the versions of the kernels whose modules it holds.
+    pub(crate) fn module_versions(&self) -> Vec<&str> {
+        let mut versions: Vec<&str> = self
+            .entries
+            .keys()
+            .filter_map(|path| {
+                let path = path.strip_prefix("usr/").unwrap_or(path);
+                let (version, rest) = path.strip_prefix("lib/modules/")?.split_once('/')?;
+                (!rest.is_empty()).then_some(version)
+            })
+            .collect();
+        versions.dedup();
+        versions
+    }
+
+    /// Returns whether a program is there, and so is what its link points at.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        let links: Vec<&str> = self
+            .entries
+            .iter()
+            .filter(|(path, _)| {
+                path.rsplit_once('/')
+                    .is_some_and(|(dir, last)| last == name && dir.ends_with("bin"))
+            })
+            .map(|(_, entry)| entry.target.as_deref().unwrap_or(""))
+            .collect();
+        links.iter().any(|target| {
+            target.is_empty()
+                || target
+                    .rsplit('/')
+                    .next()
+                    .is_some_and(|name| self.has_ending(name))
+        })
+    }
+
+    /// Returns whether it holds the module `name`.
+    pub(crate) fn has_module(&self, name: &str) -> bool {
+        self.entries.keys().any(|path| is_module(path, name))
+    }
+}
+
+/// Returns whether a path is that of the module `name`, compressed or not; `-` and `_` are the same in module names.
+pub(crate) fn is_module(path: &str, name: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split_once(".ko")
+        .is_some_and(|(stem, _)| stem.replace('-', "_") == name)
 }
 
 /// Where reading archives stops.

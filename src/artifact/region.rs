@@ -93,6 +93,14 @@ impl Region {
         })
     }
 
+    /// Returns the bytes in their order.
+    pub fn reader(&self) -> impl io::Read + use<> {
+        Reader {
+            region: self.clone(),
+            offset: 0,
+        }
+    }
+
     /// Copies exactly `len` bytes of `content` to `offset`.
     ///
     /// # Errors
@@ -135,6 +143,23 @@ impl Region {
             (offset, len, next) = (offset + now, len - now, next + 1);
         }
         Ok(())
+    }
+}
+
+/// Reads a region from its start to its end.
+#[derive(Debug)]
+struct Reader {
+    region: Region,
+    offset: u64,
+}
+
+impl io::Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.region.len - self.offset).unwrap_or(usize::MAX);
+        let now = buffer.len().min(left);
+        self.region.read_exact_at(&mut buffer[..now], self.offset)?;
+        self.offset += now as u64;
+        Ok(now)
     }
 }
 

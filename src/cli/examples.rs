@@ -95,6 +95,15 @@ Examples:
   kfactory raw store:debian-12-kairos:v1.0.0 -o disk.raw --boot uefi
       No larger than what is in it: the machine's disk must have the room that the first boot needs.";
 
+pub(super) const ARTIFACT_VERIFY: &str = "\
+Examples:
+  kfactory artifact verify os.iso
+      What is wrong with a medium, with its remedy; the exit code is 1 when it would not boot.
+  kfactory artifact verify boot --output json
+      Network boot files, for programs.
+  kfactory artifact verify --rules
+      What is demanded.";
+
 pub(super) const FRAMEWORK_BUILD: &str = "\
 Examples:
   kfactory framework build -o oci:framework

@@ -2,6 +2,7 @@
 
 mod args;
 mod artifact;
+mod artifact_verify;
 mod commands;
 mod doctor;
 mod examples;
@@ -24,7 +25,7 @@ use crate::framework::Variant;
 use crate::printable;
 use crate::progress::{Mode, Reporter};
 use crate::screen;
-use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
+use args::{BesideArgs, ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
 /// Turns any base image into a Kairos-ready OCI image: rootless, daemonless, straight on OCI layers.
 #[derive(Debug, Parser)]
@@ -71,6 +72,11 @@ enum Command {
     /// Write a disk that becomes an installed system when it boots first, for machines, hypervisors and clouds
     #[command(after_help = examples::RAW)]
     Raw(Box<raw::RawArgs>),
+    /// Look at what `iso`, `netboot` and others wrote
+    Artifact {
+        #[command(subcommand)]
+        command: artifact_verify::ArtifactCommand,
+    },
     /// List the names that `--skip-step` takes
     StepsInfo,
     /// The Kairos binaries
@@ -102,6 +108,8 @@ enum Command {
 struct ConvertArgs {
     #[command(flatten)]
     request: RequestArgs,
+    #[command(flatten)]
+    artifacts: BesideArgs,
     /// Do not use cached layers; run every step again
     #[arg(long)]
     no_cache: bool,
@@ -359,6 +367,9 @@ fn run(command: Command) -> Result<i32> {
         Command::Iso(args) => artifact::iso(&args),
         Command::Netboot(args) => artifact::netboot(&args),
         Command::Raw(args) => raw::run(&args),
+        Command::Artifact {
+            command: artifact_verify::ArtifactCommand::Verify(args),
+        } => artifact_verify::verify(&args),
         Command::StepsInfo => commands::steps_info(),
         Command::Framework {
             command:

@@ -15,11 +15,11 @@ const MAX_VERSION_BYTES: usize = 128;
 
 /// What the bytes of a kernel image say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KernelImage {
+pub(crate) struct KernelImage {
     /// The architecture, where the format tells.
-    pub(super) arch: Option<Arch>,
+    pub(crate) arch: Option<Arch>,
     /// The version (`uname -r`), where it can be found.
-    pub(super) version: Option<String>,
+    pub(crate) version: Option<String>,
 }
 
 /// Reads a kernel image; `None` when it is none that is known here.
@@ -30,7 +30,7 @@ pub(super) struct KernelImage {
 /// # Errors
 ///
 /// The input fails.
-pub(super) fn read(mut input: impl Read) -> io::Result<Option<KernelImage>> {
+pub(crate) fn read(mut input: impl Read) -> io::Result<Option<KernelImage>> {
     let mut head = Vec::new();
     input.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
     let rest = (&mut input).take(MAX_KERNEL_BYTES);
@@ -164,7 +164,7 @@ fn find_banner(input: impl Read) -> io::Result<Option<String>> {
 
 /// Makes the first bytes of an x86 kernel of `version`.
 #[cfg(test)]
-pub(super) fn bzimage_for_tests(version: &str) -> Vec<u8> {
+pub(crate) fn bzimage_for_tests(version: &str) -> Vec<u8> {
     let mut image = vec![0; 0x400];
     image[0x202..0x206].copy_from_slice(b"HdrS");
     image[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());

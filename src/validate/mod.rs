@@ -5,7 +5,7 @@
 //! nothing else, so an image is judged without running anything of it, and without any privilege.
 
 mod facts;
-mod kernel_image;
+pub(crate) mod kernel_image;
 pub mod output;
 mod report;
 pub mod rules;
@@ -72,6 +72,17 @@ pub struct Rule {
     pub when: fn(&Facts) -> bool,
     /// Looks at the image and says what is wrong with it.
     pub check: fn(&Subject<'_>, &mut Violations) -> Result<()>,
+}
+
+impl Rule {
+    fn demanded(&self) -> output::Demand {
+        output::Demand {
+            id: self.id,
+            severity: self.severity,
+            demand: self.demand,
+            remedy: self.remedy,
+        }
+    }
 }
 
 /// Where a rule is broken, and how.

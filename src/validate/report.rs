@@ -136,13 +136,13 @@ impl Report {
         rules
     }
 
-    /// Returns the error that stops what was to be done with an image, or `None` where nothing does. `kept` says what did not come
-    /// of it, and `way_out` how it does all the same.
-    pub fn error(&self, kept: &str, way_out: &str) -> Option<Error> {
+    /// Returns the error that stops what was to be done with an image, or `None` where nothing does. `way_out` says how it is done
+    /// all the same.
+    pub fn error(&self, message: &str, way_out: &str) -> Option<Error> {
         if self.passes() {
             return None;
         }
-        let mut error = Error::user(format!("the image does not pass validation: {kept}"));
+        let mut error = Error::user(message);
         let mut remedies: Vec<&str> = Vec::new();
         for finding in self.of(Severity::Error) {
             error = error.context_below(finding.line());

@@ -9,6 +9,7 @@
 mod encode;
 mod geometry;
 mod name;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use kfactory_layers::metadata::Timestamp;
 
 use super::region::{Extent, Region};
 use geometry::Geometry;
+pub use read::{FatEntry, FatReadError, FatVolume};
 
 /// A volume as large as its content needs is a multiple of this.
 pub const SIZE_STEP: u64 = 4 << 20;

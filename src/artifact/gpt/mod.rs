@@ -183,6 +183,15 @@ impl Table {
         read::read(disk)
     }
 
+    /// Reads the copy at the start of `disk` alone, wherever on it the other one is and whatever that says.
+    ///
+    /// # Errors
+    ///
+    /// No protective MBR, or a copy that is damaged.
+    pub fn read_first(disk: &Region) -> Result<Self, ReadError> {
+        read::read_first(disk)
+    }
+
     fn check(&self) -> Result<(), GptError> {
         let per_sector = SECTOR_BYTES as u32 / encode::ENTRY_BYTES as u32;
         if self.partitions.len() > self.entries as usize || !self.entries.is_multiple_of(per_sector)

@@ -10,6 +10,22 @@ use super::{Guid, Partition, ReadError, Region, SECTOR_BYTES, Table};
 const MAX_ENTRIES: u32 = 1024;
 
 pub(super) fn read(disk: &Region) -> Result<Table, ReadError> {
+    let last = check_mbr(disk)?;
+    let first = copy(disk, 1, Some(last))?;
+    let second = copy(disk, last, Some(1))?;
+    if first != second {
+        return Err(ReadError::Differ);
+    }
+    Ok(first)
+}
+
+pub(super) fn read_first(disk: &Region) -> Result<Table, ReadError> {
+    check_mbr(disk)?;
+    copy(disk, 1, None)
+}
+
+/// Checks the first sector, and returns the number of the last.
+fn check_mbr(disk: &Region) -> Result<u64, ReadError> {
     let mut mbr = [0; SECTOR_BYTES as usize];
     disk.read_exact_at(&mut mbr, 0)?;
     let has_protective = mbr[MBR_ENTRY..510]
@@ -18,16 +34,11 @@ pub(super) fn read(disk: &Region) -> Result<Table, ReadError> {
     if mbr[510..] != MBR_SIGNATURE || !has_protective {
         return Err(ReadError::Mbr);
     }
-    let last = disk.len() / SECTOR_BYTES - 1;
-    let first = copy(disk, 1, last)?;
-    let second = copy(disk, last, 1)?;
-    if first != second {
-        return Err(ReadError::Differ);
-    }
-    Ok(first)
+    Ok(disk.len() / SECTOR_BYTES - 1)
 }
 
-fn copy(disk: &Region, here: u64, other: u64) -> Result<Table, ReadError> {
+/// Reads the copy whose header is `here`, and which looks for the other one there, if that matters.
+fn copy(disk: &Region, here: u64, other: Option<u64>) -> Result<Table, ReadError> {
     let damaged = |why| ReadError::Damaged { sector: here, why };
     let check = |holds: bool, why| if holds { Ok(()) } else { Err(damaged(why)) };
     let mut header = [0; HEADER_BYTES];
@@ -49,10 +60,12 @@ fn copy(disk: &Region, here: u64, other: u64) -> Result<Table, ReadError> {
         u64_at(&header, 24) == here,
         "its header is not where it says",
     )?;
+    let found = u64_at(&header, 32);
     check(
-        u64_at(&header, 32) == other,
+        other.is_none_or(|other| other == found) && found < disk.len() / SECTOR_BYTES,
         "it looks for the other one elsewhere",
     )?;
+    let other = found;
     let count = u32_at(&header, 80);
     let known = u32_at(&header, 84) == ENTRY_BYTES as u32 && count <= MAX_ENTRIES;
     check(known, "its entries have an unknown size or number")?;

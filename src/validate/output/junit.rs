@@ -1,43 +1,43 @@
 //! A report as JUnit XML: one test case a rule. Warnings pass, and are shown in the case's output.
 
-use crate::validate::{Finding, Report, Severity, rules};
+use super::Sheet;
+use crate::validate::{Finding, Severity};
 
-pub(super) fn report(report: &Report, name: &str) -> String {
-    let failed = |rule: &String| {
-        report
-            .findings
-            .iter()
-            .any(|finding| finding.rule == *rule && finding.severity == Severity::Error)
+pub(super) fn sheet(sheet: &Sheet<'_>) -> String {
+    let failed = |rule: &&&str| {
+        let mut all = sheet.findings.iter();
+        all.any(|finding| finding.rule == **rule && finding.severity == Severity::Error)
     };
-    let failures = report.checked.iter().filter(|rule| failed(rule)).count();
+    let failures = sheet.checked.iter().filter(failed).count();
     let counts = format!(
         "tests=\"{}\" failures=\"{failures}\" errors=\"0\"",
-        report.checked.len()
+        sheet.checked.len()
     );
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     text.push_str(&format!(
-        "<testsuites name=\"kfactory validate\" {counts}>\n"
+        "<testsuites name=\"kfactory {}\" {counts}>\n",
+        sheet.command
     ));
     text.push_str(&format!(
         "  <testsuite name=\"{}\" {counts} skipped=\"0\">\n",
-        escape(name)
+        escape(sheet.name)
     ));
-    for rule in &report.checked {
-        text.push_str(&case(report, rule));
+    for rule in &sheet.checked {
+        text.push_str(&case(sheet, rule));
     }
     text.push_str("  </testsuite>\n</testsuites>\n");
     text
 }
 
-fn case(report: &Report, rule: &str) -> String {
-    let demand = rules::find(rule).map_or("", |rule| rule.demand);
+fn case(sheet: &Sheet<'_>, rule: &str) -> String {
+    let demand = (sheet.find)(rule).map_or("", |rule| rule.demand);
     let head = format!(
         "    <testcase classname=\"{}\" name=\"{}\"",
         escape(rule),
         escape(demand)
     );
     let of = |severity: Severity| -> Vec<&Finding> {
-        let all = report.findings.iter();
+        let all = sheet.findings.iter();
         all.filter(|finding| finding.rule == rule && finding.severity == severity)
             .collect()
     };

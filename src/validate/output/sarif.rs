@@ -4,9 +4,12 @@
 
 use serde_json::{Value, json};
 
-use crate::validate::{Finding, Report, Severity, rules};
+use super::{Demand, Sheet};
+use crate::validate::{Finding, Severity};
 
-pub(super) fn report(report: &Report, name: &str) -> Value {
+pub(super) fn sheet(sheet: &Sheet<'_>) -> Value {
+    let (object, name) = (sheet.object, sheet.name);
+    let rules = sheet.checked.iter().filter_map(|id| (sheet.find)(id));
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -15,24 +18,23 @@ pub(super) fn report(report: &Report, name: &str) -> Value {
                 "name": "kfactory",
                 "version": env!("CARGO_PKG_VERSION"),
                 "informationUri": env!("CARGO_PKG_REPOSITORY"),
-                "rules": report.checked.iter().filter_map(|id| rule(id)).collect::<Vec<_>>(),
+                "rules": rules.map(rule).collect::<Vec<_>>(),
             }},
-            "artifacts": [{ "location": { "uri": uri(name) }, "description": { "text": "the image" } }],
-            "originalUriBaseIds": { "ROOT": { "description": { "text": "the root of the image" } } },
-            "results": report.findings.iter().map(|finding| result(finding, name)).collect::<Vec<_>>(),
+            "artifacts": [{ "location": { "uri": uri(name) }, "description": { "text": format!("the {object}") } }],
+            "originalUriBaseIds": { "ROOT": { "description": { "text": format!("the root of the {object}") } } },
+            "results": sheet.findings.iter().map(|finding| result(finding, name)).collect::<Vec<_>>(),
             "columnKind": "utf16CodeUnits",
         }],
     })
 }
 
-fn rule(id: &str) -> Option<Value> {
-    let rule = rules::find(id)?;
-    Some(json!({
+fn rule(rule: Demand) -> Value {
+    json!({
         "id": rule.id,
         "shortDescription": { "text": rule.demand },
         "help": { "text": rule.remedy },
         "defaultConfiguration": { "level": level(rule.severity) },
-    }))
+    })
 }
 
 fn level(severity: Severity) -> &'static str {

@@ -1,13 +1,15 @@
 //! A report for people.
 
+use super::{Demand, Sheet};
 use crate::printable::counted;
-use crate::validate::{Report, Severity, rules};
+use crate::validate::{Report, Severity};
 
-pub(super) fn report(report: &Report, name: &str) -> String {
+/// Prints what an image says of itself.
+pub(super) fn image(report: &Report, name: &str) -> String {
     let image = &report.image;
     let or = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
-    let mut text = format!(
-        "image     {name}\nsystem    {} family, {}, model {}, variant {}{}{}\nkernel    {}\n\n",
+    format!(
+        "image     {name}\nsystem    {} family, {}, model {}, variant {}{}{}\nkernel    {}\n",
         or(&image.family),
         or(&image.arch),
         image.model,
@@ -19,50 +21,35 @@ pub(super) fn report(report: &Report, name: &str) -> String {
         },
         if image.fips { ", FIPS" } else { "" },
         or(&image.kernel),
-    );
-    let mut last = None;
-    for finding in &report.findings {
-        if last.is_some_and(|rule| rule != finding.rule.as_str()) {
-            text.push_str(&remedy_of(report, last));
+    )
+}
+
+pub(super) fn sheet(sheet: &Sheet<'_>) -> String {
+    let mut text = format!("{}\n", sheet.head);
+    // The remedy stands once, after all that broke its rule.
+    for found in sheet.findings.chunk_by(|one, other| one.rule == other.rule) {
+        for finding in found {
+            let severity = finding.severity.name();
+            text.push_str(&format!("{severity:7}  {}\n", finding.line()));
         }
-        last = Some(finding.rule.as_str());
-        text.push_str(&format!(
-            "{:7}  {}\n",
-            finding.severity.name(),
-            finding.line()
-        ));
+        text.push_str(&format!("         hint: {}\n", found[0].remedy));
     }
-    text.push_str(&remedy_of(report, last));
+    let (errors, warnings) = (sheet.count(Severity::Error), sheet.count(Severity::Warning));
     text.push_str(&format!(
         "{}: {} checked, {}, {}\n",
-        if report.passes() { "passed" } else { "failed" },
-        counted(report.checked.len(), "rule"),
-        counted(report.count(Severity::Error), "error"),
-        counted(report.count(Severity::Warning), "warning"),
+        if errors == 0 { "passed" } else { "failed" },
+        counted(sheet.checked.len(), "rule"),
+        counted(errors, "error"),
+        counted(warnings, "warning"),
     ));
     text
 }
 
-/// The remedy stands once, after all that broke its rule.
-fn remedy_of(report: &Report, rule: Option<&str>) -> String {
-    let found = report
-        .findings
-        .iter()
-        .find(|finding| Some(finding.rule.as_str()) == rule);
-    found.map_or(String::new(), |finding| {
-        format!("         hint: {}\n", finding.remedy)
-    })
-}
-
-pub(super) fn rules() -> String {
-    let width = rules::all().map(|rule| rule.id.len()).max().unwrap_or(0);
-    let line = |rule: &crate::validate::Rule| {
-        format!(
-            "{:width$}  {:7}  {}\n",
-            rule.id,
-            rule.severity.name(),
-            rule.demand
-        )
+pub(super) fn demands(all: &[Demand]) -> String {
+    let width = all.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
+    let line = |rule: &Demand| {
+        let severity = rule.severity.name();
+        format!("{:width$}  {severity:7}  {}\n", rule.id, rule.demand)
     };
-    rules::all().map(line).collect()
+    all.iter().map(line).collect()
 }

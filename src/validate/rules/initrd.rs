@@ -3,7 +3,7 @@
 use super::always;
 use crate::distro::{DistroId, Family};
 use crate::error::Result;
-use crate::initrd::{Format, Initrd};
+use crate::initrd::{Format, is_module};
 use crate::step::StepName;
 use crate::validate::subject::InitrdFile;
 use crate::validate::{Facts, Rule, Severity, Subject, Violations};
@@ -226,26 +226,11 @@ fn compression(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     Ok(())
 }
 
-/// Returns the versions whose modules are in the initrd.
-fn versions(initrd: &Initrd) -> Vec<&str> {
-    let mut versions: Vec<&str> = initrd
-        .entries
-        .keys()
-        .filter_map(|path| {
-            let path = path.strip_prefix("usr/").unwrap_or(path);
-            let (version, rest) = path.strip_prefix("lib/modules/")?.split_once('/')?;
-            (!rest.is_empty()).then_some(version)
-        })
-        .collect();
-    versions.dedup();
-    versions
-}
-
 fn kernel(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     let (Some(initrd), Some(kernel)) = (subject.initrd()?, subject.facts.kernel.as_deref()) else {
         return Ok(());
     };
-    for version in versions(initrd) {
+    for version in initrd.module_versions() {
         if version != kernel {
             found.at(
                 "boot/initrd",
@@ -274,31 +259,11 @@ fn init(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether a program is there, and so is what its link points at.
-fn has_program(initrd: &Initrd, name: &str) -> bool {
-    let links: Vec<&str> = initrd
-        .entries
-        .iter()
-        .filter(|(path, _)| {
-            path.rsplit_once('/')
-                .is_some_and(|(dir, last)| last == name && dir.ends_with("bin"))
-        })
-        .map(|(_, entry)| entry.target.as_deref().unwrap_or(""))
-        .collect();
-    links.iter().any(|target| {
-        target.is_empty()
-            || target
-                .rsplit('/')
-                .next()
-                .is_some_and(|name| initrd.has_ending(name))
-    })
-}
-
 fn immucore(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     let Some(initrd) = subject.initrd()? else {
         return Ok(());
     };
-    if !has_program(initrd, "immucore") {
+    if !initrd.has_program("immucore") {
         found.at("boot/initrd", "it does not hold immucore");
     } else if subject.facts.family != Some(Family::Alpine)
         && !initrd.has_ending("initrd.target.requires/immucore.service")
@@ -315,7 +280,7 @@ fn agent(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     let is_multi_call = subject
         .program("kairos-agent")
         .is_some_and(|program| program.path.file_name() == Some("kairos".as_ref()));
-    if !is_multi_call && !has_program(initrd, "kairos-agent") {
+    if !is_multi_call && !initrd.has_program("kairos-agent") {
         found.at("boot/initrd", "it does not hold kairos-agent");
     }
     Ok(())
@@ -329,13 +294,6 @@ fn live(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
         found.at("boot/initrd", "it has no dmsquash-live-root");
     }
     Ok(())
-}
-
-/// Returns whether a path is that of the module `name`, compressed or not; `-` and `_` are the same in module names.
-fn is_module(path: &str, name: &str) -> bool {
-    let file = path.rsplit('/').next().unwrap_or(path);
-    file.split_once(".ko")
-        .is_some_and(|(stem, _)| stem.replace('-', "_") == name)
 }
 
 /// Returns which of `names` the kernel has neither built in nor in the initrd; modules it has nowhere count if `all` says so.
@@ -353,7 +311,7 @@ fn lacking<'n>(subject: &Subject<'_>, names: &[&'n str], all: bool) -> Result<Ve
     Ok(names
         .iter()
         .copied()
-        .filter(|name| !initrd.entries.keys().any(|path| is_module(path, name)))
+        .filter(|name| !initrd.has_module(name))
         .filter(|name| !has(&builtin, name) && (all || has(&known, name)))
         .collect())
 }
@@ -425,7 +383,7 @@ fn tools(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
         return Ok(());
     };
     for name in CALLED {
-        if !has_program(initrd, name) {
+        if !initrd.has_program(name) {
             found.at("boot/initrd", format!("it does not hold {name}"));
         }
     }

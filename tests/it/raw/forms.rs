@@ -196,7 +196,7 @@ fn in_a_directory_a_disk_has_upstreams_name_and_says_what_it_needs() {
     small.tells(&[
         "when it boots first",
         &format!("`truncate -s {size} FILE`"),
-        &format!("`--size {size}`"),
+        &format!("--size {size}`"),
         "no default credentials",
     ]);
     std::fs::write(

@@ -55,7 +55,7 @@ fn an_image_that_is_not_ready_is_refused_by_the_rules_it_breaks() {
         &[],
         &[
             "error: cannot make `tar:",
-            "the image does not pass validation: nothing was written",
+            "caused by: the image does not pass validation",
             "caused by: programs-kairos: immucore is nowhere on the PATH",
             "hint: `--no-validate` makes it",
         ],

@@ -1,0 +1,68 @@
+//! The checksum beside a file, as `sha256sum -c` reads it.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::path::Path;
+
+use kfactory_layers::digest::{Digest, HashingReader};
+use kfactory_layers::input::open_regular;
+use kfactory_sandbox::CancelToken;
+
+use super::rule::{Report, telling};
+use super::rules;
+use crate::artifact::output::checksum_path;
+use crate::error::{Context as _, Result};
+use crate::stop::Stoppable;
+
+/// A list of many files has more, but not beside one of them.
+const MAX_BYTES: u64 = 64 << 10;
+
+/// Holds `file`, which was opened by `path`, against the checksum beside it, where there is one.
+pub(super) fn check(
+    report: &mut Report,
+    path: &Path,
+    file: &File,
+    stop: Option<&CancelToken>,
+) -> Result<()> {
+    let beside = checksum_path(path);
+    let shown = beside.file_name().unwrap_or_default().to_string_lossy();
+    let list = match open_regular(&beside) {
+        Ok(list) => list,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let text = format!("{shown} cannot be read: {}", telling(&error));
+            report.hold(&rules::CHECKSUM).add(text);
+            return Ok(());
+        }
+    };
+    let mut text = Vec::new();
+    list.take(MAX_BYTES)
+        .read_to_end(&mut text)
+        .context(|| format!("reading {}", beside.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut held = report.hold(&rules::CHECKSUM);
+    let Some(wanted) = text.lines().find_map(|line| checksum_of(line, &name)) else {
+        held.add(format!("{shown} has no checksum of a file called {name}"));
+        return Ok(());
+    };
+    let mut reader = HashingReader::new(Stoppable::new(file, stop));
+    io::copy(&mut reader, &mut io::sink()).context(|| format!("reading {}", path.display()))?;
+    let found = reader.finish().1;
+    if found != wanted {
+        let (found, wanted) = (found.hex(), wanted.hex());
+        held.add(format!(
+            "the file has sha256:{found}, {shown} says {wanted}"
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the checksum that a line has of the file `name`.
+fn checksum_of(line: &str, name: &str) -> Option<Digest> {
+    let (digits, rest) = line.split_once(' ')?;
+    // A blank for text, an asterisk for bytes, which are the same here.
+    let of = rest.strip_prefix([' ', '*'])?;
+    let of = of.strip_prefix("./").unwrap_or(of);
+    (of == name).then(|| Digest::from_hex(&digits.to_ascii_lowercase()))?
+}

@@ -1,0 +1,198 @@
+//! What UEFI starts from: a FAT, a program for its machines in EFI/BOOT, and GRUB's configuration.
+
+use super::grub_menu::Menu;
+use super::rule::{Report, telling};
+use super::rules;
+use crate::artifact::fat::{FatEntry, FatReadError, FatVolume};
+use crate::artifact::region::Region;
+use crate::distro::Arch;
+
+/// By architecture, the name that firmware starts, and the number of the machine in the header of programs.
+///
+/// Spec: UEFI 2.10, 3.5.1.1 and 2.1.1.
+const PROGRAMS: [(Arch, &str, u16); 3] = [
+    (Arch::Amd64, "bootx64.efi", 0x8664),
+    (Arch::Arm64, "bootaa64.efi", 0xaa64),
+    (Arch::Riscv64, "bootriscv64.efi", 0x5064),
+];
+const DIR: &str = "EFI/BOOT";
+/// The directories in which some build of GRUB looks for its configuration, on this file system.
+const MENU_DIRS: [&str; 12] = [
+    DIR,
+    "boot/grub",
+    "boot/grub2",
+    "EFI/ubuntu",
+    "EFI/debian",
+    "EFI/fedora",
+    "EFI/redhat",
+    "EFI/rocky",
+    "EFI/almalinux",
+    "EFI/centos",
+    "EFI/opensuse",
+    "EFI/sles",
+];
+/// The largest program that is searched; shim has one megabyte.
+const MAX_PROGRAM_BYTES: u64 = 16 << 20;
+/// The longest name that shim has for what it starts.
+const MAX_NAME: usize = 64;
+
+/// The largest configuration that is read.
+const MAX_MENU_BYTES: u64 = 1 << 20;
+
+/// What was found.
+pub(super) struct Efi {
+    /// The label of the file system.
+    pub(super) label: String,
+    /// GRUB's configurations on it, by their paths.
+    pub(super) menus: Vec<(String, Menu)>,
+}
+
+/// Checks the file system in `region`, called `path`, for a kernel of `arch`, and returns what it has where it is one.
+pub(super) fn check(
+    report: &mut Report,
+    path: &str,
+    region: Region,
+    arch: Option<Arch>,
+) -> Option<Efi> {
+    report.hold(&rules::EFI_FAT);
+    let read = FatVolume::open(region).and_then(|volume| {
+        let is_complete = programs(report, path, &volume, arch)?;
+        let menus = menus(&volume)?;
+        let mut held = report.hold(&rules::EFI_MENU);
+        if menus.is_empty() && !is_complete {
+            held.at(
+                path,
+                format!("there is no grub.cfg in {DIR}, boot/grub or where else shim's GRUB looks"),
+            );
+        }
+        let label = volume.label().to_owned();
+        Ok(Efi { label, menus })
+    });
+    match read {
+        Ok(efi) => Some(efi),
+        Err(error) => {
+            report.hold(&rules::EFI_FAT).at(path, telling(&error));
+            None
+        }
+    }
+}
+
+/// Checks what firmware starts; tells whether all of it finds its menu without configuration.
+fn programs(
+    report: &mut Report,
+    path: &str,
+    volume: &FatVolume,
+    arch: Option<Arch>,
+) -> Result<bool, FatReadError> {
+    let (mut found, mut is_complete) = (false, true);
+    let wanted = PROGRAMS.iter();
+    let wanted: Vec<_> = wanted
+        .filter(|it| arch.is_none_or(|arch| arch == it.0))
+        .collect();
+    for (_, name, machine) in &wanted {
+        let file = volume.find(&format!("{DIR}/{name}"))?;
+        if let Some(file) = file.filter(|file| !file.is_dir) {
+            found = true;
+            is_complete &= program(report, path, volume, &file, *machine)?;
+        }
+    }
+    if !found {
+        let names: Vec<&str> = wanted.iter().map(|it| it.1).collect();
+        let text = format!("it has no {DIR}/{}", names.join(" and no "));
+        report.hold(&rules::EFI_PROGRAM).at(path, text);
+    }
+    Ok(found && is_complete)
+}
+
+fn menus(volume: &FatVolume) -> Result<Vec<(String, Menu)>, FatReadError> {
+    let mut menus = Vec::new();
+    for dir in MENU_DIRS {
+        let at = format!("{dir}/grub.cfg");
+        let file = volume.find(&at)?;
+        if let Some(file) = file.filter(|file| !file.is_dir && file.size > 0) {
+            let text = bytes(volume, &file, MAX_MENU_BYTES)?;
+            menus.push((at, Menu::read(&String::from_utf8_lossy(&text))));
+        }
+    }
+    Ok(menus)
+}
+
+/// Checks what firmware starts, and what that starts; tells whether it starts nothing else: a GRUB that somebody
+/// built for this very medium, with its way to the menu inside, as `grub-mkrescue` does.
+fn program(
+    report: &mut Report,
+    path: &str,
+    volume: &FatVolume,
+    file: &FatEntry,
+    machine: u16,
+) -> Result<bool, FatReadError> {
+    let name = format!("{DIR}/{}", file.name);
+    let bytes = bytes(volume, file, MAX_PROGRAM_BYTES)?;
+    let mut held = report.hold(&rules::EFI_PROGRAM);
+    match machine_of(&bytes) {
+        Some(found) if found == machine => {}
+        Some(found) => held.at(
+            path,
+            format!("{name} is for machines of the number {found:#06x}, not {machine:#06x}"),
+        ),
+        None => held.at(path, format!("{name} is no EFI program")),
+    }
+    let second = second_of(&bytes);
+    if let Some(second) = &second {
+        let there = volume.find(&format!("{DIR}/{second}"))?;
+        let there = there
+            .map(|file| self::bytes(volume, &file, MAX_PROGRAM_BYTES))
+            .transpose()?;
+        let mut held = report.hold(&rules::EFI_SECOND);
+        match there.map(|bytes| machine_of(&bytes)) {
+            Some(Some(found)) if found == machine => {}
+            Some(_) => held.at(
+                path,
+                format!("{DIR}/{second} is no EFI program for the same machines"),
+            ),
+            None => held.at(
+                path,
+                format!("{name} starts {DIR}/{second}, which is not there"),
+            ),
+        }
+    }
+    Ok(second.is_none())
+}
+
+/// Returns the start of a file, as much as is looked into.
+fn bytes(volume: &FatVolume, file: &FatEntry, most: u64) -> Result<Vec<u8>, FatReadError> {
+    let content = volume.content(file)?;
+    let mut bytes = vec![0; content.len().min(most) as usize];
+    content.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Returns the number of the machines that a program is for; none of what is no program for EFI.
+///
+/// Spec: Microsoft PE format, "COFF File Header" and "Optional Header".
+fn machine_of(bytes: &[u8]) -> Option<u16> {
+    let u16_at = |at: usize| -> Option<u16> {
+        let bytes = bytes.get(at..at.checked_add(2)?)?;
+        Some(u16::from_le_bytes([bytes[0], bytes[1]]))
+    };
+    let header = usize::from(u16_at(0x3c)?) | usize::from(u16_at(0x3e)?) << 16;
+    let is_pe = bytes.starts_with(b"MZ") && bytes.get(header..)?.starts_with(b"PE\0\0");
+    const PE32_PLUS: u16 = 0x20b;
+    const EFI_APPLICATION: u16 = 10;
+    let is_efi = u16_at(header + 24)? == PE32_PLUS && u16_at(header + 24 + 68)? == EFI_APPLICATION;
+    (is_pe && is_efi).then(|| u16_at(header + 4)).flatten()
+}
+
+/// Returns what shim starts: a name of its own directory, `\grub...`, which it holds as UCS-2.
+fn second_of(bytes: &[u8]) -> Option<String> {
+    let wanted: Vec<u8> = r"\grub".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let at = bytes.windows(wanted.len()).position(|it| it == wanted)?;
+    let units = bytes[at + 2..].chunks_exact(2);
+    let name: String = units
+        .map(|unit| u16::from_le_bytes([unit[0], unit[1]]))
+        .take(MAX_NAME)
+        .map_while(|unit| char::from_u32(unit.into()).filter(char::is_ascii_graphic))
+        .collect();
+    let is_name = name.ends_with(".efi") && !name.contains(['/', '\\']);
+    is_name.then_some(name)
+}

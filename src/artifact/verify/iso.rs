@@ -1,0 +1,291 @@
+//! An ISO 9660 medium: its trees, what firmware starts of it, and what the menu starts then.
+
+use std::collections::BTreeSet;
+
+use kfactory_sandbox::CancelToken;
+
+use super::boot::{self, BootFile};
+use super::efi::Efi;
+use super::grub_menu::{Menu, Search, Start};
+use super::rule::{Report, telling};
+use super::{efi, firmware, rules, squashfs};
+use crate::artifact::iso::reader::{self, Entry, Image, Kind, Volume};
+use crate::artifact::region::{Extent, Region};
+use crate::error::{Context as _, Result};
+
+/// The label that Kairos' tools give every live medium.
+const LABEL: &str = "COS_LIVE";
+/// Where menus are, the one that starts first at the top.
+const MENUS: [&str; 2] = ["boot/grub2/grub.cfg", "boot/grub/grub.cfg"];
+const MAX_MENU_BYTES: u64 = 1 << 20;
+/// What upstream's media have, for those whose menu does not tell.
+const KERNEL: &str = "boot/kernel";
+const INITRD: &str = "boot/initrd";
+const SQUASHFS: &str = "rootfs.squashfs";
+/// Where dracut looks, if it is not told (`dmsquash-live-root`).
+const LIVE_DIR: &str = "LiveOS";
+const LIVE_IMAGE: &str = "squashfs.img";
+/// More kernels than this on one medium are not looked into.
+const MAX_PAIRS: usize = 8;
+
+/// A medium that could be read.
+pub(super) struct Medium {
+    pub(super) disc: Region,
+    pub(super) image: Image,
+}
+
+impl Medium {
+    /// Returns the file at `path`, whichever slashes it has; none for anything else.
+    pub(super) fn file(&self, path: &str) -> Option<&Entry> {
+        let parts = path
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".");
+        let path = parts.collect::<Vec<_>>().join("/");
+        let entry = self.image.primary.entry(path)?;
+        matches!(entry.kind, Kind::File(_)).then_some(entry)
+    }
+
+    fn content(&self, entry: &Entry) -> Result<Region> {
+        Ok(self.disc.part(extents(entry))?)
+    }
+
+    fn text(&self, entry: &Entry) -> Result<String> {
+        let content = self.content(entry)?;
+        let mut bytes = vec![0; content.len().min(MAX_MENU_BYTES) as usize];
+        content.read_exact_at(&mut bytes, 0)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Returns where a file is; nowhere for anything else.
+pub(super) fn extents(entry: &Entry) -> &[Extent] {
+    match &entry.kind {
+        Kind::File(extents) => extents,
+        _ => &[],
+    }
+}
+
+/// Checks the medium in `disc`.
+pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToken>) -> Result<()> {
+    let image = match reader::read(disc) {
+        Ok(image) => image,
+        Err(reader::ReadError::Io(error)) => return Err(error).context(|| "reading it".to_owned()),
+        Err(error) => {
+            report.hold(&rules::STRUCTURE).add(telling(&error));
+            return Ok(());
+        }
+    };
+    report.hold(&rules::STRUCTURE);
+    let medium = Medium {
+        disc: disc.clone(),
+        image,
+    };
+    trees(report, &medium.image);
+    label(report, &medium.image);
+    firmware::bios(report, &medium);
+    let uefi = firmware::uefi(report, &medium)?;
+    firmware::partitions(report, &medium);
+    let starts = menu(report, &medium)?;
+    let roots = root(report, &medium, &starts);
+    let mut kernel = None;
+    for (path, entry, initrds) in pairs(report, &medium, &starts) {
+        let file = |(path, entry): Named<'_>| -> Result<BootFile<'static>> {
+            let content = Box::new(medium.content(entry)?.reader());
+            Ok(BootFile { path, content })
+        };
+        let initrds = initrds.into_iter().map(file).collect::<Result<_>>()?;
+        let found = boot::check(report, file((path, entry))?, initrds, boot::LIVE, stop)?;
+        kernel = kernel.or(found);
+    }
+    for path in roots {
+        if let Some(entry) = medium.file(&path) {
+            squashfs::check(report, &path, &medium.content(entry)?, kernel.as_ref())?;
+        }
+    }
+    if let Some((path, region)) = uefi {
+        let arch = kernel.and_then(|kernel| kernel.arch);
+        if let Some(efi) = efi::check(report, &path, region, arch) {
+            targets(report, &medium, &path, &efi);
+        }
+    }
+    Ok(())
+}
+
+/// Checks that what UEFI starts finds the menu.
+fn targets(report: &mut Report, medium: &Medium, path: &str, efi: &Efi) {
+    let label = &medium.image.primary.identifiers.volume;
+    let on_fat = |target: &str| {
+        let target = target.trim_start_matches('/');
+        efi.menus
+            .iter()
+            .any(|(path, _)| path.eq_ignore_ascii_case(target))
+    };
+    let mut held = report.hold(&rules::EFI_TARGET);
+    for (name, menu) in &efi.menus {
+        for search in menu.searches() {
+            match search {
+                Search::File(file) if medium.file(&file).is_some() || on_fat(&file) => {}
+                Search::File(file) => held.at(
+                    path,
+                    format!("{name} looks for the device with {file}, which is not there"),
+                ),
+                Search::Label(wanted) if wanted == *label || wanted == efi.label => {}
+                Search::Label(wanted) => held.at(
+                    path,
+                    format!("{name} looks for the label {wanted}, the medium has {label:?}"),
+                ),
+            }
+        }
+        for target in menu.targets() {
+            if medium.file(&target).is_none() && !on_fat(&target) {
+                held.at(path, format!("{name} goes to {target}, which is not there"));
+            }
+        }
+    }
+}
+
+/// Both trees must lead to the same bytes. Their names may differ: Joliet's are shorter, and without links.
+fn trees(report: &mut Report, image: &Image) {
+    let mut held = report.hold(&rules::TREES);
+    let Some(joliet) = &image.joliet else {
+        return;
+    };
+    let places = |volume: &Volume| -> BTreeSet<(u64, u64)> {
+        let entries = volume.entries.iter().flat_map(extents);
+        let used = entries.filter(|extent| extent.len > 0);
+        used.map(|extent| (extent.start, extent.len)).collect()
+    };
+    for (volume, other, name) in [
+        (&image.primary, joliet, "Joliet"),
+        (joliet, &image.primary, "other"),
+    ] {
+        let there = places(other);
+        for entry in &volume.entries {
+            let mut parts = extents(entry).iter().filter(|extent| extent.len > 0);
+            if parts.any(|extent| !there.contains(&(extent.start, extent.len))) {
+                let path = String::from_utf8_lossy(&entry.path);
+                held.at(
+                    &path,
+                    format!("the {name} tree has nothing with these bytes"),
+                );
+            }
+        }
+    }
+}
+
+fn label(report: &mut Report, image: &Image) {
+    let label = &image.primary.identifiers.volume;
+    report.fact("label", label.as_str());
+    let mut held = report.hold(&rules::LABEL);
+    if label != LABEL {
+        held.add(format!("its label is {label:?}"));
+    }
+}
+
+/// Returns what the menus start.
+fn menu(report: &mut Report, medium: &Medium) -> Result<Vec<Start>> {
+    let mut starts = Vec::new();
+    let mut has_menu = false;
+    for path in MENUS {
+        if let Some(entry) = medium.file(path) {
+            has_menu = true;
+            starts.extend(Menu::read(&medium.text(entry)?).starts());
+        }
+    }
+    let mut held = report.hold(&rules::MENU);
+    if !has_menu {
+        held.add(format!("there is none of {}", MENUS.join(" and ")));
+    } else if starts.is_empty() {
+        held.add("its menu starts no kernel");
+    }
+    Ok(starts)
+}
+
+/// Holds the kernel arguments against the medium, and returns the root filesystems that are on it.
+fn root(report: &mut Report, medium: &Medium, starts: &[Start]) -> BTreeSet<String> {
+    let label = &medium.image.primary.identifiers.volume;
+    let mut found = BTreeSet::new();
+    for start in starts {
+        let mut held = report.hold(&rules::MENU_ROOT);
+        match start.arg("root") {
+            None => held.add("an entry has no `root=`"),
+            Some(root) if root.contains('$') => {}
+            Some(root) => {
+                let wanted = ["live:CDLABEL=", "live:LABEL="];
+                match wanted.iter().find_map(|it| root.strip_prefix(it)) {
+                    Some(found) if found == label => {}
+                    Some(_) => held.add(format!(
+                        "an entry has `root={root}`, the label is {label:?}"
+                    )),
+                    None => held.add(format!(
+                        "an entry has `root={root}`, which is not on this medium"
+                    )),
+                }
+            }
+        }
+        let mut held = report.hold(&rules::MENU_ARGUMENTS);
+        for word in ["cdroot", "rd.live.overlay.overlayfs"] {
+            let is_set = start.has(word) || start.arg(word).is_some();
+            if !is_set && start.arg("rd.overlay").is_none() {
+                held.add(format!("an entry lacks `{word}`"));
+            }
+        }
+        if !start
+            .arg("root")
+            .is_some_and(|root| root.starts_with("live:"))
+        {
+            continue;
+        }
+        let dir = start.arg("rd.live.dir").unwrap_or(LIVE_DIR);
+        let image = start.arg("rd.live.squashimg").unwrap_or(LIVE_IMAGE);
+        let path = format!("{dir}/{image}");
+        let path = path.trim_start_matches('/').to_owned();
+        let mut held = report.hold(&rules::MENU_SQUASHFS);
+        if medium.file(&path).is_some() {
+            found.insert(path);
+        } else if !path.contains('$') {
+            held.at(
+                &path,
+                "an entry has it as the root filesystem, and it is not there",
+            );
+        }
+    }
+    if found.is_empty() && medium.file(SQUASHFS).is_some() {
+        found.insert(SQUASHFS.to_owned());
+    }
+    found
+}
+
+type Named<'a> = (String, &'a Entry);
+/// A kernel with its initrds.
+type Pair<'a> = (String, &'a Entry, Vec<Named<'a>>);
+
+/// Returns the kernels with their initrds, each pair once.
+fn pairs<'a>(report: &mut Report, medium: &'a Medium, starts: &[Start]) -> Vec<Pair<'a>> {
+    let mut names: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
+    for start in starts {
+        if let Some(kernel) = &start.kernel {
+            names.insert((kernel.clone(), start.initrds.clone()));
+        }
+    }
+    if names.is_empty() && medium.file(KERNEL).is_some() {
+        names.insert((KERNEL.to_owned(), vec![INITRD.to_owned()]));
+    }
+    let mut pairs = Vec::new();
+    let mut find = |path: String| -> Option<Named<'a>> {
+        let mut held = report.hold(&rules::MENU_FILES);
+        match medium.file(&path) {
+            Some(entry) => Some((path, entry)),
+            None => {
+                held.at(&path, "it is to be booted, and it is not there");
+                None
+            }
+        }
+    };
+    for (kernel, initrds) in names.into_iter().take(MAX_PAIRS) {
+        let kernel = find(kernel);
+        let initrds: Vec<Named<'a>> = initrds.into_iter().filter_map(&mut find).collect();
+        pairs.extend(kernel.map(|(path, entry)| (path, entry, initrds)));
+    }
+    pairs
+}

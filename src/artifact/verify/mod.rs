@@ -1,0 +1,73 @@
+//! `kfactory artifact verify`: does what is there boot, as far as its bytes tell?
+//!
+//! What something is shows in its content, not in its name, and it need not be of our making. It is read and nothing else: nothing of it
+//! runs, nothing is mounted, no privilege is needed. Its bytes are trusted in nothing: what is read of it is bounded, and what
+//! contradicts itself is a finding.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`rules`] | what is demanded, as data |
+//! | `rule` | a rule, what breaks it, and the report of all |
+//! | `kind` | tells media, disks and directories apart, and names the formats that are not read |
+//! | `iso`, `firmware` | live media: trees and menu; what BIOS and UEFI start of them |
+//! | `netboot` | directories of files for network boot |
+//! | `boot` | a kernel with its initrd |
+//! | `efi` | the file system that UEFI starts from |
+//! | `root` | the root filesystem, whatever it is written as |
+//! | `squashfs` | the one of live media |
+//! | `grub_menu` | the words of GRUB's menus |
+//! | `checksum` | the checksum beside a file |
+
+mod boot;
+mod checksum;
+mod efi;
+mod firmware;
+mod grub_menu;
+mod iso;
+mod kind;
+mod netboot;
+mod root;
+mod rule;
+pub mod rules;
+mod squashfs;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kfactory_layers::input::open_regular;
+use kfactory_sandbox::CancelToken;
+
+pub use rule::{Kind, Report};
+
+use super::region::Region;
+use crate::error::{Context as _, Result};
+use crate::given;
+
+/// Checks what is at `path`, a file or a directory, until the run is stopped.
+///
+/// # Errors
+///
+/// It cannot be read, is of a kind that is not read, or the run is stopped; what is wrong with it is no error but a finding.
+pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
+    let doing = || format!("cannot verify `{}`", path.display());
+    given::exists(path).context(doing)?;
+    if path.is_dir() {
+        let mut report = Report::new(Kind::Netboot);
+        netboot::check(&mut report, path, stop).context(doing)?;
+        return Ok(report.finish());
+    }
+    let file = open_regular(path).context(doing)?;
+    let len = file.metadata().context(doing)?.len();
+    let region = Region::of_file(Arc::new(file.try_clone().context(doing)?), len);
+    let kind = kind::of(&region).context(doing)?;
+    let mut report = Report::new(kind);
+    checksum::check(&mut report, path, &file, stop).context(doing)?;
+    match kind {
+        Kind::Iso => iso::check(&mut report, &region, stop),
+        Kind::Netboot => unreachable!("no file is a directory"),
+    }
+    .context(doing)?;
+    Ok(report.finish())
+}

@@ -1,0 +1,140 @@
+//! What is demanded, as data. What other tools write is judged by the same.
+
+use crate::validate::Severity;
+use crate::validate::output::Demand;
+
+macro_rules! rules {
+    ($($name:ident $severity:ident $id:literal $demand:literal $remedy:literal)*) => {
+        $(pub(super) static $name: Demand = Demand {
+            id: $id,
+            severity: Severity::$severity,
+            demand: $demand,
+            remedy: $remedy,
+        };)*
+        /// Every rule, in the order in which they are shown.
+        pub static ALL: &[&Demand] = &[$(&$name),*];
+    };
+}
+
+rules! {
+    CHECKSUM Error "checksum"
+        "the checksum in FILE.sha256, where there is one, is the file's"
+        "copy both files again, or make them anew"
+
+    STRUCTURE Error "iso-structure"
+        "descriptors, directories and path tables of the medium are sound, and none leads past its end"
+        "copy the medium again or make it anew: it is damaged or cut off"
+    TREES Error "iso-trees"
+        "the tree with Rock Ridge names and the one with Joliet names lead to the same bytes"
+        "make the medium anew"
+    LABEL Warning "iso-label"
+        "the medium has the label COS_LIVE"
+        "make it with the label that Kairos' tools look for"
+    BIOS Error "iso-bios"
+        "what a BIOS starts is a file of the medium, unchanged, and is told its place, from CD and from USB stick"
+        "make the medium anew; what changes its files afterwards must write GRUB's boot information again"
+    UEFI Error "iso-uefi"
+        "the boot catalog leads UEFI to a file of the medium or to a partition"
+        "make the medium anew"
+    PARTITIONS Error "partition-table"
+        "the partition table at the start is sound, and what firmware looks for is where it says"
+        "write the medium or disk again from its source; `sgdisk --verify` tells more"
+    BACKUP_TABLE Warning "partition-table-backup"
+        "the second partition table is at the very end, sound, and says the same"
+        "`sgdisk --move-second-header FILE` puts it there"
+
+    MENU Error "menu"
+        "there is a menu of GRUB's that starts a kernel"
+        "make the medium anew, or put the menu to /boot/grub2/grub.cfg"
+    MENU_FILES Error "menu-files"
+        "kernels and initrds that the menu names exist"
+        "put the file there, or name another one in the menu"
+    MENU_ROOT Error "menu-root"
+        "the menu's kernel arguments look for the root filesystem on the medium by its own label"
+        "let `root=live:CDLABEL=` and the medium's label be the same"
+    MENU_SQUASHFS Error "menu-squashfs"
+        "the file that the menu's `rd.live.dir` and `rd.live.squashimg` name exists"
+        "let the arguments name the root filesystem on the medium"
+    MENU_ARGUMENTS Warning "menu-arguments"
+        "the menu's kernel arguments have `cdroot` and `rd.live.overlay.overlayfs`"
+        "add what lacks: Alpine's initrd waits for the one, dracut's makes the root filesystem writable by the other"
+
+    SQUASHFS Error "squashfs"
+        "the root filesystem is a squashfs, whole and with its tables where it says"
+        "make it anew: it is damaged or cut off"
+    SQUASHFS_COMPRESSOR Error "squashfs-compressor"
+        "the root filesystem is compressed in a way that its kernel reads, by the configuration it was built with"
+        "choose one that the kernel has (CONFIG_SQUASHFS_...): gzip and xz nearly always, zstd, lz4 or lzo"
+
+    ROOT_UNREAD Warning "root-unread"
+        "the root filesystem can be looked into"
+        "choose gzip, xz or zstd to have its content checked"
+    ROOT_FILES Error "root-files"
+        "the root filesystem has an init, and /etc/kairos-release says what it is"
+        "make it of an image that `kfactory convert` made; `kfactory validate` tells what else lacks"
+    ROOT_MODULES Error "root-modules"
+        "the root filesystem has the modules of the kernel that boots it"
+        "let kernel and root filesystem be of the same image"
+
+    KERNEL Error "kernel"
+        "the kernel is one, and for the same machines as what else starts there"
+        "let the image's /boot/vmlinuz lead to a kernel, and make this anew"
+    INITRD Error "initrd-format"
+        "there is an initrd, and it is a whole archive"
+        "build it again: it is damaged or cut off"
+    INITRD_UNREAD Warning "initrd-unread"
+        "the initrd can be looked into (gzip, zstd, xz or not compressed)"
+        "set dracut's `compress` to gzip, zstd or xz to have its content checked"
+    INITRD_KERNEL Error "initrd-kernel"
+        "the modules in the initrd are those of the kernel beside it, and there are some"
+        "build the initrd again for this kernel: `dracut --force /boot/initrd VERSION`"
+    INITRD_IMMUCORE Error "initrd-immucore"
+        "the initrd holds immucore"
+        "install immucore and dracut's module `28immucore` before the initrd is built"
+    INITRD_MODULES Error "initrd-modules"
+        "what mounts the root filesystem is in the initrd or, as far as it tells, built into the kernel"
+        "install the package with these modules, then build the initrd again"
+
+    EFI_FAT Error "efi-fat"
+        "what UEFI starts from is a FAT file system, whole and with two tables alike"
+        "make it anew; `fsck.fat -n` tells more"
+    EFI_PROGRAM Error "efi-program"
+        "EFI/BOOT has a program for the kernel's machines"
+        "put shim or GRUB there as EFI/BOOT/bootx64.efi (bootaa64.efi, bootriscv64.efi)"
+    EFI_SECOND Error "efi-second-program"
+        "the program that shim starts is beside it"
+        "put GRUB beside shim, under the name that shim looks for"
+    EFI_MENU Error "efi-menu"
+        "the configuration of the GRUB that shim starts is where one of its builds looks for it"
+        "put a grub.cfg into EFI/BOOT that leads to the menu"
+
+    EFI_TARGET Error "efi-menu-target"
+        "the device that this configuration looks for and the menu that it goes to are there"
+        "let it search for a file or label of this medium or disk, and go to the menu on it"
+
+    SCRIPT Warning "netboot-script"
+        "there is an iPXE script"
+        "make the directory anew with `kfactory netboot`, or let the server tell machines what to load"
+    SCRIPT_BOOT Error "netboot-boot"
+        "the iPXE script loads a kernel and boots it"
+        "add `kernel FILE ARGUMENTS`, `initrd FILE` and `boot`"
+    SCRIPT_FILES Error "netboot-files"
+        "the files that boot together, by the script or by their names, are there"
+        "put them there, or name others in the script"
+    SCRIPT_ROOT Error "netboot-root"
+        "the script's kernel arguments say where the root filesystem is"
+        "add `root=live:URL`"
+    SCRIPT_INITRD Error "netboot-initrd"
+        "the kernel is told the initrd by the name that the script loads it under, as kernels on UEFI need"
+        "add `initrd=NAME` to the kernel's arguments"
+}
+
+/// Returns the rule of this id.
+pub fn find(id: &str) -> Option<Demand> {
+    ALL.iter().find(|rule| rule.id == id).map(|rule| **rule)
+}
+
+/// Returns every rule, in the order in which they are shown.
+pub fn all() -> Vec<Demand> {
+    ALL.iter().map(|rule| **rule).collect()
+}

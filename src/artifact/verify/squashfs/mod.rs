@@ -1,0 +1,114 @@
+//! The root filesystem of live media: a squashfs, whole, with what a system needs, and compressed in a way that its kernel reads.
+
+mod metadata;
+mod reader;
+mod superblock;
+
+use std::io;
+
+use super::rule::Report;
+use super::{root, rules};
+use crate::artifact::region::Region;
+use crate::error::Result;
+use crate::validate::kernel_image::KernelImage;
+use metadata::Compressor;
+use reader::Reader;
+use superblock::Superblock;
+
+/// Every way to compress, by its number, and what the kernel's configuration calls it.
+const COMPRESSORS: [(u16, &str, &str); 6] = [
+    (1, "gzip", "CONFIG_SQUASHFS_ZLIB"),
+    (2, "lzma", ""),
+    (3, "lzo", "CONFIG_SQUASHFS_LZO"),
+    (4, "xz", "CONFIG_SQUASHFS_XZ"),
+    (5, "lz4", "CONFIG_SQUASHFS_LZ4"),
+    (6, "zstd", "CONFIG_SQUASHFS_ZSTD"),
+];
+
+/// Checks the squashfs in `region`, which has the name `path`, and which `kernel` mounts.
+pub(super) fn check(
+    report: &mut Report,
+    path: &str,
+    region: &Region,
+    kernel: Option<&KernelImage>,
+) -> Result<()> {
+    let mut bytes = [0; superblock::BYTES];
+    let mut held = report.hold(&rules::SQUASHFS);
+    if region.len() < bytes.len() as u64 {
+        let text = format!("it has {} bytes, too few for any squashfs", region.len());
+        held.at(path, text);
+        return Ok(());
+    }
+    region.read_exact_at(&mut bytes, 0)?;
+    let superblock = match Superblock::read(&bytes, region.len()) {
+        Ok(superblock) => superblock,
+        Err(wrong) => {
+            held.at(path, wrong);
+            return Ok(());
+        }
+    };
+    let number = superblock.compressor;
+    let known = COMPRESSORS.iter().find(|it| it.0 == number);
+    let mut held = report.hold(&rules::SQUASHFS_COMPRESSOR);
+    let Some((_, name, option)) = known.filter(|it| !it.2.is_empty()) else {
+        let name = known.map_or("nothing that is known", |it| it.1);
+        held.at(path, format!("it is compressed with {name} ({number})"));
+        return Ok(());
+    };
+    let used = crate::progress::bytes_text(superblock.used);
+    report.fact("squashfs", format!("{name}, {used}"));
+    let compressor = match *name {
+        "gzip" => Compressor::Gzip,
+        "xz" => Compressor::Xz,
+        "zstd" => Compressor::Zstd,
+        other => {
+            let mut held = report.hold(&rules::ROOT_UNREAD);
+            held.at(
+                path,
+                format!("its compression is {other}, which is not read here"),
+            );
+            return Ok(());
+        }
+    };
+    report.hold(&rules::ROOT_UNREAD);
+    let mut reader = Reader::new(region.clone(), superblock, compressor);
+    let checked = root::check(report, path, &mut reader, kernel).and_then(|()| {
+        let config = root::kernel_config(&mut reader, kernel)?;
+        // One that does not mount any squashfs is not this one's configuration, or has it in a module of another tree.
+        let is_off = config.is_some_and(|config| {
+            let has = |option: &str| config.lines().any(|line| line == format!("{option}=y"));
+            config.contains("CONFIG_SQUASHFS=") && !has(option)
+        });
+        if is_off {
+            let mut held = report.hold(&rules::SQUASHFS_COMPRESSOR);
+            held.at(
+                path,
+                format!("it is compressed with {name}, and its kernel is built without {option}"),
+            );
+        }
+        Ok(())
+    });
+    match checked {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            report.hold(&rules::SQUASHFS).at(path, error.to_string());
+            Ok(())
+        }
+        done => Ok(done?),
+    }
+}
+
+fn bad(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+fn le16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    u32::from(le16(bytes, at)) | u32::from(le16(bytes, at + 2)) << 16
+}
+
+fn le64(bytes: &[u8], at: usize) -> u64 {
+    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
+}

@@ -1,0 +1,45 @@
+//! What is good passes, and every rule is seen broken once.
+
+mod damage;
+mod foreign;
+mod medium;
+mod netboot;
+mod sample;
+
+use std::collections::BTreeSet;
+
+use super::{Report, rules};
+
+/// A rule, and a report in which it is broken.
+type Case = (&'static str, Report);
+
+/// Fails with what `report` says, unless it has nothing to say.
+fn assert_clean(report: &Report) {
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+}
+
+#[test]
+fn every_rule_is_seen_broken_in_what_lacks_only_that() {
+    let mut seen = BTreeSet::new();
+    for (rule, report) in medium::cases().into_iter().chain(netboot::cases()) {
+        let broken = report.findings.iter().any(|finding| finding.rule == rule);
+        assert!(broken, "{rule}: {:#?}", report.findings);
+        seen.insert(rule);
+    }
+    let all: BTreeSet<&str> = rules::ALL.iter().map(|rule| rule.id).collect();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn a_rule_has_one_name_one_demand_and_one_line_of_remedy() {
+    let ids: BTreeSet<&str> = rules::ALL.iter().map(|rule| rule.id).collect();
+    assert_eq!(ids.len(), rules::ALL.len());
+    for rule in rules::ALL {
+        assert!(
+            !rule.demand.is_empty() && !rule.remedy.is_empty(),
+            "{}",
+            rule.id
+        );
+        assert!(!rule.remedy.contains('\n'), "{}", rule.id);
+    }
+}

@@ -1,0 +1,51 @@
+//! `kfactory artifact`: looks at what `kfactory iso` and its like wrote.
+
+use std::path::PathBuf;
+
+use super::{print, show};
+use crate::artifact::verify::{self, rules};
+use crate::error::Result;
+use crate::validate::Severity;
+use crate::validate::output::{self, Form};
+
+/// Subcommands of `kfactory artifact`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum ArtifactCommand {
+    /// Read back a medium or network boot files, whoever made them, and say whether they boot, as far as their bytes tell
+    #[command(after_help = super::examples::ARTIFACT_VERIFY)]
+    Verify(VerifyArgs),
+}
+
+/// Options of `kfactory artifact verify`.
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    /// An ISO 9660 medium, or a directory of network boot files; the checksum in FILE.sha256 is checked, too
+    #[arg(required_unless_present = "rules", value_name = "FILE|DIR")]
+    path: Option<PathBuf>,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    output: Form,
+    /// Let warnings fail too
+    #[arg(long)]
+    strict: bool,
+    /// Print every rule instead of checking anything
+    #[arg(long, conflicts_with = "path")]
+    rules: bool,
+}
+
+/// Looks, and returns 1 when an error was found.
+pub(super) fn verify(args: &VerifyArgs) -> Result<i32> {
+    let write = |text: &str| match args.output {
+        Form::Text => show(text),
+        _ => print(text),
+    };
+    let Some(path) = args.path.as_deref().filter(|_| !args.rules) else {
+        write(&output::render_demands(&rules::all(), args.output)?)?;
+        return Ok(0);
+    };
+    // It leaves nothing behind: a signal may end it anywhere.
+    let report = verify::verify(path, None)?;
+    write(&report.render(path, args.output)?)?;
+    let fails = !report.passes() || args.strict && report.count(Severity::Warning) > 0;
+    Ok(i32::from(fails))
+}
