@@ -1,7 +1,7 @@
 //! A path without a scheme where an image is meant: which form of location it is.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use kfactory_layers::archive::{DockerArchive, OciArchive};
@@ -11,7 +11,9 @@ use crate::registry::Reference;
 /// Endings of what may be an archive; other files are given to other options.
 const NO_ARCHIVES: [&str; 2] = [".yaml", ".yml"];
 /// Where a tar file says that it is one, and how. Spec: pax(1), "ustar Interchange Format", field `magic`.
-const MAGIC: (usize, &[u8]) = (257, b"ustar");
+const MAGIC: (u64, &[u8]) = (257, b"ustar");
+/// Where a disc says that it is one, and how. Spec: ECMA-119, 8.1.2.
+const DISC_MAGIC: (u64, &[u8]) = (0x8001, b"CD001");
 
 /// Returns what was probably meant by `text`, as a hint; `None` where no directory and no file has that name.
 pub(crate) fn hint(text: &str) -> Option<String> {
@@ -25,6 +27,11 @@ pub(crate) fn hint(text: &str) -> Option<String> {
     }
     if !path.is_file() || NO_ARCHIVES.iter().any(|end| text.ends_with(end)) {
         return None;
+    }
+    if has(path, DISC_MAGIC) {
+        return Some(format!(
+            "did you mean the live medium? `kfactory netboot iso:{text}` reads it"
+        ));
     }
     Some(match archive_scheme(path) {
         Some(scheme) => format!("did you mean the file, `{scheme}:{text}`?"),
@@ -43,10 +50,7 @@ pub(crate) fn hint_for(reference: &Reference) -> Option<String> {
 
 /// Returns the scheme of an archive that need not be decompressed to tell.
 fn archive_scheme(path: &Path) -> Option<&'static str> {
-    let (offset, magic) = MAGIC;
-    let mut head = vec![0; offset + magic.len()];
-    File::open(path).ok()?.read_exact(&mut head).ok()?;
-    if !head.ends_with(magic) {
+    if !has(path, MAGIC) {
         return None;
     }
     Some(if OciArchive::open(path).is_ok() {
@@ -56,6 +60,13 @@ fn archive_scheme(path: &Path) -> Option<&'static str> {
     } else {
         "tar"
     })
+}
+
+/// Tells whether the file at `path` has these bytes at this place.
+fn has(path: &Path, (offset, magic): (u64, &[u8])) -> bool {
+    let mut found = vec![0; magic.len()];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut found, offset));
+    read.is_ok() && found == magic
 }
 
 #[cfg(test)]
@@ -73,6 +84,9 @@ mod tests {
         header[257..262].copy_from_slice(b"ustar");
         std::fs::write(top.join("base.tar"), header).unwrap();
         std::fs::write(top.join("packed"), [0x1f, 0x8b]).unwrap();
+        let mut disc = vec![0; 0x9000];
+        disc[0x8001..0x8006].copy_from_slice(b"CD001");
+        std::fs::write(top.join("os.iso"), disc).unwrap();
         std::fs::write(top.join("recipe.yaml"), "base: x").unwrap();
         let shown = top.display();
         for (name, expected) in [
@@ -80,6 +94,7 @@ mod tests {
             ("layout", Some("`oci:")),
             ("base.tar", Some("`tar:")),
             ("packed", Some("`oci-archive:")),
+            ("os.iso", Some("`kfactory netboot iso:")),
             ("recipe.yaml", None),
             ("missing", None),
         ] {

@@ -61,10 +61,15 @@ pub(crate) fn file(path: &Path) -> Result<()> {
 ///
 /// As [`directory`].
 pub(crate) fn place_for(path: &Path) -> Result<()> {
+    let dir = directory_of(path);
+    directory(dir).map_err(|error| error.hint(format!("`mkdir -p {}` makes it", dir.display())))
+}
+
+/// Returns the directory that the file at `path` is in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(parent) if parent != Path::new("") => directory(parent)
-            .map_err(|error| error.hint(format!("`mkdir -p {}` makes it", parent.display()))),
-        _ => Ok(()),
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 

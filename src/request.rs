@@ -3,6 +3,8 @@
 //! The command line and the recipe file both produce this value. Every word of it is checked in [`Request::validate`],
 //! before anything is read or pulled.
 
+mod artifacts;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -218,6 +220,21 @@ pub struct Request {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub stage_extensions: Vec<String>,
+    /// A medium to make of the result in the same run: a file, or a directory for one; `None`: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iso: Option<String>,
+    /// Disks to make of the result in the same run; the ending of each file says in which form.
+    #[serde(
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub raw: Vec<String>,
+    /// A file with the configuration that goes along with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_config: Option<String>,
+    /// How the root filesystem on a medium is compressed: `NAME[:LEVEL]`; `None`: as the image's kernel reads best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub squash_compression: Option<String>,
 }
 
 /// A request whose every word has been checked.
@@ -367,6 +384,7 @@ impl Request {
         self.check_choices()?;
         self.check_board()?;
         self.check_secrets()?;
+        self.check_artifacts()?;
         Ok(CheckedRequest {
             version: self.resolve_version(&destinations)?,
             base,

@@ -16,6 +16,7 @@ use kfactory_layers::root::Root;
 
 use crate::error::{Context as _, Error, Result};
 use crate::leftover;
+use crate::tree::is_kernels_own;
 
 /// How the names begin of what is being made, after the name of the directory that it will be.
 const MARK: &str = ".kfactory-new.";
@@ -261,6 +262,40 @@ fn make_all(dir: &Path) -> Result<Vec<PathBuf>> {
 fn has_prefix(name: &OsStr, prefix: impl AsRef<OsStr>) -> bool {
     name.as_encoded_bytes()
         .starts_with(prefix.as_ref().as_encoded_bytes())
+}
+
+/// Checks that files can be made in `dir`.
+///
+/// # Errors
+///
+/// They cannot: why, and what to do.
+pub(crate) fn check_writable(dir: &Path) -> Result<()> {
+    tempfile::tempfile_in(dir)
+        .map(|_| ())
+        .map_err(|error| no_file_in(dir, error))
+}
+
+/// Says why no file can be made in `dir`, and what to do.
+fn no_file_in(dir: &Path, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let shown = dir.display();
+    let opened = std::fs::File::open(dir).map_err(Error::from);
+    if opened.and_then(is_kernels_own).unwrap_or(false) {
+        return Error::user(format!(
+            "{shown} is what the kernel shows of itself: no file can be made there"
+        ))
+        .hint("name a directory on a disk");
+    }
+    let remedy = match error.kind() {
+        PermissionDenied => Some(format!("`ls -ld {shown}` shows who may write there")),
+        ReadOnlyFilesystem => Some(format!(
+            "name another directory; `findmnt -T {shown}` shows what is mounted read-only"
+        )),
+        _ => None,
+    };
+    Error::from(error)
+        .context(format!("making a file in {shown}"))
+        .hints(remedy)
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use kfactory_layers::tar::ArchiveWriter;
 
 use super::rootfs_overlay::kind;
 use crate::error::{Context as _, Error, Result};
+use crate::progress::Transfer;
 use crate::store::Store;
-use crate::tree::{self, Node, Tree};
+use crate::tree::{self, Node, Sink, Tree};
 
 /// An image whose blobs are in the store, with the tree that its layers make.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Flat<'a> {
     pub store: &'a Store,
     /// Its files, read from it by [`tree::of_image`].
     pub tree: &'a Tree,
+    /// Shows how much of the layers has been read.
+    pub progress: Option<&'a Transfer>,
 }
 
 /// The names of every file, sorted, by its [`id`](tree::FileNode::id).
@@ -35,6 +38,15 @@ type FileNames<'a> = BTreeMap<u64, Vec<(PathBuf, &'a Node)>>;
 pub type Copies<'a> = BTreeMap<u64, &'a mut dyn Write>;
 
 impl Flat<'_> {
+    /// Hands over the contents of the files in `wanted`, as [`tree::contents`].
+    ///
+    /// # Errors
+    ///
+    /// A damaged layer, or what `sink` says.
+    pub fn contents(&self, wanted: &BTreeSet<u64>, sink: &mut Sink<'_>) -> Result<()> {
+        tree::contents(self.image, self.store, wanted, self.progress, sink)
+    }
+
     /// Writes the archive; the root directory itself is not in it. The files of `copies` are written there too.
     ///
     /// # Errors
@@ -54,7 +66,7 @@ impl Flat<'_> {
         });
         written?;
         let ids: BTreeSet<u64> = files.keys().copied().collect();
-        tree::contents(self.image, self.store, &ids, &mut |id, size, content| {
+        self.contents(&ids, &mut |id, size, content| {
             let [(path, node), more @ ..] = files[&id].as_slice() else {
                 return Ok(());
             };

@@ -35,15 +35,18 @@ use overlay::Overlay;
 use placed::Placed;
 
 /// The root filesystem's name on the medium, by which the initrd finds it.
-const SQUASHFS: &str = "rootfs.squashfs";
+pub(super) const SQUASHFS: &str = "rootfs.squashfs";
 /// The largest root filesystem that has room for its directory records.
 const MAX_SQUASHFS_BYTES: u64 = 64 << 30;
 /// The label of the FAT that UEFI starts from.
 const EFI_LABEL: &str = "EFI_LIVE";
+/// The kernel's and the initrd's names, as the menu has them.
+pub(super) const KERNEL: &str = "boot/kernel";
+pub(super) const INITRD: &str = "boot/initrd";
 /// Where the menu is.
 const MENU: &str = "boot/grub2/grub.cfg";
 /// The configuration that the agent reads.
-const CONFIG: &str = "config.yaml";
+pub(super) const CONFIG: &str = "config.yaml";
 /// 512-byte sectors of the El Torito image that the firmware loads.
 const LOAD_SECTORS: u16 = 4;
 
@@ -174,8 +177,8 @@ impl Live<'_> {
             tree.file(CONFIG, 0o644, content).map_err(of_disc)?;
         }
         let mut later = |path: &str, size: u64| tree.file(path, 0o644, Content::Later(size));
-        let kernel = later("boot/kernel", boot.kernel.size).map_err(of_disc)?;
-        let initrd = later("boot/initrd", boot.initrd.size).map_err(of_disc)?;
+        let kernel = later(KERNEL, boot.kernel.size).map_err(of_disc)?;
+        let initrd = later(INITRD, boot.initrd.size).map_err(of_disc)?;
         let uefi = later("boot/uefi.img", fat.size()).map_err(of_disc)?;
         let at_most = MAX_SQUASHFS_BYTES;
         let squashfs = tree.file(SQUASHFS, 0o644, Content::Last { at_most });

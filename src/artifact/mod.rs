@@ -9,10 +9,14 @@
 //! | [`flat`] | its root filesystem as one archive |
 //! | [`rootfs_overlay`] | files of the user's in the root filesystem, as one more layer |
 //! | [`squashfs`] | `mksquashfs`, fed by that archive |
+//! | [`source`] | the image that is to boot, checked, and what follows from it |
 //! | [`output`] | the file that is made, with its checksum |
+//! | [`make`] | a medium or a disk in a file: what the commands write |
+//! | [`cloud_config`] | the configuration that goes along |
 //! | [`live`] | media that start a live system from CD and USB stick |
 //! | [`disk`] | disks that become installed systems when they boot first |
 //! | [`stem`](mod@stem) | what they are called |
+//! | [`medium`] | what boots of such a medium that is there already |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
@@ -26,6 +30,7 @@
 //! | [`verify`](mod@verify) | all of these read back, whoever made them |
 
 pub mod boot_files;
+pub mod cloud_config;
 pub mod disk;
 mod efi_volume;
 pub mod ext4;
@@ -39,11 +44,14 @@ pub mod iso;
 #[cfg(test)]
 pub(crate) mod judge;
 pub mod live;
+pub mod make;
+pub mod medium;
 pub mod netboot;
 pub mod output;
 pub mod region;
 pub mod rootfs_overlay;
 pub mod serve;
+pub mod source;
 pub mod squashfs;
 pub mod stem;
 pub mod verify;

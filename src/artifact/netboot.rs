@@ -6,33 +6,30 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use kfactory_sandbox::CancelToken;
 
 use super::boot_files::BootFiles;
 use super::flat::{Copies, Flat};
-use super::squashfs::{self, Compressor, Squashfs, Target};
+use super::medium::Medium;
+use super::squashfs::{Compressor, Squashfs, Target};
 use crate::error::{Context as _, Error, Result};
 use crate::staging::Staging;
+use crate::stop::Stoppable;
 
 /// What a machine is to be told beside where things are.
 #[derive(Debug, Clone)]
 pub struct Netboot<'a> {
     /// How the names of the files begin.
     pub name: &'a str,
-    /// How the root filesystem is compressed.
-    pub compressor: Compressor,
     /// Replaces the kernel arguments that say how to boot and install.
     pub cmdline: Option<&'a str>,
     /// A configuration for the installation, which the machine fetches from beside the script.
     pub cloud_config: Option<&'a [u8]>,
     /// Where the directory will be served, with a slash at the end; `None`: wherever the script is loaded from.
     pub url: Option<&'a str>,
-    /// The time of making, in seconds since 1970.
-    pub created: i64,
-    /// Threads that compress.
-    pub threads: usize,
 }
 
 /// What iPXE puts the address of the script's directory in place of. Spec: ipxe.org/cfg/cwduri.
@@ -52,33 +49,89 @@ pub const SCRIPT: &str = "boot.ipxe";
 /// The name of the configuration.
 const CONFIG: &str = "config.yaml";
 
-impl Netboot<'_> {
-    /// Writes the files of `flat` into `dir`, which is missing or empty; they appear there when they are whole.
+/// How the root filesystem of an image is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Squash {
+    /// How it is compressed.
+    pub compressor: Compressor,
+    /// The time of making, in seconds since 1970.
+    pub created: i64,
+    /// Threads that compress.
+    pub threads: usize,
+}
+
+/// Where the files that the script names are to be.
+#[derive(Debug)]
+pub struct Files {
+    kernel: PathBuf,
+    initrd: PathBuf,
+    squashfs: PathBuf,
+}
+
+impl Files {
+    /// Makes them of `flat`.
     ///
     /// # Errors
     ///
     /// The image has no kernel or no initrd, a layer is damaged, the disk is full, or the user stops the run.
-    pub fn write(&self, flat: &Flat<'_>, dir: &Path, cancel: &CancelToken) -> Result<()> {
-        check_name(self.name)?;
-        squashfs::check()?;
+    pub fn make(&self, flat: &Flat<'_>, squash: Squash, cancel: &CancelToken) -> Result<()> {
         let boot = BootFiles::find(flat.tree)?;
-        let staging = Staging::start(dir)?;
-        let doing = || format!("writing into {}", dir.display());
-        let place = |suffix: &str| staging.path().join(format!("{}{suffix}", self.name));
-        let mut kernel = File::create(place("-kernel")).context(doing)?;
-        let mut initrd = File::create(place("-initrd")).context(doing)?;
+        let mut kernel = create(&self.kernel)?;
+        let mut initrd = create(&self.initrd)?;
         let mut copies: Copies<'_> = BTreeMap::new();
         copies.insert(boot.kernel.id, &mut kernel);
         copies.insert(boot.initrd.id, &mut initrd);
         let squashfs = Squashfs::start(&Target {
-            file: &place(".squashfs"),
+            file: &self.squashfs,
             offset: 0,
-            compressor: self.compressor,
+            compressor: squash.compressor,
             root: flat.tree.top(),
-            created: self.created,
-            threads: self.threads,
+            created: squash.created,
+            threads: squash.threads,
         })?;
-        squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))?;
+        squashfs.feed(cancel, |out| flat.write_tar(out, &mut copies))
+    }
+
+    /// Copies them from a live medium.
+    ///
+    /// # Errors
+    ///
+    /// The medium cannot be read, the disk is full, or the user stops the run.
+    pub fn copy(&self, medium: &Medium, cancel: &CancelToken) -> Result<()> {
+        for (content, path) in [
+            (&medium.kernel, &self.kernel),
+            (&medium.initrd, &self.initrd),
+            (&medium.squashfs, &self.squashfs),
+        ] {
+            let mut content = Stoppable::new(content.reader(), Some(cancel));
+            io::copy(&mut content, &mut create(path)?)
+                .context(|| format!("copying to {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).context(|| format!("writing {}", path.display()))
+}
+
+impl Netboot<'_> {
+    /// Fills `dir`, which is missing or empty: kernel, initrd and root filesystem come from `fill`. All of it appears there when it is
+    /// whole.
+    ///
+    /// # Errors
+    ///
+    /// What `fill` says, or a file that cannot be written.
+    pub fn write(&self, dir: &Path, fill: impl FnOnce(&Files) -> Result<()>) -> Result<()> {
+        check_name(self.name)?;
+        let staging = Staging::start(dir)?;
+        let doing = || format!("writing into {}", dir.display());
+        let place = |suffix: &str| staging.path().join(format!("{}{suffix}", self.name));
+        fill(&Files {
+            kernel: place("-kernel"),
+            initrd: place("-initrd"),
+            squashfs: place(".squashfs"),
+        })?;
         if let Some(config) = self.cloud_config {
             fs::write(staging.path().join(CONFIG), config).context(doing)?;
         }
@@ -171,12 +224,9 @@ mod tests {
     fn netboot<'a>() -> Netboot<'a> {
         Netboot {
             name: "kairos",
-            compressor: "zstd".parse().unwrap(),
             cmdline: None,
             cloud_config: None,
             url: None,
-            created: 0,
-            threads: 1,
         }
     }
 

@@ -9,13 +9,67 @@ use kfactory_layers::partial::{self, Partial};
 
 use kfactory_sandbox::CancelToken;
 
+use super::netboot::check_name;
+use super::stem::stem;
 use crate::error::{Context as _, Error, Result};
 use crate::stop::Stoppable;
+use crate::tree::Tree;
+use crate::{given, staging};
 
 /// What a checksum's file is called, after the name of the file it is of.
 const CHECKSUM_SUFFIX: &str = ".sha256";
 
-/// Where an artifact goes, checked before the long work.
+/// Where the user wants an artifact.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The file, or a directory in which it gets a name.
+    pub path: &'a Path,
+    /// What it is called in a directory, before the ending; upstream's name if not given.
+    pub name: Option<&'a str>,
+    /// Whether a file that is there is replaced.
+    pub force: bool,
+}
+
+impl Place<'_> {
+    /// Checks what can be known before there is an image.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none, or that goes with no file; a directory that is missing or cannot be written to; a file that is there.
+    pub fn check(&self) -> Result<()> {
+        self.name.map_or(Ok(()), check_name)?;
+        let doing = || format!("cannot write `{}`", self.path.display());
+        if self.path.is_dir() {
+            // The name comes from the image.
+            return staging::check_writable(self.path).context(doing);
+        }
+        if self.name.is_some() {
+            return Err(Error::usage("`--name` says what is made in a directory")
+                .hint("leave it out, or name a directory with `--output`"));
+        }
+        given::place_for(self.path).context(doing)?;
+        check_free(self.path, self.force)?;
+        staging::check_writable(given::directory_of(self.path)).context(doing)
+    }
+
+    /// Returns the file; in a directory, what is made of the image with `tree` ends in `ending`.
+    ///
+    /// # Errors
+    ///
+    /// The image does not say what its artifacts are called.
+    pub fn file(&self, tree: &Tree, ending: &str) -> Result<PathBuf> {
+        if !self.path.is_dir() {
+            return Ok(self.path.to_owned());
+        }
+        let name = match self.name {
+            Some(name) => name.to_owned(),
+            None => stem(tree)?,
+        };
+        Ok(self.path.join(format!("{name}{ending}")))
+    }
+}
+
+/// A file that is being made.
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,

@@ -2,35 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use kfactory_layers::image::Image;
-use kfactory_layers::input::open_input_or_device;
-
 use super::args::{ImageArgs, ProgressArgs};
 use super::commands::{Session, fetch};
 use super::print;
-use crate::apart;
-use crate::artifact::boot_files::BootFiles;
-use crate::artifact::flat::Flat;
-use crate::artifact::grub;
+use crate::artifact::cloud_config;
 use crate::artifact::live::Live;
-use crate::artifact::netboot::{Netboot, SCRIPT, check_cmdline, check_name, check_url};
-use crate::artifact::output::{self, Output};
-use crate::artifact::rootfs_overlay;
+use crate::artifact::make::{self, Making, Unnamed};
+use crate::artifact::medium::Medium;
+use crate::artifact::netboot::{Netboot, SCRIPT, Squash, check_cmdline, check_url};
+use crate::artifact::output::Place;
 use crate::artifact::serve;
-use crate::artifact::squashfs::{self, Algorithm, Compressor};
-use crate::artifact::stem::stem;
-use crate::convert::{self, Clock};
-use crate::distro::Arch;
+use crate::artifact::source::Source;
+use crate::artifact::squashfs::{self, Compressor};
+use crate::convert;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::given;
-use crate::printable::counted;
-use crate::progress::bytes_text;
+use crate::location::Location;
 use crate::store::Store;
-use crate::tree::{self, Tree, Wanted};
-use crate::validate::{self, Scope};
-
-/// The largest configuration; the agent reads it into memory.
-const MAX_CONFIG_BYTES: u64 = 4 << 20;
+use crate::{apart, given};
 
 /// Options of every command that makes something bootable of an image.
 #[derive(Debug, clap::Args)]
@@ -63,31 +51,44 @@ impl ArtifactArgs {
         source.is_some_and(|source| source.starts_with("dir:")) || self.overlay_rootfs.is_some()
     }
 
-    /// Reads the configuration that goes along; it is text for the agent, and not looked into.
+    /// Reads the configuration that goes along.
     pub(super) fn read_cloud_config(&self) -> Result<Option<Vec<u8>>> {
-        let Some(file) = &self.cloud_config else {
-            return Ok(None);
-        };
-        let doing = || format!("cannot read the configuration `{}`", file.display());
-        let mut bytes = Vec::new();
-        let mut read = |input: &mut dyn std::io::Read| {
-            std::io::Read::read_to_end(
-                &mut std::io::Read::take(input, MAX_CONFIG_BYTES + 1),
-                &mut bytes,
-            )
-        };
-        match file.as_os_str() == "-" {
-            true => read(&mut std::io::stdin().lock()).context(doing)?,
-            false => {
-                given::file(file).context(doing)?;
-                read(&mut open_input_or_device(file).context(doing)?).context(doing)?
-            }
-        };
-        if bytes.len() as u64 > MAX_CONFIG_BYTES {
-            let most = MAX_CONFIG_BYTES;
-            return Err(Error::user(format!("it is larger than {most} bytes")).context(doing()));
+        self.cloud_config
+            .as_deref()
+            .map(cloud_config::read)
+            .transpose()
+    }
+
+    /// Opens the store, having checked that the image is not around it or around `target`.
+    pub(super) fn open_store(&self, target: &Path, session: &Session) -> Result<Store> {
+        let location = self.location(session)?;
+        session.check_apart(&location)?;
+        apart::check_target(&location, target)?;
+        session.open_store()
+    }
+
+    /// Fetches the image, and checks that it is ready.
+    pub(super) fn open<'s>(&self, store: &'s Store, session: &Session) -> Result<Source<'s>> {
+        let platform = convert::parse_platform(self.platform.as_deref())?;
+        let location = self.location(session)?;
+        let image = fetch(&location, &platform, store, session)?;
+        let source = Source::read(image.image, store)?;
+        if !self.no_validate {
+            source
+                .validate(&session.options.stop)
+                .map_err(|error| error.context(format!("cannot make `{location}` boot")))?;
         }
-        Ok(Some(bytes))
+        match &self.overlay_rootfs {
+            Some(dir) => source.with_overlay(dir, session.options.jobs),
+            None => Ok(source),
+        }
+    }
+
+    fn location(&self, session: &Session) -> Result<Location> {
+        convert::parse_location(
+            self.source.as_deref().unwrap_or_default(),
+            session.registry(),
+        )
     }
 }
 
@@ -97,6 +98,14 @@ struct SquashArgs {
     /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     squash_compression: Option<Compressor>,
+}
+
+impl SquashArgs {
+    /// Returns the compressor that was asked for, or else the best for the image.
+    fn compressor(&self, source: &Source<'_>) -> Result<Compressor> {
+        self.squash_compression
+            .map_or_else(|| source.compressor(), Ok)
+    }
 }
 
 /// Where a file goes that is made of an image.
@@ -114,145 +123,27 @@ pub(super) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Checks what can be known before there is an image.
-    pub(super) fn check(&self) -> Result<()> {
-        self.name.as_deref().map_or(Ok(()), check_name)?;
-        if self.output.is_dir() {
-            // The name comes from the image.
-            return Ok(());
-        }
-        if self.name.is_some() {
-            return Err(Error::usage("`--name` says what is made in a directory")
-                .hint("leave it out, or name a directory with `--output`"));
-        }
-        given::place_for(&self.output)
-            .context(|| format!("cannot write `{}`", self.output.display()))?;
-        output::check_free(&self.output, self.force)
-    }
-
-    /// Returns the file; in a directory, what is made of the image with `tree` ends in `ending`.
-    pub(super) fn path(&self, tree: &Tree, ending: &str) -> Result<PathBuf> {
-        if !self.output.is_dir() {
-            return Ok(self.output.clone());
-        }
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => stem(tree)?,
-        };
-        Ok(self.output.join(format!("{name}{ending}")))
-    }
-
-    /// Says that `path` was not made.
-    pub(super) fn failed(path: &Path, error: Error) -> Error {
-        match error.kind() {
-            Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
-            _ => error.context(format!("cannot make `{}`", path.display())),
+    /// Returns where the file goes.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            path: &self.output,
+            name: self.name.as_deref(),
+            force: self.force,
         }
     }
 }
 
-/// An image that is to become something bootable.
-pub(super) struct Source {
-    store: Store,
-    /// With a layer of what was added to it.
-    pub(super) image: Image,
-    pub(super) tree: Tree,
-}
-
-impl Source {
-    /// Fetches the image, and checks that it is ready.
-    pub(super) fn open(args: &ArtifactArgs, target: &Path, session: &Session) -> Result<Self> {
-        let text = args.source.as_deref().unwrap_or_default();
-        let platform = convert::parse_platform(args.platform.as_deref())?;
-        let location = convert::parse_location(text, session.registry())?;
-        session.check_apart(&location)?;
-        apart::check_target(&location, target)?;
-        let store = session.open_store()?;
-        let image = fetch(&location, &platform, &store, session)?;
-        let wanted = Wanted {
-            kept: |path| validate::reads(path) || grub::is_wanted(path),
-            digests: false,
-        };
-        let tree = tree::of_image(&image.image, &store, wanted)?;
-        if !args.no_validate {
-            let scope = Scope {
-                arch: image.image.architecture().parse().ok(),
-                ..Scope::default()
-            };
-            let report = validate::validate(&tree, &scope, Some(&session.options.stop))?;
-            if let Some(error) = report.error() {
-                return Err(error.context(format!("cannot make `{text}` boot")));
-            }
-        }
-        let Some(dir) = &args.overlay_rootfs else {
-            let image = image.image;
-            return Ok(Self { store, image, tree });
-        };
-        let overlay = rootfs_overlay::layer(dir, &image.image, &tree, &store, session.options.jobs)
-            .context(|| format!("cannot add the overlay `{}`", dir.display()))?;
-        let tree = tree::with_last_layer(tree, &overlay, &store, wanted)?;
-        Ok(Self {
-            store,
-            image: overlay,
-            tree,
-        })
+/// Gives a whole file its name, and says what it is.
+pub(super) fn finish(made: Unnamed, session: &Session) -> Result<i32> {
+    let artifact = made.finish(&session.options.stop)?;
+    for note in &artifact.notes {
+        session.reporter.warn(note);
     }
-
-    pub(super) fn flat(&self) -> Flat<'_> {
-        Flat {
-            image: &self.image,
-            store: &self.store,
-            tree: &self.tree,
-        }
+    match session.reporter.is_json() {
+        true => print(&format!("{}\n", artifact.to_json()))?,
+        false => print(&artifact.to_text())?,
     }
-
-    /// Returns what the image's programs run on.
-    pub(super) fn arch(&self) -> Result<Arch> {
-        let text = self.image.architecture();
-        text.parse().map_err(|_| {
-            Error::user(format!("nothing that boots can be made for `{text}`"))
-                .hint("`amd64`, `arm64` and `riscv64` are known; `--platform linux/ARCH` chooses another of the image's")
-        })
-    }
-
-    /// Returns the compressor that was asked for, or the best that the image's kernel is known to read.
-    fn compressor(&self, args: &SquashArgs) -> Result<Compressor> {
-        if let Some(compressor) = args.squash_compression {
-            return Ok(compressor);
-        }
-        let boot = BootFiles::find(&self.tree)?;
-        let zstd = Algorithm::Zstd;
-        let algorithm = match boot.has_option(&self.tree, zstd.kernel_option())? {
-            true => zstd,
-            false => Algorithm::Gzip,
-        };
-        Ok(Compressor {
-            algorithm,
-            level: None,
-        })
-    }
-
-    /// Returns the time that what is made is dated with: `SOURCE_DATE_EPOCH`, or when the image was made.
-    pub(super) fn created(&self) -> Result<i64> {
-        if let Some(epoch) = Clock::from_env()?.clamp() {
-            return Ok(epoch);
-        }
-        let created = self.image.created();
-        Ok(created
-            .and_then(kfactory_layers::time::epoch_secs)
-            .unwrap_or(0))
-    }
-}
-
-/// Says what squashfs has no room for.
-fn tell_lost(source: &Source, session: &Session) {
-    if let Some((path, count)) = squashfs::lost_attributes(&source.tree) {
-        session.reporter.warn(&format!(
-            "squashfs holds no access control lists: those of {} are left out, the first of them /{}",
-            counted(count, "object"),
-            path.display()
-        ));
-    }
+    Ok(0)
 }
 
 /// Options of `kfactory iso`.
@@ -285,12 +176,13 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
     for arguments in [&args.cmdline, &args.live_console].into_iter().flatten() {
         check_cmdline(arguments)?;
     }
-    args.output.check()?;
+    let place = args.output.place();
+    place.check()?;
     let cloud_config = common.read_cloud_config()?;
     squashfs::check()?;
     let session = Session::new(&common.image, &common.progress, false, &[text])?;
-    let source = Source::open(common, &args.output.output, &session)?;
-    let path = args.output.path(&source.tree, ".iso")?;
+    let store = common.open_store(place.path, &session)?;
+    let source = common.open(&store, &session)?;
     let live = Live {
         arch: source.arch()?,
         console: args.live_console.as_deref(),
@@ -298,40 +190,26 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
         cloud_config: cloud_config.as_deref(),
         overlay_iso: args.overlay_iso.as_deref(),
         overlay_uefi: args.overlay_uefi.as_deref(),
-        compressor: source.compressor(&args.squash)?,
+        compressor: args.squash.compressor(&source)?,
         created: source.created()?,
         threads: session.options.jobs,
     };
-    let stop = &session.options.stop;
-    let made = || {
-        let output = Output::create(&path, args.output.force)?;
-        let made = live.write(&source.flat(), &output, stop)?;
-        Ok((made, output.finish(stop)?))
+    let making = Making {
+        path: &place.file(&source.tree, ".iso")?,
+        force: place.force,
+        threads: session.options.jobs,
+        reporter: &session.reporter,
+        stop: &session.options.stop,
     };
-    let (made, digest) = made().map_err(|error| OutputArgs::failed(&path, error))?;
-    tell_lost(&source, &session);
-    if !made.bios && source.arch()? == Arch::Amd64 {
-        session.reporter.warn(
-            "the image has no GRUB for BIOS machines: the medium starts on UEFI alone (Debian and Ubuntu have it in `grub-pc-bin`)",
-        );
-    }
-    if session.reporter.is_json() {
-        let value = serde_json::json!({
-            "file": path, "sha256": digest, "bytes": made.size, "bios": made.bios, "uefi": true,
-        });
-        print(&format!("{value}\n"))?;
-        return Ok(0);
-    }
-    print(&format!(
-        "{}\nsha256:{digest} ({})\n",
-        path.display(),
-        bytes_text(made.size)
-    ))?;
-    Ok(0)
+    finish(make::iso(&source, &live, making)?, &session)
 }
+
+/// What stands before the name of a live medium in place of an image.
+const MEDIUM_SCHEME: &str = "iso:";
 
 /// Options of `kfactory netboot`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("source", |source| source.help("The image: a reference, `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, `dir:ROOTFS`, `tar:FILE`, `store:NAME`; or `iso:FILE`, a live medium, whose files are taken as they are")))]
 pub(super) struct NetbootArgs {
     #[command(subcommand)]
     pub(super) command: Option<NetbootCommand>,
@@ -383,29 +261,83 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
     crate::staging::check_free(output)
         .map_err(|error| error.hint("name a new directory with `--output`"))?;
     let cloud_config = common.read_cloud_config()?;
-    squashfs::check()?;
     let session = Session::new(&common.image, &common.progress, false, &[source])?;
-    let source = Source::open(common, output, &session)?;
     let netboot = Netboot {
         name: &args.name,
-        compressor: source.compressor(&args.squash)?,
         cmdline: args.cmdline.as_deref(),
         cloud_config: cloud_config.as_deref(),
         url: url.as_deref(),
+    };
+    let made = match source.strip_prefix(MEDIUM_SCHEME) {
+        Some(file) => netboot_of_medium(args, &netboot, Path::new(file), output, &session),
+        None => netboot_of_image(args, &netboot, output, &session),
+    };
+    made.map_err(|error| match error.kind() {
+        Kind::Interrupted => {
+            Error::interrupted(format!("{} is as it was before", output.display()))
+        }
+        _ => error,
+    })?;
+    print(&format!("{}\n", output.join(SCRIPT).display()))?;
+    Ok(0)
+}
+
+fn netboot_of_image(
+    args: &NetbootArgs,
+    netboot: &Netboot<'_>,
+    output: &Path,
+    session: &Session,
+) -> Result<()> {
+    squashfs::check()?;
+    let store = args.common.open_store(output, session)?;
+    let source = args.common.open(&store, session)?;
+    let squash = Squash {
+        compressor: args.squash.compressor(&source)?,
         created: source.created()?,
         threads: session.options.jobs,
     };
-    netboot
-        .write(&source.flat(), output, &session.options.stop)
-        .map_err(|error| match error.kind() {
-            Kind::Interrupted => {
-                Error::interrupted(format!("{} is as it was before", output.display()))
-            }
-            _ => error,
-        })?;
-    tell_lost(&source, &session);
-    print(&format!("{}\n", output.join(SCRIPT).display()))?;
-    Ok(0)
+    let progress = source.progress(output, &session.reporter);
+    let flat = source.flat(&progress);
+    netboot.write(output, |files| {
+        files.make(&flat, squash, &session.options.stop)
+    })?;
+    if let Some(note) = source.lost_in_squashfs() {
+        session.reporter.warn(&note);
+    }
+    Ok(())
+}
+
+/// Takes kernel, initrd and root filesystem from the live medium in `file` as they are.
+fn netboot_of_medium(
+    args: &NetbootArgs,
+    netboot: &Netboot<'_>,
+    file: &Path,
+    output: &Path,
+    session: &Session,
+) -> Result<()> {
+    let common = &args.common;
+    for (option, is_given) in [
+        ("--overlay-rootfs", common.overlay_rootfs.is_some()),
+        (
+            "--squash-compression",
+            args.squash.squash_compression.is_some(),
+        ),
+        ("--no-validate", common.no_validate),
+        ("--platform", common.platform.is_some()),
+    ] {
+        if is_given {
+            return Err(Error::usage(format!(
+                "`{option}` does not go with a medium, whose files are taken as they are"
+            ))
+            .hint("name the image that it was made of"));
+        }
+    }
+    let medium = Medium::open(file)?;
+    let netboot = Netboot {
+        cloud_config: netboot.cloud_config.or(medium.cloud_config.as_deref()),
+        ..netboot.clone()
+    };
+    netboot.write(output, |files| files.copy(&medium, &session.options.stop))
 }
 
 fn serve(args: &ServeArgs) -> Result<i32> {

@@ -14,6 +14,7 @@ use super::{
     RestoreArgs, UnpackArgs, print, show,
 };
 use crate::apart;
+use crate::artifact::make::Artifact;
 use crate::convert::{self, Engine, Options};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::given;
@@ -68,6 +69,7 @@ impl Session {
             registry: image.registry(locations)?,
             jobs: image.jobs(),
             no_cache: false,
+            force: false,
             cancel,
             stop,
         };
@@ -161,19 +163,21 @@ fn places(request: &Request) -> Vec<&str> {
 }
 
 pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
-    let request = args.request.request("convert BASE [DEST]")?;
+    let mut request = args.request.request("convert BASE [DEST]")?;
+    args.artifacts.set(&mut request);
     if args.request.print_recipe {
         request.validate()?;
         print(&request.to_yaml()?)?;
         return Ok(0);
     }
     request.validate()?;
-    let session = Session::new(
+    let mut session = Session::new(
         &args.image,
         &args.progress,
         args.no_cache,
         &places(&request),
     )?;
+    session.options.force = args.artifacts.force;
     let made = convert::convert(
         &request,
         &session.options,
@@ -185,6 +189,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
             "digest": made.digest, "store": made.store_name, "destinations": made.destinations,
             "bytes": made.size_bytes, "layers": made.new_layers, "cached_layers": made.cached_layers,
             "validation": made.validation,
+            "artifacts": made.artifacts.iter().map(Artifact::to_json).collect::<Vec<_>>(),
         });
         print(&format!("{value}\n"))?;
         return Ok(0);
@@ -205,6 +210,7 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<i32> {
         made.cached_layers,
         made.new_layers
     ));
+    text.extend(made.artifacts.iter().map(Artifact::to_text));
     print(&text)?;
     Ok(0)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use kfactory_sandbox::doctor::{self, Finding, Level};
 
 use super::{DoctorArgs, print, show};
+use crate::artifact::squashfs;
 use crate::convert::space::WHOLE_BYTES;
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
@@ -43,6 +44,7 @@ fn findings(store: &Path) -> Result<Vec<Finding>> {
     let _made = Made::at(store)?;
     let mut findings = doctor::probe(store);
     findings.push(disk_space(store));
+    findings.push(squashfs());
     Ok(findings)
 }
 
@@ -102,6 +104,29 @@ fn render(findings: &[Finding]) -> String {
         }
     }
     text
+}
+
+/// Only media and network boot files have a squashfs: everything else works without.
+fn squashfs() -> Finding {
+    let (level, what, remedy) = match squashfs::check() {
+        Ok(()) => (
+            Level::Ok,
+            "mksquashfs is there: `kfactory iso` and `netboot` can write root filesystems"
+                .to_owned(),
+            None,
+        ),
+        Err(error) => (
+            Level::Warn,
+            format!("`kfactory iso` and `netboot` cannot write root filesystems: {error}"),
+            Some(error.hint_texts().join("\n")),
+        ),
+    };
+    Finding {
+        id: "mksquashfs",
+        level,
+        what,
+        remedy,
+    }
 }
 
 fn disk_space(store: &Path) -> Finding {

@@ -25,7 +25,7 @@ use crate::framework::Variant;
 use crate::printable;
 use crate::progress::{Mode, Reporter};
 use crate::screen;
-use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
+use args::{BesideArgs, ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
 
 /// Turns any base image into a Kairos-ready OCI image: rootless, daemonless, straight on OCI layers.
 #[derive(Debug, Parser)]
@@ -108,6 +108,8 @@ enum Command {
 struct ConvertArgs {
     #[command(flatten)]
     request: RequestArgs,
+    #[command(flatten)]
+    artifacts: BesideArgs,
     /// Do not use cached layers; run every step again
     #[arg(long)]
     no_cache: bool,

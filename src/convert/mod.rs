@@ -6,9 +6,11 @@
 //! plan        pure: facts + request -> steps
 //! layers      cached, or run on an overlay; captured and compressed while the next one runs
 //! check       the result is validated while the last layer is captured
+//! artifacts   media and disks are made of the layers, while those are uploaded
 //! outputs     uploaded as soon as each layer is whole; manifest last
 //! ```
 
+mod artifacts;
 mod base;
 mod cache;
 mod check;
@@ -39,12 +41,14 @@ use kfactory_layers::root::Root;
 use kfactory_layers::source::ImageSource as _;
 use kfactory_sandbox::CancelToken;
 
+use artifacts::Artifacts;
 pub use base::{BaseImage, check_source, facts_of, facts_of_dir, tree_of_tar};
 pub(crate) use base::{MAX_OS_RELEASE_BYTES, unusable};
 pub use clock::Clock;
 pub use framework::{Builds, check as check_inputs, image as framework_image};
 
 use crate::apart;
+use crate::artifact::make::Artifact;
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::exec;
@@ -70,6 +74,8 @@ pub struct Options {
     pub jobs: usize,
     /// Whether cached layers are left unused.
     pub no_cache: bool,
+    /// Whether media and disks take the place of files of their names.
+    pub force: bool,
     /// Set when no step is to go on: by the user, or where something beside the steps failed. Finished layers are still kept.
     pub cancel: CancelToken,
     /// Set when the user stops the run: everything ends.
@@ -113,6 +119,8 @@ pub struct Converted {
     pub new_layers: usize,
     /// What validation found; `None` where it was turned off.
     pub validation: Option<Report>,
+    /// Media and disks that were made beside the image.
+    pub artifacts: Vec<Artifact>,
 }
 
 /// Converts a base image as `request` says.
@@ -174,6 +182,7 @@ fn convert_keeping(
     // Read again with those of the base; what is wrong with them is said before anything is pulled.
     Extensions::find(&[], request)?;
     preflight::local(&options.store, &checked.destinations)?;
+    let artifacts = Artifacts::check(request, &checked.base, options.force)?;
     let store = Store::open_beside(&options.store, &options.stop, reporter)?;
     let run = store.start_run()?;
     let engine = Engine {
@@ -227,7 +236,9 @@ fn convert_keeping(
     let image = finish_image(&base, &checked, &plan, &made, &clock);
     let digest = image.manifest_digest();
     let store_name = store_name(&checked);
+    let unnamed = artifacts.make(&image, engine)?;
     outputs.finish(&image, &store_name)?;
+    let artifacts = artifacts::finish(unnamed, engine)?;
     Ok(Converted {
         digest,
         store_name,
@@ -240,6 +251,7 @@ fn convert_keeping(
         cached_layers: made.iter().filter(|layer| layer.cached).count(),
         new_layers: made.len(),
         validation,
+        artifacts,
     })
 }
 
@@ -276,7 +288,7 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
         };
         reporter.warn(&format!("{}{more}", finding.line()));
     }
-    match report.error() {
+    match report.error("the image does not pass validation: nothing was pushed") {
         Some(error) => Err(error),
         None => {
             reporter.note(&format!(

@@ -15,7 +15,6 @@ use crate::location::Location;
 use crate::registry::Registry;
 use crate::staging;
 use crate::stop;
-use crate::tree::is_kernels_own;
 
 /// Where every tar archive says what it is. Spec: POSIX.1-2017, pax, "ustar Interchange Format": the field `magic`.
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
@@ -86,40 +85,11 @@ fn local_destination(destination: &Location) -> Result<()> {
             if std::fs::metadata(file).is_ok_and(|found| found.len() > 0) {
                 replaced::check(destination, file)?;
             }
-            match file.parent() {
-                Some(parent) if parent != Path::new("") => parent.to_owned(),
-                _ => PathBuf::from("."),
-            }
+            given::directory_of(file).to_owned()
         }
         _ => return Ok(()),
     };
-    match tempfile::tempfile_in(&dir) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(no_file_in(&dir, error)),
-    }
-}
-
-/// Says why no file can be made in `dir`, and what to do.
-fn no_file_in(dir: &Path, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    let shown = dir.display();
-    let opened = std::fs::File::open(dir).map_err(Error::from);
-    if opened.and_then(is_kernels_own).unwrap_or(false) {
-        return Error::user(format!(
-            "{shown} is what the kernel shows of itself: no file can be made there"
-        ))
-        .hint("name a directory on a disk");
-    }
-    let remedy = match error.kind() {
-        PermissionDenied => Some(format!("`ls -ld {shown}` shows who may write there")),
-        ReadOnlyFilesystem => Some(format!(
-            "name another directory; `findmnt -T {shown}` shows what is mounted read-only"
-        )),
-        _ => None,
-    };
-    Error::from(error)
-        .context(format!("making a file in {shown}"))
-        .hints(remedy)
+    staging::check_writable(&dir)
 }
 
 /// Returns the directory itself or the nearest one above it: what a run that fails leaves behind is nothing at all.

@@ -12,6 +12,7 @@ use kfactory_layers::whiteout::Special;
 use super::layer_of;
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
+use crate::progress::Transfer;
 use crate::store::Store;
 
 /// Gets the content of one file: its [`id`](super::FileNode::id), its size in bytes and its bytes, as many of which may be read as are wanted.
@@ -20,7 +21,7 @@ pub type Sink<'a> = dyn FnMut(u64, u64, &mut dyn Read) -> Result<()> + 'a;
 /// Hands over the content of every file of `image` whose [`id`](super::FileNode::id) is in `wanted`, ordered by that.
 ///
 /// The IDs are those of the tree that [`of_image`](super::of_image) made of the same image. Layers without such a file are not read;
-/// each of the others is checked against its digest, size and diff ID, the last of them after all its files were handed over.
+/// each of the others is counted by `progress` as it is read, and checked against its digest, size and diff ID, the last of them after all its files were handed over.
 ///
 /// # Errors
 ///
@@ -29,6 +30,7 @@ pub fn contents(
     image: &Image,
     store: &Store,
     wanted: &BTreeSet<u64>,
+    progress: Option<&Transfer>,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     let total = image.layers().len();
@@ -42,7 +44,7 @@ pub fn contents(
             continue;
         }
         let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-        let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
+        let mut changeset = Changeset::open(store, layer, *diff_id, progress).context(doing)?;
         files(first, &mut changeset, wanted, sink).context(doing)?;
         changeset.finish().context(doing)?;
     }

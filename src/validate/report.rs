@@ -137,11 +137,11 @@ impl Report {
     }
 
     /// Returns the error that stops an image from being published, or `None` where nothing does.
-    pub fn error(&self) -> Option<Error> {
+    pub fn error(&self, message: &str) -> Option<Error> {
         if self.passes() {
             return None;
         }
-        let mut error = Error::user("the image does not pass validation: nothing was pushed");
+        let mut error = Error::user(message);
         let mut remedies: Vec<&str> = Vec::new();
         for finding in self.of(Severity::Error) {
             error = error.context_below(finding.line());

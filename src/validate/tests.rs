@@ -677,7 +677,7 @@ fn the_error_names_every_broken_rule_and_each_remedy_once() {
         .without("efi")
         .without("mnt");
     let text = check(sample, &good.scope())
-        .error()
+        .error("it does not pass")
         .expect("broken")
         .render_text();
     for line in [
@@ -690,7 +690,11 @@ fn the_error_names_every_broken_rule_and_each_remedy_once() {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }
     assert_eq!(text.matches("let the step `miscellaneous` run").count(), 1);
-    assert!(check(good.sample(), &good.scope()).error().is_none());
+    assert!(
+        check(good.sample(), &good.scope())
+            .error("it does not pass")
+            .is_none()
+    );
 }
 
 /// An image with an error, a warning, and a name that no format takes as it is.

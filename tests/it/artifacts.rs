@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::support::conversion::{Conversion, conversion};
+use crate::support::conversion::{Conversion, conversion, convert};
 use crate::support::framework::framework;
 use crate::support::machine::Machine;
 use crate::support::program::Kfactory;
@@ -191,6 +191,18 @@ fn a_live_medium_is_the_same_each_time_and_holds_the_images_files() {
         let image = tree.resolve(images).expect("it is there");
         run(Command::new("cmp").arg(out.join(ours)).arg(image));
     }
+    let served = again.0.join("served");
+    let source = format!("iso:{}", file.display());
+    let arguments = ["netboot", &source, "-o", served.to_str().expect("UTF-8")];
+    Kfactory::as_caller(arguments).succeed();
+    for (name, theirs) in [("kernel", "boot/kernel"), ("initrd", "boot/initrd")] {
+        let ours = served.join(format!("kairos-{name}"));
+        run(Command::new("cmp").arg(ours).arg(out.join(theirs)));
+    }
+    let root = served.join("kairos.squashfs");
+    run(Command::new("cmp")
+        .arg(root)
+        .arg(out.join("rootfs.squashfs")));
     let list = run(Command::new("unsquashfs")
         .args(["-lln"])
         .arg(out.join("rootfs.squashfs")));
@@ -209,6 +221,63 @@ fn a_live_medium_is_the_same_each_time_and_holds_the_images_files() {
         efi.to_lowercase().contains("/efi/boot/bootx64.efi"),
         "{efi}"
     );
+}
+
+#[test]
+fn what_is_no_live_medium_serves_no_machine_and_leaves_nothing() {
+    let dir = Scratch::of_caller("no-medium");
+    std::fs::create_dir_all(&dir.0).expect("it can be made");
+    let (file, output) = (dir.0.join("x.iso"), dir.0.join("out"));
+    std::fs::write(&file, vec![0; 1 << 16]).expect("it is written");
+    let source = format!("iso:{}", file.display());
+    let netboot = |more: &[&str]| {
+        let arguments = ["netboot", &source, "-o", output.to_str().expect("UTF-8")];
+        Kfactory::as_caller(arguments).args(more)
+    };
+    let error = netboot(&[]).fail(1).stderr();
+    assert!(error.contains("no ISO 9660 disc"), "{error}");
+    let error = netboot(&["--squash-compression", "xz"]).fail(2).stderr();
+    assert!(error.contains("taken as they are"), "{error}");
+    assert!(!output.exists(), "it left a directory");
+}
+
+#[test]
+fn a_conversion_makes_the_media_and_disks_that_the_commands_make_of_its_image() {
+    if !need(&["mksquashfs"]) {
+        return;
+    }
+    let Some(made) = conversion() else { return };
+    let dir = Scratch::of_user("beside");
+    let place = |name: &str| dir.0.join(name).to_str().expect("UTF-8").to_owned();
+    let config = place("config.yaml");
+    std::fs::write(&config, "#cloud-config\n").expect("it is written");
+    let beside = |arguments: &[&str]| {
+        let (base, dest) = (made.reference_of_base(), made.reference());
+        convert(&base, &dest, &made.store).args(arguments)
+    };
+    let (iso, raw) = (place("os.iso"), place("os.raw"));
+    let mut arguments = vec!["--iso", &iso, "--raw", &raw, "--cloud-config", &config];
+    arguments.extend(["--squash-compression", "zstd:1"]);
+    let ran = beside(&arguments).succeed();
+    let line = format!("\n{} (", made.digest);
+    assert!(ran.stdout.contains(&line), "{}", ran.stdout);
+    let cached = "4 of 4 new layers cached";
+    assert!(ran.stdout.contains(cached), "{}", ran.stdout);
+    let error = beside(&arguments).fail(1).stderr();
+    assert!(error.contains("os.iso` exists"), "{error}");
+    let store = store();
+    let reference = made.reference();
+    let fast = ["--squash-compression", "zstd:1"];
+    for (command, more, file) in [("iso", &fast[..], &iso), ("raw", &[], &raw)] {
+        let alone = place(&format!("alone.{command}"));
+        let arguments = [command, &reference, "-o", &alone, "-c", &config];
+        let arguments = [&arguments[..], more].concat();
+        Kfactory::as_caller(arguments)
+            .store(&store.0)
+            .dated()
+            .succeed();
+        run(Command::new("cmp").arg(file).arg(&alone));
+    }
 }
 
 #[test]

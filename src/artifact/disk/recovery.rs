@@ -12,7 +12,7 @@ use crate::artifact::flat::Flat;
 use crate::artifact::guid::Guid;
 use crate::artifact::region::Region;
 use crate::error::{Context as _, Error, Result};
-use crate::{stop, tree};
+use crate::stop;
 
 /// The recovery system, by which the menu and the agent find it.
 const IMAGE: &str = "cOS/recovery.img";
@@ -116,7 +116,7 @@ impl Recovery {
             FileId::Added(_) => None,
         };
         let wanted: BTreeSet<u64> = self.system.files().filter_map(of_tree).collect();
-        tree::contents(flat.image, flat.store, &wanted, &mut |id, size, content| {
+        flat.contents(&wanted, &mut |id, size, content| {
             stop::check(cancel)?;
             let place = self.system.region(&image, FileId::OfTree(id))?;
             place

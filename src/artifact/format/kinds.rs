@@ -62,6 +62,12 @@ impl Format {
         found.map(|(_, format)| *format)
     }
 
+    /// Returns what the ending of the file at `path` says; raw where it says nothing, and for a directory.
+    pub fn of_place(path: &Path) -> Self {
+        let named = Self::of_path(path).filter(|_| !path.is_dir());
+        named.unwrap_or(Self::Raw)
+    }
+
     /// Returns how upstream's names of such files end; where it makes none, how they usually do.
     pub fn ending(self) -> &'static str {
         match self {

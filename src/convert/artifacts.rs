@@ -1,0 +1,135 @@
+//! Media and disks that are made of the result in the same run, from the layers in the store.
+
+use std::path::Path;
+
+use kfactory_layers::image::Image;
+
+use super::Engine;
+use crate::apart;
+use crate::artifact::cloud_config;
+use crate::artifact::disk::Disk;
+use crate::artifact::format::Format;
+use crate::artifact::live::Live;
+use crate::artifact::make::{self, Artifact, Making, Unnamed};
+use crate::artifact::output::Place;
+use crate::artifact::source::Source;
+use crate::artifact::squashfs::{self, Compressor};
+use crate::error::Result;
+use crate::location::Location;
+use crate::request::Request;
+
+/// What is to be made, checked.
+#[derive(Debug)]
+pub(super) struct Artifacts<'a> {
+    iso: Option<Place<'a>>,
+    raw: Vec<Place<'a>>,
+    cloud_config: Option<Vec<u8>>,
+    compressor: Option<Compressor>,
+}
+
+impl<'a> Artifacts<'a> {
+    /// Checks what can be known before there is an image. `base` must not become part of what is written; `force` lets files be replaced.
+    ///
+    /// # Errors
+    ///
+    /// A file that is there or cannot be written, a configuration that cannot be read, or a program that is missing.
+    pub(super) fn check(request: &'a Request, base: &Location, force: bool) -> Result<Self> {
+        let place = |text: &'a String| {
+            let place = Place {
+                path: Path::new(text),
+                name: None,
+                force,
+            };
+            place.check()?;
+            apart::check_target(base, place.path)?;
+            Ok(place)
+        };
+        let cloud_config = request.cloud_config.as_deref().map(Path::new);
+        let artifacts = Self {
+            iso: request.iso.as_ref().map(place).transpose()?,
+            raw: request.raw.iter().map(place).collect::<Result<_>>()?,
+            cloud_config: cloud_config.map(cloud_config::read).transpose()?,
+            compressor: request.compressor()?,
+        };
+        if artifacts.iso.is_some() {
+            squashfs::check()?;
+        }
+        Ok(artifacts)
+    }
+
+    /// Makes all of them of `image`, whose layers are in the store; none has its name yet.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be made.
+    pub(super) fn make(&self, image: &Image, engine: Engine<'_>) -> Result<Vec<Unnamed>> {
+        if self.iso.is_none() && self.raw.is_empty() {
+            return Ok(Vec::new());
+        }
+        let source = Source::read(image.clone(), engine.store)?;
+        let iso = self.iso.map(|place| self.iso(&source, place, engine));
+        let raw = self.raw.iter();
+        let raw = raw.map(|place| self.raw(&source, *place, engine));
+        iso.into_iter().chain(raw).collect()
+    }
+
+    fn iso(&self, source: &Source<'_>, place: Place<'_>, engine: Engine<'_>) -> Result<Unnamed> {
+        let path = place.file(&source.tree, ".iso")?;
+        let live = Live {
+            arch: source.arch()?,
+            console: None,
+            cmdline: None,
+            cloud_config: self.cloud_config.as_deref(),
+            overlay_iso: None,
+            overlay_uefi: None,
+            compressor: self.compressor.map_or_else(|| source.compressor(), Ok)?,
+            created: source.created()?,
+            threads: engine.options.jobs,
+        };
+        make::iso(source, &live, making(&path, place, engine))
+    }
+
+    fn raw(&self, source: &Source<'_>, place: Place<'_>, engine: Engine<'_>) -> Result<Unnamed> {
+        let format = Format::of_place(place.path);
+        let path = place.file(&source.tree, format.ending())?;
+        let disk = Disk {
+            arch: source.arch()?,
+            boot: None,
+            size: None,
+            size_step: format.size_step(),
+            state_size: None,
+            recovery_size: None,
+            cloud_config: self.cloud_config.as_deref(),
+            created: source.created()?,
+        };
+        make::raw(source, &disk, format, making(&path, place, engine))
+    }
+}
+
+fn making<'a>(path: &'a Path, place: Place<'_>, engine: Engine<'a>) -> Making<'a> {
+    Making {
+        path,
+        force: place.force,
+        threads: engine.options.jobs,
+        reporter: engine.reporter,
+        stop: &engine.options.stop,
+    }
+}
+
+/// Gives all of them their names, and says what the user may not expect of them.
+///
+/// # Errors
+///
+/// As [`Unnamed::finish`].
+pub(super) fn finish(made: Vec<Unnamed>, engine: Engine<'_>) -> Result<Vec<Artifact>> {
+    let mut artifacts = Vec::new();
+    for unnamed in made {
+        let artifact = unnamed.finish(&engine.options.stop)?;
+        for note in &artifact.notes {
+            let name = artifact.path.display();
+            engine.reporter.warn(&format!("{name}: {note}"));
+        }
+        artifacts.push(artifact);
+    }
+    Ok(artifacts)
+}
