@@ -29,7 +29,7 @@ pub(super) struct Ext4 {
 /// Where a file system is.
 enum Place {
     Region(Region),
-    File(ext4_view::File),
+    File(Box<ext4_view::File>),
 }
 
 impl Place {
@@ -99,7 +99,7 @@ impl Ext4 {
         if file.metadata().len() > self.len {
             return Err(bad("it is larger than the file system that it is in"));
         }
-        Self::at(Place::File(file)).map(Some)
+        Self::at(Place::File(Box::new(file))).map(Some)
     }
 
     fn at(mut place: Place) -> io::Result<Self> {

@@ -11,6 +11,7 @@ use super::rule::{Report, telling};
 use super::targets::There;
 use super::{efi, firmware, rules, squashfs, targets};
 use crate::artifact::iso::reader::{self, Entry, Image, Kind, Volume};
+use crate::artifact::live::{INITRD, KERNEL, SQUASHFS};
 use crate::artifact::region::{Extent, Region};
 use crate::error::{Context as _, Result};
 
@@ -19,10 +20,6 @@ const LABEL: &str = "COS_LIVE";
 /// Where menus are, the one that starts first at the top.
 const MENUS: [&str; 2] = ["boot/grub2/grub.cfg", "boot/grub/grub.cfg"];
 const MAX_MENU_BYTES: u64 = 1 << 20;
-/// What upstream's media have, for those whose menu does not tell.
-const KERNEL: &str = "boot/kernel";
-const INITRD: &str = "boot/initrd";
-const SQUASHFS: &str = "rootfs.squashfs";
 /// Where dracut looks, if it is not told (`dmsquash-live-root`).
 const LIVE_DIR: &str = "LiveOS";
 const LIVE_IMAGE: &str = "squashfs.img";
