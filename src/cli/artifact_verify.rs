@@ -11,7 +11,7 @@ use crate::validate::output::{self, Form};
 /// Subcommands of `kfactory artifact`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ArtifactCommand {
-    /// Read back a medium or network boot files, whoever made them, and say whether they boot, as far as their bytes tell
+    /// Read back a medium, a disk or network boot files, whoever made them, and say whether they boot, as far as their bytes tell
     #[command(after_help = super::examples::ARTIFACT_VERIFY)]
     Verify(VerifyArgs),
 }
@@ -19,7 +19,7 @@ pub(super) enum ArtifactCommand {
 /// Options of `kfactory artifact verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArgs {
-    /// An ISO 9660 medium, or a directory of network boot files; the checksum in FILE.sha256 is checked, too
+    /// An ISO 9660 medium, a disk (raw, or VHD of a fixed size), or a directory of network boot files; the checksum in FILE.sha256 is checked, too
     #[arg(required_unless_present = "rules", value_name = "FILE|DIR")]
     path: Option<PathBuf>,
     /// How to print the report

@@ -99,6 +99,8 @@ pub(super) const ARTIFACT_VERIFY: &str = "\
 Examples:
   kfactory artifact verify os.iso
       What is wrong with a medium, with its remedy; the exit code is 1 when it would not boot.
+  kfactory artifact verify disk.raw --strict
+      The same of a disk; warnings count, too.
   kfactory artifact verify boot --output json
       Network boot files, for programs.
   kfactory artifact verify --rules

@@ -72,7 +72,7 @@ enum Command {
     /// Write a disk that becomes an installed system when it boots first, for machines, hypervisors and clouds
     #[command(after_help = examples::RAW)]
     Raw(Box<raw::RawArgs>),
-    /// Look at what `iso`, `netboot` and others wrote
+    /// Look at what `iso`, `netboot`, `raw` and other tools wrote
     Artifact {
         #[command(subcommand)]
         command: artifact_verify::ArtifactCommand,

@@ -183,7 +183,6 @@ fn as_printed(document: &schema::Document) -> serde_json::Value {
 /// # Errors
 ///
 /// It is not in the dialect.
-#[cfg(test)]
 pub(crate) fn stages_of(text: &str) -> Result<Vec<schema::Stage>> {
     let mut problems = Problems::new("the text");
     let document = decode::document("the text", text, &mut problems);

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 mod apt;
+mod artifact_verify;
 mod artifacts;
 mod boot;
 mod choices;
@@ -27,6 +28,7 @@ mod parity;
 mod plans;
 mod plugins;
 mod providers;
+mod raw;
 mod refused;
 mod repeat;
 mod store;

@@ -23,6 +23,9 @@ pub(super) struct BootFile<'a> {
 pub(super) const LIVE: &[&str] = &["squashfs", "isofs", "loop", "overlay"];
 /// The same over the network: there is no medium.
 pub(super) const NETBOOT: &[&str] = &["squashfs", "loop", "overlay"];
+/// The same of a disk, where the root filesystem is in a file.
+pub(super) const DISK: &[&str] = &["ext4", "loop", "overlay"];
+
 /// Checks a kernel and what it is started with, and returns what it says of itself, where it is one.
 pub(super) fn check(
     report: &mut Report,

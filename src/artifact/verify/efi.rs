@@ -47,6 +47,15 @@ pub(super) struct Efi {
     pub(super) menus: Vec<(String, Menu)>,
 }
 
+impl Efi {
+    /// Tells whether `path` is one of the configurations.
+    pub(super) fn has_menu(&self, path: &str) -> bool {
+        let path = path.trim_start_matches('/');
+        let mut menus = self.menus.iter();
+        menus.any(|(menu, _)| menu.eq_ignore_ascii_case(path))
+    }
+}
+
 /// Checks the file system in `region`, called `path`, for a kernel of `arch`, and returns what it has where it is one.
 pub(super) fn check(
     report: &mut Report,

@@ -6,10 +6,12 @@ use kfactory_sandbox::CancelToken;
 
 use super::boot::{self, BootFile};
 use super::efi::Efi;
-use super::grub_menu::{Menu, Search, Start};
+use super::grub_menu::{Menu, Start};
 use super::rule::{Report, telling};
-use super::{efi, firmware, rules, squashfs};
+use super::targets::There;
+use super::{efi, firmware, rules, squashfs, targets};
 use crate::artifact::iso::reader::{self, Entry, Image, Kind, Volume};
+use crate::artifact::live::{INITRD, KERNEL, SQUASHFS};
 use crate::artifact::region::{Extent, Region};
 use crate::error::{Context as _, Result};
 
@@ -18,10 +20,6 @@ const LABEL: &str = "COS_LIVE";
 /// Where menus are, the one that starts first at the top.
 const MENUS: [&str; 2] = ["boot/grub2/grub.cfg", "boot/grub/grub.cfg"];
 const MAX_MENU_BYTES: u64 = 1 << 20;
-/// What upstream's media have, for those whose menu does not tell.
-const KERNEL: &str = "boot/kernel";
-const INITRD: &str = "boot/initrd";
-const SQUASHFS: &str = "rootfs.squashfs";
 /// Where dracut looks, if it is not told (`dmsquash-live-root`).
 const LIVE_DIR: &str = "LiveOS";
 const LIVE_IMAGE: &str = "squashfs.img";
@@ -105,42 +103,21 @@ pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToke
     if let Some((path, region)) = uefi {
         let arch = kernel.and_then(|kernel| kernel.arch);
         if let Some(efi) = efi::check(report, &path, region, arch) {
-            targets(report, &medium, &path, &efi);
+            uefi_menus(report, &medium, &path, &efi);
         }
     }
     Ok(())
 }
 
 /// Checks that what UEFI starts finds the menu.
-fn targets(report: &mut Report, medium: &Medium, path: &str, efi: &Efi) {
+fn uefi_menus(report: &mut Report, medium: &Medium, path: &str, efi: &Efi) {
     let label = &medium.image.primary.identifiers.volume;
-    let on_fat = |target: &str| {
-        let target = target.trim_start_matches('/');
-        efi.menus
-            .iter()
-            .any(|(path, _)| path.eq_ignore_ascii_case(target))
+    let there = There {
+        has_file: &|path| medium.file(path).is_some() || efi.has_menu(path),
+        labels: &[label.clone(), efi.label.clone()],
     };
-    let mut held = report.hold(&rules::EFI_TARGET);
     for (name, menu) in &efi.menus {
-        for search in menu.searches() {
-            match search {
-                Search::File(file) if medium.file(&file).is_some() || on_fat(&file) => {}
-                Search::File(file) => held.at(
-                    path,
-                    format!("{name} looks for the device with {file}, which is not there"),
-                ),
-                Search::Label(wanted) if wanted == *label || wanted == efi.label => {}
-                Search::Label(wanted) => held.at(
-                    path,
-                    format!("{name} looks for the label {wanted}, the medium has {label:?}"),
-                ),
-            }
-        }
-        for target in menu.targets() {
-            if medium.file(&target).is_none() && !on_fat(&target) {
-                held.at(path, format!("{name} goes to {target}, which is not there"));
-            }
-        }
+        targets::check(report, path, name, menu, &there);
     }
 }
 

@@ -42,8 +42,12 @@ const OTHERS: [(u64, &[u8], &str, &str); 10] = [
         "name the medium or the directory it is for:",
     ),
 ];
-/// The end of a disk that Azure takes, which is a raw one before it.
-const FOOTER: u64 = 512;
+/// Where GPT begins, and the end of the MBR before it.
+const GPT: u64 = 512;
+const MBR_END: u64 = 510;
+/// The end of a fixed VHD, which is a raw disk before it.
+pub(super) const FOOTER: u64 = 512;
+pub(super) const FOOTER_MAGIC: &[u8] = b"conectix";
 
 /// Returns what is in `file`.
 ///
@@ -63,12 +67,21 @@ pub(super) fn of(file: &Region) -> Result<Kind> {
             return Err(refused(name, remedy));
         }
     }
-    let end = file.len().saturating_sub(FOOTER);
-    if is(end, b"conectix") {
-        return Err(refused("a VHD disk", "qemu-img convert -f vpc -O raw"));
+    // A disk whose first sector was damaged has the table behind it still.
+    let is_disk = is(GPT, b"EFI PART") || is(MBR_END, &[0x55, 0xaa]) && is_protective(file);
+    if is_disk || is(file.len().saturating_sub(FOOTER), FOOTER_MAGIC) {
+        return Ok(Kind::Disk);
     }
-    Err(Error::user("it is no ISO 9660 medium")
-        .hint("`kfactory iso` and `kfactory netboot` write what is read here"))
+    Err(
+        Error::user("it is neither an ISO 9660 medium nor a disk with a GPT")
+            .hint("`kfactory iso`, `kfactory raw` and `kfactory netboot` write what is read here"),
+    )
+}
+
+fn is_protective(file: &Region) -> bool {
+    let mut mbr = [0; 512];
+    let is_read = file.read_exact_at(&mut mbr, 0).is_ok();
+    is_read && mbr[446..510].chunks_exact(16).any(|entry| entry[4] == 0xee)
 }
 
 fn refused(name: &str, remedy: &str) -> Error {

@@ -10,26 +10,34 @@
 //! | `rule` | a rule, what breaks it, and the report of all |
 //! | `kind` | tells media, disks and directories apart, and names the formats that are not read |
 //! | `iso`, `firmware` | live media: trees and menu; what BIOS and UEFI start of them |
+//! | `disk` | disks: partitions, and what firmware starts |
+//! | `oem`, `recovery` | their file systems with configurations and with the recovery system |
 //! | `netboot` | directories of files for network boot |
 //! | `boot` | a kernel with its initrd |
 //! | `efi` | the file system that UEFI starts from |
 //! | `root` | the root filesystem, whatever it is written as |
 //! | `squashfs` | the one of live media |
-//! | `grub_menu` | the words of GRUB's menus |
+//! | `ext4` | ext4 file systems, one in a file of another too |
+//! | `grub_menu`, `targets` | the words of GRUB's menus, and whether there is what they name |
 //! | `checksum` | the checksum beside a file |
 
 mod boot;
 mod checksum;
+mod disk;
 mod efi;
+mod ext4;
 mod firmware;
 mod grub_menu;
 mod iso;
 mod kind;
 mod netboot;
+mod oem;
+mod recovery;
 mod root;
 mod rule;
 pub mod rules;
 mod squashfs;
+mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +74,7 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     checksum::check(&mut report, path, &file, stop).context(doing)?;
     match kind {
         Kind::Iso => iso::check(&mut report, &region, stop),
+        Kind::Disk => disk::check(&mut report, &region, stop),
         Kind::Netboot => unreachable!("no file is a directory"),
     }
     .context(doing)?;

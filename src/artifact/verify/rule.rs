@@ -16,6 +16,8 @@ pub enum Kind {
     Iso,
     /// A directory of files for network boot.
     Netboot,
+    /// A disk with a partition table.
+    Disk,
 }
 
 impl Kind {
@@ -24,6 +26,7 @@ impl Kind {
         match self {
             Self::Iso => "ISO 9660 medium",
             Self::Netboot => "network boot files",
+            Self::Disk => "disk",
         }
     }
 }

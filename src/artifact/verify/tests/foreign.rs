@@ -1,7 +1,11 @@
 //! Media that others made are read, and what they lack is a finding.
 
 use std::fs;
+use std::path::Path;
 
+use super::assert_clean;
+use super::disk_sample::DiskSample;
+use super::sample::Files;
 use crate::artifact::judge::judge;
 use crate::artifact::verify::{Report, verify};
 
@@ -66,4 +70,72 @@ fn a_medium_without_boot_loader_starts_nowhere() {
     );
     let starts = report.facts.iter().find(|(what, _)| *what == "starts on");
     assert_eq!(starts.unwrap().1, "nothing");
+}
+
+/// Makes an ext2 file system of `bytes` with `program` out of a directory.
+fn ext2(label: &str, from: &Path, to: &Path, bytes: u64) -> Option<String> {
+    let words = [
+        "-q",
+        "-F",
+        "-t",
+        "ext2",
+        "-b",
+        "4096",
+        "-L",
+        label,
+        "-d",
+        from.to_str().unwrap(),
+        to.to_str().unwrap(),
+        &format!("{}k", bytes >> 10),
+    ];
+    judge("mke2fs", &words)
+}
+
+fn put(dir: &Path, files: &Files) {
+    for (path, bytes) in files {
+        let path = dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_with_upstreams_file_systems_is_read() {
+    const MIB: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut sample = DiskSample::new();
+    // Larger than what its inode has room for, and than what one block of addresses has.
+    let kernel = sample.system.get_mut("boot/vmlinuz").unwrap();
+    kernel.resize(6 << 20, 1);
+    // Absolute, as in every image.
+    let kernel = sample.system.remove("boot/vmlinuz").unwrap();
+    sample.system.insert("boot/vmlinuz-test".to_owned(), kernel);
+    put(&dir.join("system"), &sample.system);
+    std::os::unix::fs::symlink("/boot/vmlinuz-test", dir.join("system/boot/vmlinuz")).unwrap();
+    put(&dir.join("recovery"), &sample.recovery);
+    put(&dir.join("oem"), &sample.oem);
+    let image = dir.join("recovery/cOS/recovery.img");
+    fs::create_dir_all(image.parent().unwrap()).unwrap();
+    let made = ext2("COS_SYSTEM", &dir.join("system"), &image, 16 * MIB)
+        .and_then(|_| {
+            ext2(
+                "COS_RECOVERY",
+                &dir.join("recovery"),
+                &dir.join("r"),
+                48 * MIB,
+            )
+        })
+        .and_then(|_| ext2("COS_OEM", &dir.join("oem"), &dir.join("o"), 16 * MIB));
+    if made.is_none() {
+        return;
+    }
+    sample.system.clear();
+    let report = sample.verified(|disk| {
+        for (name, file) in [("recovery", "r"), ("oem", "o")] {
+            let bytes = fs::read(dir.join(file)).unwrap();
+            disk.write_all_at(&bytes, sample.start(name)).unwrap();
+        }
+    });
+    assert_clean(&report);
 }

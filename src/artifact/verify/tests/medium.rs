@@ -275,9 +275,9 @@ fn uefi() -> Vec<Case> {
         ("efi-second-program", with_efi(second, None)),
         ("efi-second-program", with_efi(second, other())),
         ("efi-menu", with_efi(CHAIN, None)),
-        ("efi-menu-target", with_chain("/boot/kernel", "/boot/other")),
+        ("menu-target", with_chain("/boot/kernel", "/boot/other")),
         (
-            "efi-menu-target",
+            "menu-target",
             with_chain("grub2/grub.cfg", "grub2/other.cfg"),
         ),
     ]

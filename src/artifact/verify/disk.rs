@@ -1,0 +1,286 @@
+//! A disk: its partition table, its partitions, and what firmware starts of them.
+
+use kfactory_sandbox::CancelToken;
+
+use super::efi::{self, Efi};
+use super::ext4::Ext4;
+use super::kind::{FOOTER, FOOTER_MAGIC};
+use super::recovery::Recovery;
+use super::rule::{Report, telling};
+use super::targets::{self, There};
+use super::{firmware, oem, rules};
+use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
+use crate::artifact::guid::Guid;
+use crate::artifact::region::{Extent, Region};
+use crate::error::Result;
+
+const EFI_LABEL: &str = "COS_GRUB";
+const OEM_LABEL: &str = "COS_OEM";
+pub(super) const RECOVERY_LABEL: &str = "COS_RECOVERY";
+/// Of an installed system. What the menu has for it is there after the first boot.
+const LATER: [&str; 2] = ["COS_STATE", "COS_PERSISTENT"];
+/// The partition that the first boot adds.
+const STATE: &str = "state";
+
+/// Where the MBR's code of GRUB has the sector of the core image (`boot.img`).
+const CORE_SECTOR: usize = 0x5c;
+const BOOT_CODE_BYTES: usize = 440;
+/// The core image's list of blocks is read from the end of its first sector: u64 sector, u16 count, u16 segment (`diskboot.img`).
+const BLOCKS_END: usize = 512;
+const BLOCKS_ENTRY: usize = 12;
+/// Where the core image has how many bytes of it are compressed (`lzma_decompress.img`).
+const CORE_COMPRESSED: usize = 512 + 8;
+
+/// A disk with a sound partition table.
+struct Disk<'a> {
+    region: &'a Region,
+    table: &'a Table,
+}
+
+impl Disk<'_> {
+    fn find(&self, name: &str) -> Option<&Partition> {
+        self.table.partitions.iter().find(|it| it.name == name)
+    }
+
+    fn part(&self, name: &str) -> Result<Option<Region>> {
+        let found = self.find(name).map(|it| self.region.part(&[it.extent()]));
+        Ok(found.transpose()?)
+    }
+}
+
+/// Checks the disk in `file`.
+pub(super) fn check(report: &mut Report, file: &Region, stop: Option<&CancelToken>) -> Result<()> {
+    let region = footer(report, file)?;
+    report.hold(&rules::PARTITIONS);
+    let table = match Table::read(&region) {
+        Ok(table) => {
+            report.hold(&rules::BACKUP_TABLE);
+            Some(table)
+        }
+        Err(error) => firmware::damaged(report, &region, &error),
+    };
+    let Some(table) = table else {
+        return Ok(());
+    };
+    let disk = Disk {
+        region: &region,
+        table: &table,
+    };
+    partitions(report, &disk);
+    let mut labels: Vec<String> = LATER.map(str::to_owned).to_vec();
+    let oem = volume(report, &disk, "oem", OEM_LABEL, &mut labels)?;
+    let recovery = volume(report, &disk, "recovery", RECOVERY_LABEL, &mut labels)?;
+    let recovery = recovery.map(Recovery::new);
+    let mut kernel = None;
+    if let Some(recovery) = &recovery {
+        kernel = recovery.check(report, stop)?;
+    }
+    let mut efi = None;
+    if let Some(part) = disk.part("efi")? {
+        let arch = kernel.and_then(|kernel| kernel.arch);
+        efi = efi::check(report, "efi", part, arch);
+    }
+    if let Some(efi) = &efi {
+        label(report, "efi", &efi.label, EFI_LABEL, &mut labels);
+    }
+    bios(report, &disk)?;
+    let Some(recovery) = &recovery else {
+        return Ok(());
+    };
+    menus(
+        report,
+        recovery,
+        efi.as_ref(),
+        disk.find("bios").is_some(),
+        &labels,
+    );
+    if let Some(oem) = &oem {
+        let is_new = disk.find(STATE).is_none();
+        oem::check(report, oem, is_new, recovery.menu());
+    }
+    Ok(())
+}
+
+/// Returns the disk in a file, which at the end of a VHD is told its size.
+fn footer(report: &mut Report, file: &Region) -> Result<Region> {
+    let whole = file.len();
+    let mut footer = [0; FOOTER as usize];
+    let end = whole.saturating_sub(FOOTER);
+    file.read_exact_at(&mut footer, end)?;
+    if !footer.starts_with(FOOTER_MAGIC) {
+        return Ok(file.clone());
+    }
+    report.fact("format", "VHD");
+    let be32 = |at: usize| {
+        u32::from_be_bytes([footer[at], footer[at + 1], footer[at + 2], footer[at + 3]])
+    };
+    let size = u64::from(be32(48)) << 32 | u64::from(be32(52));
+    let sum: u32 = (0..)
+        .zip(footer)
+        .map(|(at, byte)| match at {
+            64..68 => 0,
+            _ => u32::from(byte),
+        })
+        .sum();
+    let mut held = report.hold(&rules::FOOTER);
+    if be32(64) != !sum {
+        held.add("its checksum is wrong");
+    } else if size != end {
+        held.add(format!("it says {size} bytes, there are {end}"));
+    }
+    Ok(file.part(&[Extent { start: 0, len: end }])?)
+}
+
+fn partitions(report: &mut Report, disk: &Disk<'_>) {
+    let all = &disk.table.partitions;
+    let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
+    report.fact("partitions", names.join(", "));
+    let starts = [("UEFI", "efi"), ("BIOS", "bios")];
+    let starts = starts.iter().filter(|it| names.contains(&it.1));
+    let starts: Vec<&str> = starts.map(|it| it.0).collect();
+    match starts.is_empty() {
+        true => report.fact("starts on", "nothing"),
+        false => report.fact("starts on", starts.join(", ")),
+    }
+    let mut held = report.hold(&rules::DISK_PARTITIONS);
+    if starts.is_empty() {
+        held.add("there is no partition called efi or bios");
+    }
+    for (name, kind) in [
+        ("efi", Guid::EFI_SYSTEM),
+        ("bios", Guid::BIOS_BOOT),
+        ("oem", Guid::LINUX),
+        ("recovery", Guid::LINUX),
+    ] {
+        let found: Vec<&Partition> = all.iter().filter(|it| it.name == name).collect();
+        match found.as_slice() {
+            [] if kind == Guid::LINUX => held.add(format!("there is no partition called {name}")),
+            [] => {}
+            [one] if one.kind == kind => {}
+            [one] => held.at(name, format!("its type is {}, not {kind}", one.kind)),
+            _ => held.at(name, "there is more than one of this name"),
+        }
+    }
+}
+
+/// Opens the file system of a partition; none where there is none that can be read.
+fn volume(
+    report: &mut Report,
+    disk: &Disk<'_>,
+    name: &str,
+    wanted: &str,
+    labels: &mut Vec<String>,
+) -> Result<Option<Ext4>> {
+    let Some(part) = disk.part(name)? else {
+        return Ok(None);
+    };
+    let mut held = report.hold(&rules::FILE_SYSTEM);
+    match Ext4::open(part) {
+        Ok(volume) => {
+            label(report, name, &volume.label(), wanted, labels);
+            Ok(Some(volume))
+        }
+        Err(error) => {
+            held.at(name, telling(&error));
+            Ok(None)
+        }
+    }
+}
+
+/// Checks the label of the file system called `path`, and adds it to those that can be found.
+pub(super) fn label(
+    report: &mut Report,
+    path: &str,
+    found: &str,
+    wanted: &str,
+    labels: &mut Vec<String>,
+) {
+    let mut held = report.hold(&rules::DISK_LABELS);
+    if found != wanted {
+        held.at(path, format!("its label is {found:?}, not {wanted}"));
+    }
+    labels.push(found.to_owned());
+}
+
+/// Checks what a BIOS starts: code in the MBR, which loads a sector, which loads the rest.
+fn bios(report: &mut Report, disk: &Disk<'_>) -> Result<()> {
+    let Some(part) = disk.find("bios") else {
+        return Ok(());
+    };
+    let mut held = report.hold(&rules::DISK_BIOS);
+    let mut mbr = [0; SECTOR_BYTES as usize];
+    disk.region.read_exact_at(&mut mbr, 0)?;
+    if mbr[..BOOT_CODE_BYTES].iter().all(|byte| *byte == 0) {
+        held.add("the MBR has no code");
+        return Ok(());
+    }
+    let first = le64(&mbr, CORE_SECTOR);
+    if first != part.first {
+        held.add(format!(
+            "the MBR's code loads sector {first}, the partition begins in {}",
+            part.first
+        ));
+        return Ok(());
+    }
+    let mut head = [0; 2 * SECTOR_BYTES as usize];
+    let start = first * SECTOR_BYTES;
+    if part.sectors < 2 {
+        held.at("bios", "it has no room for a core image");
+        return Ok(());
+    }
+    disk.region.read_exact_at(&mut head, start)?;
+    let mut loaded = 0;
+    let mut at = BLOCKS_END;
+    while at >= BLOCKS_ENTRY + SECTOR_BYTES as usize / 2 {
+        at -= BLOCKS_ENTRY;
+        let (from, count) = (le64(&head, at), u64::from(le16(&head, at + 8)));
+        if count == 0 {
+            break;
+        }
+        let end = from.checked_add(count);
+        if from < part.first || end.is_none_or(|end| end > part.end()) {
+            held.at(
+                "bios",
+                format!("it loads {count} sectors from {from} on, which are not its own"),
+            );
+            return Ok(());
+        }
+        loaded += count * SECTOR_BYTES;
+    }
+    let packed =
+        u64::from(le16(&head, CORE_COMPRESSED)) | u64::from(le16(&head, CORE_COMPRESSED + 2)) << 16;
+    if loaded == 0 || packed == 0 || packed > loaded {
+        held.at("bios", "it holds no core image of GRUB's");
+    }
+    Ok(())
+}
+
+/// Checks that what firmware starts finds the menu.
+fn menus(
+    report: &mut Report,
+    recovery: &Recovery,
+    efi: Option<&Efi>,
+    has_bios: bool,
+    labels: &[String],
+) {
+    let there = There {
+        has_file: &|path| recovery.has(path) || efi.is_some_and(|efi| efi.has_menu(path)),
+        labels,
+    };
+    for (name, menu) in efi.iter().flat_map(|efi| &efi.menus) {
+        targets::check(report, "efi", name, menu, &there);
+    }
+    if has_bios {
+        recovery.check_chain(report, &there);
+    }
+    recovery.check_labels(report, labels);
+}
+
+fn le16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn le64(bytes: &[u8], at: usize) -> u64 {
+    let bytes = bytes[at..at + 8].try_into();
+    u64::from_le_bytes(bytes.expect("eight bytes"))
+}

@@ -1,0 +1,211 @@
+//! The file system with the recovery system, which is a file system in a file of it: its menu, its kernel, and the way to it.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use kfactory_sandbox::CancelToken;
+
+use super::boot::{self, BootFile};
+use super::disk;
+use super::ext4::Ext4;
+use super::grub_menu::{Menu, Search};
+use super::rule::{Report, telling};
+use super::targets::{self, There};
+use super::{root, rules};
+use crate::error::Result;
+use crate::stop::Stopped;
+use crate::validate::kernel_image::KernelImage;
+
+const PART: &str = "recovery";
+const MENU: &str = "etc/cos/grub.cfg";
+/// Where a BIOS has GRUB look first.
+const CHAIN: &str = "grub2/grub.cfg";
+const IMAGE: &str = "cOS/recovery.img";
+const IMAGE_LABEL: &str = "COS_SYSTEM";
+/// Another form of the recovery system, which is not looked into here.
+const SQUASHFS: &str = "cOS/recovery.squashfs";
+/// What the menu takes the kernel's arguments from, in the recovery system.
+const ARGUMENTS: &str = "etc/cos/bootargs.cfg";
+const KERNEL: &str = "/boot/vmlinuz";
+const INITRD: &str = "/boot/initrd";
+const MAX_TEXT: usize = 1 << 20;
+/// More kernels than this are not looked into.
+const MAX_PAIRS: usize = 4;
+
+/// The partition.
+pub(super) struct Recovery {
+    volume: Ext4,
+    /// Its menu; none where there is none.
+    menu: Option<String>,
+}
+
+impl Recovery {
+    pub(super) fn new(volume: Ext4) -> Self {
+        let menu = volume.text(MENU, MAX_TEXT).ok().flatten();
+        Self { volume, menu }
+    }
+
+    /// Returns the words of the menu.
+    pub(super) fn menu(&self) -> &str {
+        self.menu.as_deref().unwrap_or_default()
+    }
+
+    /// Tells whether there is such a file.
+    pub(super) fn has(&self, path: &str) -> bool {
+        matches!(self.volume.file(path), Ok(Some(_)))
+    }
+
+    /// Checks the recovery system, and returns what its kernel says of itself.
+    pub(super) fn check(
+        &self,
+        report: &mut Report,
+        stop: Option<&CancelToken>,
+    ) -> Result<Option<KernelImage>> {
+        match self.read(report, stop) {
+            Err(error) if Stopped::is_in(&error) => Err(Stopped.into()),
+            Err(error) => {
+                report.hold(&rules::FILE_SYSTEM).at(PART, telling(&error));
+                Ok(None)
+            }
+            Ok(kernel) => Ok(kernel),
+        }
+    }
+
+    fn read(
+        &self,
+        report: &mut Report,
+        stop: Option<&CancelToken>,
+    ) -> io::Result<Option<KernelImage>> {
+        let menu = self.volume.text(MENU, MAX_TEXT)?;
+        let starts = Menu::read(menu.as_deref().unwrap_or_default()).starts();
+        let mut held = report.hold(&rules::RECOVERY_FILES);
+        if menu.is_none() {
+            held.at(PART, format!("it has no /{MENU}"));
+        } else {
+            let mut held = report.hold(&rules::MENU);
+            if starts.is_empty() {
+                held.at(PART, format!("/{MENU} starts no kernel"));
+            }
+        }
+        let image = match self.volume.within(IMAGE) {
+            Ok(Some(image)) => image,
+            Ok(None) if self.has(SQUASHFS) => {
+                let mut held = report.hold(&rules::ROOT_UNREAD);
+                held.at(SQUASHFS, "a recovery system of this form is not read here");
+                return Ok(None);
+            }
+            Ok(None) => {
+                let mut held = report.hold(&rules::RECOVERY_FILES);
+                held.at(PART, format!("it has no /{IMAGE}"));
+                return Ok(None);
+            }
+            Err(error) => {
+                report.hold(&rules::FILE_SYSTEM).at(IMAGE, telling(&error));
+                return Ok(None);
+            }
+        };
+        disk::label(report, IMAGE, &image.label(), IMAGE_LABEL, &mut Vec::new());
+        self.arguments(report, &image)?;
+        let mut names: BTreeSet<(String, Vec<String>)> = starts
+            .into_iter()
+            .filter_map(|start| Some((start.kernel?, start.initrds)))
+            .collect();
+        if names.is_empty() {
+            names.insert((KERNEL.to_owned(), vec![INITRD.to_owned()]));
+        }
+        let mut kernel = None;
+        for (path, initrds) in names.into_iter().take(MAX_PAIRS) {
+            let found = pair(report, &image, path, initrds, stop)?;
+            kernel = kernel.or(found);
+        }
+        root::check(report, IMAGE, &mut image.clone(), kernel.as_ref())?;
+        Ok(kernel)
+    }
+
+    /// Checks that the initrd will find the root filesystem: by its label, in this file.
+    fn arguments(&self, report: &mut Report, image: &Ext4) -> io::Result<()> {
+        let arguments = image.text(ARGUMENTS, MAX_TEXT)?;
+        let text = [self.menu(), arguments.as_deref().unwrap_or_default()].concat();
+        let mut held = report.hold(&rules::MENU_ROOT);
+        if arguments.is_none() && self.menu().contains(ARGUMENTS) {
+            held.at(
+                IMAGE,
+                format!("it has no /{ARGUMENTS}, which the menu reads"),
+            );
+        }
+        for (wanted, what) in [
+            (image.label(), "label of the recovery system"),
+            (IMAGE.to_owned(), "file that it is in"),
+            (
+                "cos-img/filename=".to_owned(),
+                "argument that tells the initrd which file",
+            ),
+        ] {
+            if !text.contains(&wanted) {
+                held.at(PART, format!("the menu does not name the {what}: {wanted}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the way to the menu on machines with BIOS.
+    pub(super) fn check_chain(&self, report: &mut Report, there: &There<'_>) {
+        let text = self.volume.text(CHAIN, MAX_TEXT).ok().flatten();
+        let mut held = report.hold(&rules::RECOVERY_FILES);
+        match text {
+            Some(text) => targets::check(report, PART, CHAIN, &Menu::read(&text), there),
+            None => held.at(
+                PART,
+                format!("it has no /{CHAIN}, where GRUB looks on machines with BIOS"),
+            ),
+        }
+    }
+
+    /// Checks that the devices of the menu are there, or will be after the first boot.
+    pub(super) fn check_labels(&self, report: &mut Report, labels: &[String]) {
+        let mut held = report.hold(&rules::MENU_TARGET);
+        // Files are looked for that need not be there.
+        for search in Menu::read(self.menu()).searches() {
+            if let Search::Label(label) = search
+                && !labels.contains(&label)
+            {
+                held.at(
+                    PART,
+                    format!("/{MENU} looks for the label {label}, which nothing here has"),
+                );
+            }
+        }
+    }
+}
+
+/// Checks a kernel of the recovery system with its initrds.
+fn pair(
+    report: &mut Report,
+    image: &Ext4,
+    kernel: String,
+    initrds: Vec<String>,
+    stop: Option<&CancelToken>,
+) -> io::Result<Option<KernelImage>> {
+    let mut find = |path: String| -> io::Result<Option<BootFile<'static>>> {
+        let found = image.file(&path)?;
+        let path = format!("{IMAGE}{path}");
+        let mut held = report.hold(&rules::MENU_FILES);
+        let Some(file) = found else {
+            held.at(&path, "it is to be booted, and it is not there");
+            return Ok(None);
+        };
+        let content = Box::new(file);
+        Ok(Some(BootFile { path, content }))
+    };
+    let kernel = find(kernel)?;
+    let mut all = Vec::new();
+    for path in initrds {
+        all.extend(find(path)?);
+    }
+    match kernel {
+        Some(kernel) => {
+            boot::check(report, kernel, all, boot::DISK, stop).map_err(io::Error::other)
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,228 @@
+//! Disks.
+
+use super::disk_sample::DiskSample;
+use super::sample::{initrd, reword};
+use super::{Case, assert_clean};
+use crate::artifact::format::vhd;
+use crate::artifact::gpt::SECTOR_BYTES;
+use crate::artifact::guid::Guid;
+use crate::artifact::region::Region;
+use crate::artifact::verify::{Report, verify};
+use crate::validate::kernel_image::bzimage_for_tests;
+use crate::validate::output::Form;
+
+const MENU: &str = "etc/cos/grub.cfg";
+
+/// Returns the report of a good disk after `change`.
+fn of(change: impl FnOnce(&mut DiskSample)) -> Report {
+    let mut disk = DiskSample::new();
+    change(&mut disk);
+    disk.verified(|_| {})
+}
+
+/// Returns the report of a good disk of which a byte is another: the one at `at` in the partition `name`.
+fn flipped(name: &str, at: u64) -> Report {
+    let disk = DiskSample::new();
+    disk.verified(|file| flip(file, disk.start(name) + at))
+}
+
+fn flip(file: &Region, at: u64) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
+}
+
+fn menu(from: &str, to: &str) -> Report {
+    of(|disk| reword(disk.recovery.get_mut(MENU).unwrap(), from, to))
+}
+
+fn oem(name: &str, from: &str, to: &str) -> Report {
+    of(|disk| reword(disk.oem.get_mut(name).unwrap(), from, to))
+}
+
+fn without_system(name: &str) -> Report {
+    of(|disk| {
+        disk.system.remove(name).unwrap();
+    })
+}
+
+fn system(name: &str, bytes: &[u8]) -> Report {
+    of(|disk| {
+        disk.system.insert(name.to_owned(), bytes.to_vec());
+    })
+}
+
+fn labelled(number: usize) -> Report {
+    of(|disk| disk.labels[number] = "COS_OTHER")
+}
+
+/// Verifies a disk with the end of a VHD, which says that it is `more` bytes larger than it is.
+fn with_footer(more: u64) -> Report {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.vhd");
+    DiskSample::new().write(&path);
+    let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+    let len = file.metadata().unwrap().len();
+    let footer = vhd::footer(len + more, Guid::new(3), 1_700_000_000);
+    std::io::Write::write_all(&mut file, &footer).unwrap();
+    verify(&path, None).unwrap()
+}
+
+#[test]
+fn a_good_disk_passes_and_tells_what_it_is() {
+    let report = of(|_| {});
+    assert_clean(&report);
+    let text = report.render("disk.raw".as_ref(), Form::Text).unwrap();
+    for words in [
+        "kind       disk\n",
+        "partitions efi, bios, oem, recovery\n",
+        "starts on  UEFI, BIOS\n",
+        "kernel     6.1.0-test (amd64)\n",
+        "system     debian v1\n",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+    assert_clean(&with_footer(0));
+}
+
+#[test]
+fn an_installed_disk_needs_no_first_boot() {
+    assert_clean(&of(|disk| {
+        disk.oem.clear();
+        disk.parts.push(("state".to_owned(), Guid::LINUX, 1));
+    }));
+}
+
+#[test]
+fn formats_that_are_not_read_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    for (head, name) in [
+        (&b"QFI\xfb"[..], "qcow2"),
+        (b"KDMV", "VMDK"),
+        (b"conectix", "VHD"),
+        (b"\x1f\x8b", "gzip"),
+    ] {
+        let mut bytes = vec![0; 4096];
+        bytes[..head.len()].copy_from_slice(head);
+        std::fs::write(&path, bytes).unwrap();
+        let text = verify(&path, None).unwrap_err().render_text();
+        assert!(text.contains(name) && text.contains("hint: "), "{text}");
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = layout();
+    cases.extend(configurations());
+    cases.extend(contents());
+    cases
+}
+
+fn layout() -> Vec<Case> {
+    let damaged = |at: u64| DiskSample::new().verified(|file| flip(file, at));
+    vec![
+        ("vhd-footer", with_footer(512)),
+        ("partition-table", damaged(510)),
+        ("partition-table", damaged(SECTOR_BYTES + 16)),
+        ("partition-table", damaged(2 * SECTOR_BYTES)),
+        (
+            "partition-table-backup",
+            DiskSample::new().verified(|file| flip(file, file.len() - SECTOR_BYTES)),
+        ),
+        (
+            "disk-partitions",
+            of(|disk| disk.parts[2].0 = "other".to_owned()),
+        ),
+        ("disk-partitions", of(|disk| disk.parts[0].1 = Guid::LINUX)),
+        (
+            "disk-partitions",
+            of(|disk| disk.parts.push(disk.parts[3].clone())),
+        ),
+        (
+            "disk-partitions",
+            of(|disk| {
+                disk.parts.drain(..2);
+            }),
+        ),
+        ("disk-labels", labelled(0)),
+        ("disk-labels", labelled(1)),
+        ("disk-labels", labelled(2)),
+        ("disk-labels", labelled(3)),
+        // The menu still looks for the old one.
+        ("menu-target", labelled(2)),
+        ("menu-root", labelled(3)),
+        // No code, another sector, another list of blocks, nothing behind it.
+        (
+            "disk-bios",
+            DiskSample::new().verified(|file| file.write_all_at(&[0; 440], 0).unwrap()),
+        ),
+        ("disk-bios", damaged(0x5c)),
+        ("disk-bios", flipped("bios", 502)),
+        ("disk-bios", flipped("bios", 522)),
+        ("efi-fat", flipped("efi", 510)),
+        // The magic number, the checksum, and the size of the superblock.
+        ("file-system", flipped("oem", 1024 + 0x38)),
+        ("file-system", flipped("recovery", 1024 + 0x3fc)),
+        ("file-system", flipped("recovery", 1024 + 0x07)),
+    ]
+}
+
+fn configurations() -> Vec<Case> {
+    vec![
+        (
+            "oem-files",
+            of(|disk| drop(disk.oem.remove("01_reset.yaml"))),
+        ),
+        ("oem-files", oem("01_reset.yaml", "layout", "other")),
+        (
+            "oem-files",
+            oem("01_reset.yaml", "kairos-agent reset", "true"),
+        ),
+        ("oem-files", oem("01_reset.yaml", "stages:", "stages: [")),
+        (
+            "oem-environment",
+            of(|disk| drop(disk.oem.remove("grubenv"))),
+        ),
+        ("oem-environment", oem("grubenv", "##", "#")),
+        ("oem-environment", oem("grubenv", "=recovery", "=passive")),
+        (
+            "oem-environment",
+            oem("grubenv", "next_entry", "last_entry"),
+        ),
+    ]
+}
+
+fn contents() -> Vec<Case> {
+    let modules = &["squashfs", "overlay"];
+    let (kernel, ramdisk) = ("boot/vmlinuz", "boot/initrd");
+    vec![
+        (
+            "recovery-files",
+            of(|disk| drop(disk.recovery.remove(MENU))),
+        ),
+        (
+            "recovery-files",
+            of(|disk| drop(disk.recovery.remove("grub2/grub.cfg"))),
+        ),
+        ("menu", menu("linux (loop0)", "true ")),
+        ("menu-files", menu("/boot/initrd", "/boot/other")),
+        (
+            "menu-target",
+            menu(
+                "--label --set=root COS_RECOVERY",
+                "--label --set=root COS_OTHER",
+            ),
+        ),
+        ("menu-root", menu("cOS/recovery.img", "cOS/other.img")),
+        ("menu-root", without_system("etc/cos/bootargs.cfg")),
+        ("menu-files", without_system(kernel)),
+        ("root-files", without_system("sbin/init")),
+        ("root-modules", system(kernel, &bzimage_for_tests("6.9"))),
+        ("kernel", system(kernel, b"no kernel")),
+        ("initrd-format", system(ramdisk, b"no archive")),
+        (
+            "initrd-kernel",
+            system(ramdisk, &initrd("6.9", modules, &["immucore"])),
+        ),
+    ]
+}
