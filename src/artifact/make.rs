@@ -8,7 +8,7 @@ use kfactory_layers::partial;
 use kfactory_sandbox::CancelToken;
 use serde_json::{Map, Value, json};
 
-use super::disk::{Boot, Disk, DiskSize, Made};
+use super::disk::{Boot, Disk, DiskSize, Made, installs};
 use super::format::{Details, Format};
 use super::guid::Guid;
 use super::live::Live;
@@ -206,8 +206,10 @@ fn write_disk(
 
 fn disk_notes(disk: &Disk<'_>, made: &Made, format: Format) -> Vec<String> {
     let mut notes = Vec::new();
-    if disk.cloud_config.is_none() {
-        notes.push("nobody can log in to the installed system unless the image itself has a user: `--cloud-config FILE` brings one".to_owned());
+    match disk.cloud_config {
+        None => notes.push("there are no default credentials: nobody can log in to the installed system unless the image itself has a user; `--cloud-config FILE` brings one".to_owned()),
+        Some(config) if !installs(config) => notes.push("the configuration has no user of the group `admin`, without whom the agent installs nothing: `install.nousers: true` in it says that this is meant".to_owned()),
+        Some(_) => {}
     }
     if disk.boot.is_none() && made.boot == Boot::Uefi && disk.arch == Arch::Amd64 {
         notes.push(uefi_alone("disk"));
@@ -215,14 +217,27 @@ fn disk_notes(disk: &Disk<'_>, made: &Made, format: Format) -> Vec<String> {
     if made.size < made.first_boot {
         let least = DiskSize::for_bytes(made.first_boot);
         notes.push(format!(
-            "the first boot needs a disk of {} at least: make it so large where it runs, or with `kfactory raw --size {least}`",
-            bytes_text(made.first_boot)
+            "the disk must have {} when it boots first, and has {}: {}, or make it with `kfactory raw --size {least}`",
+            bytes_text(made.first_boot),
+            bytes_text(made.size),
+            growing(format, least),
         ));
     }
     if format == Format::Maas {
         notes.push("the disk has no partition with a directory `curtin`, by which the installer of MAAS finds where to put network settings, and without which it may refuse a disk".to_owned());
     }
     notes
+}
+
+/// Says how a disk in `format` gets `size` before it boots.
+fn growing(format: Format, size: DiskSize) -> String {
+    match format {
+        Format::Raw => format!("`truncate -s {size} FILE` adds what is missing"),
+        Format::Qcow2 => format!("`qemu-img resize FILE {size}` adds what is missing"),
+        Format::Vhd | Format::Vmdk | Format::Gce | Format::Maas => {
+            "give the machine's disk that size where it is made".to_owned()
+        }
+    }
 }
 
 fn uefi_alone(what: &str) -> String {

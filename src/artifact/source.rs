@@ -51,7 +51,10 @@ impl<'s> Source<'s> {
             ..Scope::default()
         };
         let report = validate::validate(&self.tree, &scope, Some(stop))?;
-        let failed = report.error("the image does not pass validation");
+        let failed = report.error(
+            "the image does not pass validation",
+            "`--no-validate` makes it of the image as it is",
+        );
         failed.map_or(Ok(()), Err)
     }
 

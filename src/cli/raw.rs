@@ -23,7 +23,12 @@ pub(super) struct RawArgs {
     /// What starts the disk [default: both, where the image has GRUB for both]
     #[arg(long, value_enum)]
     boot: Option<Boot>,
-    /// The size of the disk, in MiB or with a unit: `32G`; clouds and hypervisors can make it larger later [default: as large as its partitions]
+    /// The size of the disk, in MiB or with a unit: `32G` [default: as large as its partitions, about twice the image's files]
+    ///
+    /// The first boot adds the partitions of the installed system behind the others, and needs a disk that has room for them: four
+    /// times as large as by default, or larger; the command says how large exactly. Give that here, or make the disk so large before
+    /// it boots first: clouds and hypervisors have a size of their own for it, `truncate -s SIZE FILE` does it for a raw disk and
+    /// `qemu-img resize FILE SIZE` for a qcow2. A disk that is too small stays in its recovery system. What no file takes is a hole.
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
     /// The size of the partition for the installed systems, which the first boot makes [default: three times the recovery partition and 100 MiB]

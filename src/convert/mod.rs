@@ -275,6 +275,10 @@ fn scope(plan: &plan::Plan, request: &Request) -> Result<Option<Scope>> {
     }))
 }
 
+const NOT_PUSHED: &str = "the image does not pass validation: nothing was pushed";
+/// How an image that breaks a rule is published all the same.
+const WITHOUT_RULES: &str = "`--no-validate=RULE` leaves one rule out, `--no-validate` all of them; finished layers are cached";
+
 /// Says what validation found.
 ///
 /// # Errors
@@ -288,7 +292,7 @@ fn tell(report: &Report, reporter: &Reporter) -> Result<()> {
         };
         reporter.warn(&format!("{}{more}", finding.line()));
     }
-    match report.error("the image does not pass validation: nothing was pushed") {
+    match report.error(NOT_PUSHED, WITHOUT_RULES) {
         Some(error) => Err(error),
         None => {
             reporter.note(&format!(

@@ -136,8 +136,9 @@ impl Report {
         rules
     }
 
-    /// Returns the error that stops an image from being published, or `None` where nothing does.
-    pub fn error(&self, message: &str) -> Option<Error> {
+    /// Returns the error that stops what was to be done with an image, or `None` where nothing does. `way_out` says how it is done
+    /// all the same.
+    pub fn error(&self, message: &str, way_out: &str) -> Option<Error> {
         if self.passes() {
             return None;
         }
@@ -152,9 +153,7 @@ impl Report {
         for remedy in remedies {
             error = error.hint(remedy);
         }
-        Some(error.hint(
-            "`--no-validate=RULE` leaves one rule out, `--no-validate` all of them; finished layers are cached",
-        ))
+        Some(error.hint(way_out))
     }
 }
 

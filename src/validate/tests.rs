@@ -677,7 +677,7 @@ fn the_error_names_every_broken_rule_and_each_remedy_once() {
         .without("efi")
         .without("mnt");
     let text = check(sample, &good.scope())
-        .error("it does not pass")
+        .error("it does not pass", "`--no-validate`")
         .expect("broken")
         .render_text();
     for line in [
@@ -692,7 +692,7 @@ fn the_error_names_every_broken_rule_and_each_remedy_once() {
     assert_eq!(text.matches("let the step `miscellaneous` run").count(), 1);
     assert!(
         check(good.sample(), &good.scope())
-            .error("it does not pass")
+            .error("it does not pass", "")
             .is_none()
     );
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::conversion::{Conversion, conversion, convert};
 use crate::support::framework::framework;
-use crate::support::machine::Machine;
+use crate::support::machine::{Machine, firmware};
 use crate::support::program::Kfactory;
 use crate::support::shared::Shared;
 use crate::support::tree::{Tree, differences};
@@ -318,16 +318,6 @@ fn a_live_medium_starts_as_a_disk_on_uefi() {
 
 fn disk(file: &Path) -> String {
     format!("if=virtio,format=raw,readonly=on,file={}", file.display())
-}
-
-/// Where Debian and Ubuntu have UEFI for QEMU.
-fn firmware() -> Option<&'static str> {
-    let file = "/usr/share/ovmf/OVMF.fd";
-    if Path::new(file).is_file() {
-        return Some(file);
-    }
-    skipped("there is no UEFI firmware for QEMU (the package `ovmf`)");
-    None
 }
 
 /// Starts a machine from the medium, to the shell of the live system. Where not `whole`, and not all tests are wanted, until the

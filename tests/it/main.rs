@@ -28,6 +28,7 @@ mod parity;
 mod plans;
 mod plugins;
 mod providers;
+mod raw;
 mod refused;
 mod repeat;
 mod store;

@@ -38,11 +38,10 @@ impl Boot {
 ///
 /// There is no BIOS on such machines, or the image has no GRUB for it.
 pub(super) fn choose(asked: Option<Boot>, arch: Arch, flat: &Flat<'_>) -> Result<Boot> {
-    let is_possible = arch == Arch::Amd64;
     match asked {
-        None if is_possible && Modules::find_opt(flat.tree).is_some() => Ok(Boot::Both),
+        None if can_be_bios(arch, flat) => Ok(Boot::Both),
         None | Some(Boot::Uefi) => Ok(Boot::Uefi),
-        Some(_) if !is_possible => Err(Error::user(format!(
+        Some(_) if arch != Arch::Amd64 => Err(Error::user(format!(
             "no machine with {arch} starts by BIOS"
         ))
         .hint("leave `--boot` out, or write `--boot uefi`")),
@@ -53,6 +52,11 @@ pub(super) fn choose(asked: Option<Boot>, arch: Arch, flat: &Flat<'_>) -> Result
                 _ => error,
             }),
     }
+}
+
+/// Returns whether a BIOS can start a disk of an image for `arch`.
+pub(super) fn can_be_bios(arch: Arch, flat: &Flat<'_>) -> bool {
+    arch == Arch::Amd64 && Modules::find_opt(flat.tree).is_some()
 }
 
 /// Returns GRUB's directory on the recovery partition, where a BIOS has it look: the way to the menu, and its modules for what a menu

@@ -48,6 +48,7 @@ use recovery::{Recovery, Stamp};
 use size::MIB;
 
 pub use boot::Boot;
+pub use oem::installs;
 pub use size::{DiskSize, NoSize};
 
 /// The menu, in the image and on the recovery partition.
@@ -200,11 +201,10 @@ impl Disk<'_> {
 
     fn efi_volume(&self, flat: &Flat<'_>) -> Result<EfiVolume> {
         let chain = chain_to_disk(RECOVERY_LABEL);
-        let plan = efi::plan(self.arch, Medium::Disk, flat.tree, &chain).map_err(|error| {
-            match Modules::find_opt(flat.tree) {
-                Some(_) => error.hint("`--boot bios` does without"),
-                None => error,
-            }
+        let plan = efi::plan(self.arch, Medium::Disk, flat.tree, &chain);
+        let plan = plan.map_err(|error| match boot::can_be_bios(self.arch, flat) {
+            true => error.hint("`--boot bios` does without"),
+            false => error,
         })?;
         let volume = fat::Volume {
             label: EFI_LABEL.to_owned(),

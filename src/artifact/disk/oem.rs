@@ -13,14 +13,22 @@ pub(super) fn files(cloud_config: Option<&[u8]>, state: DiskSize) -> Vec<SmallFi
         SmallFile::new("grubenv", environment("next_entry=recovery\n")),
         SmallFile::new("01_reset.yaml", first_boot(state)),
     ];
-    if let Some(config) = cloud_config {
+    files.push(SmallFile {
         // It may hold passwords.
-        files.push(SmallFile {
-            mode: 0o600,
-            ..SmallFile::new("90_custom.yaml", config)
-        });
-    }
+        mode: 0o600,
+        ..SmallFile::new("90_custom.yaml", cloud_config.unwrap_or(NO_USERS))
+    });
     files
+}
+
+/// The configuration of a system that was given none. The agent installs nothing without a user of the group `admin`, unless it is
+/// told that there is to be none.
+const NO_USERS: &[u8] = b"#cloud-config\ninstall:\n  nousers: true\n";
+
+/// Returns whether the agent installs a system with this configuration; of one that it builds from other words, not.
+pub fn installs(cloud_config: &[u8]) -> bool {
+    let has = |word: &[u8]| cloud_config.windows(word.len()).any(|it| it == word);
+    has(b"admin") || has(b"nousers")
 }
 
 /// Returns an environment block with these assignments, a line each.
@@ -102,6 +110,15 @@ mod tests {
             (found.mode, found.bytes.as_slice()),
             (0o600, &b"#cloud-config\n"[..])
         );
-        assert_eq!(files(None, size).len(), with.len() - 1);
+    }
+
+    #[test]
+    fn the_agent_is_told_that_a_system_without_a_configuration_has_no_users() {
+        let without = files(None, "1".parse().unwrap());
+        let last = without.last().unwrap();
+        assert_eq!(last.path, "90_custom.yaml");
+        assert!(installs(&last.bytes));
+        assert!(!installs(b"#cloud-config\nhostname: me\n"));
+        assert!(installs(b"users:\n- name: me\n  groups: [admin]\n"));
     }
 }

@@ -131,17 +131,33 @@ fn system(flat: &Flat<'_>, size: Option<DiskSize>, stamp: &Stamp<'_>) -> Result<
         Some(size) => Size::Exact(size.bytes()),
         None => Size::Margin(IMAGE_FREE_BYTES),
     };
-    // It is mounted read-only.
-    let mut builder = Builder::new(stamp.volume(IMAGE_LABEL, asked, Journal::Smallest));
-    builder.tree(flat.tree);
-    builder.layout().map_err(|error| {
+    lay_out(flat, asked, stamp).map_err(|error| {
         let shown = Error::from_source(&error).context(format!("cannot lay out /{IMAGE}"));
         match error {
-            Ext4Error::Full { needed, .. } => {
-                let least = DiskSize::for_bytes(needed);
-                shown.hint(format!("`--recovery-size {least}` is the least that does"))
+            Ext4Error::Full { needed, .. } => match least(flat, needed, stamp) {
+                Some(least) => {
+                    shown.hint(format!("`--recovery-size {least}` is the least that does"))
+                }
+                None => shown,
+            },
+            Ext4Error::Size(_) => {
+                shown.hint("without `--recovery-size` it is as large as the files need")
             }
             _ => shown,
         }
     })
+}
+
+fn lay_out(flat: &Flat<'_>, size: Size, stamp: &Stamp<'_>) -> Result<Layout, Ext4Error> {
+    // It is mounted read-only.
+    let mut builder = Builder::new(stamp.volume(IMAGE_LABEL, size, Journal::Smallest));
+    builder.tree(flat.tree);
+    builder.layout()
+}
+
+/// Returns the least size that has room, which is `bytes` or somewhat more: a larger file system takes more for itself.
+fn least(flat: &Flat<'_>, bytes: u64, stamp: &Stamp<'_>) -> Option<DiskSize> {
+    let first = DiskSize::for_bytes(bytes).mib();
+    let mut sizes = (first..first + 64).map(|mib| DiskSize::for_bytes(mib * MIB));
+    sizes.find(|size| lay_out(flat, Size::Exact(size.bytes()), stamp).is_ok())
 }

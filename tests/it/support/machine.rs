@@ -1,11 +1,12 @@
 //! An emulated machine, and what it says on its serial console.
 
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::{need, world};
+use super::{need, skipped, world};
 
 /// A running QEMU, which ends with this value. Plain emulation: it needs no privilege and no device.
 #[derive(Debug)]
@@ -98,6 +99,24 @@ impl Machine {
         }
     }
 
+    /// Waits until the machine is switched off, or would restart.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
+        loop {
+            match self
+                .console
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(bytes) => self.said.push_str(&plain(&bytes)),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the machine did not end within {limit:?}; {}", self.tail())
+                }
+            }
+        }
+    }
+
     /// Types `text` and the enter key.
     pub(crate) fn send(&mut self, text: &str) {
         let _ = self.keys.write_all(format!("{text}\n").as_bytes());
@@ -140,6 +159,16 @@ impl Drop for Machine {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where Debian and Ubuntu have UEFI for QEMU.
+pub(crate) fn firmware() -> Option<&'static str> {
+    let file = "/usr/share/ovmf/OVMF.fd";
+    if Path::new(file).is_file() {
+        return Some(file);
+    }
+    skipped("there is no UEFI firmware for QEMU (the package `ovmf`)");
+    None
 }
 
 /// Returns text without the sequences that move the cursor and set colours, which may be cut anywhere.

@@ -1,6 +1,7 @@
 //! What the tests share: the place they work in, the program, registries, bases, and the one conversion.
 
 pub(crate) mod base;
+pub(crate) mod bootable;
 pub(crate) mod buildah;
 pub(crate) mod conversion;
 pub(crate) mod cpio;

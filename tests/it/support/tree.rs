@@ -158,7 +158,8 @@ impl Tree {
     }
 }
 
-fn content_of(place: &Path, metadata: &fs::Metadata) -> String {
+/// Returns what [`Tree::listing`] says of the content of `place`.
+pub(crate) fn content_of(place: &Path, metadata: &fs::Metadata) -> String {
     let kind = metadata.file_type();
     if kind.is_symlink() {
         format!(" -> {}", fs::read_link(place).expect("a link").display())

@@ -1,0 +1,122 @@
+//! A machine that gets such a disk, from its first boot to the installed system and on.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Disk, disk, drive};
+use crate::support::framework::framework;
+use crate::support::machine::{Machine, firmware};
+use crate::support::{need, run, skipped};
+
+/// Emulation on a busy machine with two cores is slow, and such a machine may stand still for minutes.
+const LIMIT: Duration = Duration::from_secs(900);
+const SECOND: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_disk_becomes_an_installed_system_on_bios() {
+    let Some(disk) = disk() else { return };
+    installs_itself(&disk, "bios", &[]);
+}
+
+#[test]
+fn a_disk_becomes_an_installed_system_on_uefi() {
+    let Some(disk) = disk() else { return };
+    let Some(firmware) = firmware() else { return };
+    let arguments = ["-bios", firmware];
+    if std::env::var("KFACTORY_FAMILIES").as_deref() == Ok("all") {
+        return installs_itself(&disk, "uefi", &arguments);
+    }
+    // What comes after that is the same as on BIOS.
+    let Some(mut machine) = start(&disk, "uefi", &arguments) else {
+        return;
+    };
+    finds_its_root(&mut machine);
+}
+
+/// Starts a machine with a copy of the disk that has grown to what the first boot needs.
+fn start(disk: &Disk, name: &str, arguments: &[&str]) -> Option<Machine> {
+    if !need(&["qemu-img"]) {
+        return None;
+    }
+    if !framework().is_real {
+        skipped("a system that installs itself needs the real Kairos binaries");
+        return None;
+    }
+    let file = copy(disk, name);
+    if !file.exists() {
+        run(Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg(disk.file())
+            .arg(&file)
+            .arg(format!("{}M", disk.needed_mib)));
+    }
+    machine(&file, arguments)
+}
+
+fn copy(disk: &Disk, name: &str) -> PathBuf {
+    disk.dir.0.join(format!("{name}.qcow2"))
+}
+
+fn machine(file: &Path, arguments: &[&str]) -> Option<Machine> {
+    // A network that goes nowhere: without one the system waits two minutes for it.
+    let drive = drive(file);
+    let devices = [
+        "-nic",
+        "user,model=virtio-net-pci,restrict=on",
+        "-drive",
+        &drive,
+    ];
+    Machine::start(4096, [&devices, arguments].concat())
+}
+
+/// Waits until the initrd has found the recovery system.
+#[track_caller]
+fn finds_its_root(machine: &mut Machine) {
+    machine.wait_for(&["Linux version"], LIMIT);
+    machine.wait_for(&["EXT4-fs (loop0): mounted"], LIMIT);
+    eprintln!("the root after {:.0} s", machine.uptime().as_secs_f64());
+}
+
+/// Boots the disk twice: it installs itself, and is the installed system.
+#[track_caller]
+fn installs_itself(disk: &Disk, name: &str, arguments: &[&str]) {
+    let Some(mut machine) = start(disk, name, arguments) else {
+        return;
+    };
+    finds_its_root(&mut machine);
+    machine.wait_for(&["login:"], LIMIT);
+    machine.wait_for_end(LIMIT);
+    eprintln!("installed after {:.0} s", machine.uptime().as_secs_f64());
+
+    let Some(mut machine) = start(disk, name, arguments) else {
+        return;
+    };
+    machine.wait_for(&["login:"], LIMIT);
+    machine.send("kairos");
+    machine.wait_for(&["Password:"], SECOND);
+    machine.send("kairos");
+    machine.wait_for(&["$ "], SECOND);
+    let state = machine.run("kairos-agent state get boot", SECOND);
+    assert!(state.contains("active_boot"), "{state}");
+    let release = machine.run("cat /etc/kairos-release", SECOND);
+    assert_eq!(release, disk.made.tree().read("/etc/kairos-release").trim());
+    let oem = machine.run("ls /oem", SECOND);
+    assert!(oem.contains("90_custom.yaml"), "{oem}");
+    assert!(
+        !oem.contains("01_reset.yaml"),
+        "it would install itself again: {oem}"
+    );
+    for (place, label) in [
+        ("/", "COS_ACTIVE"),
+        ("/oem", "COS_OEM"),
+        ("/usr/local", "COS_PERSISTENT"),
+    ] {
+        let found = machine.run(
+            &format!("lsblk -no LABEL $(findmnt -no SOURCE {place} | sed 's/\\[.*//')"),
+            SECOND,
+        );
+        assert_eq!(found, label, "{place}");
+    }
+    eprintln!("active after {:.0} s", machine.uptime().as_secs_f64());
+}
