@@ -282,8 +282,7 @@ impl Squashfs {
         let status = self.wait(cancel)?;
         let said = self.stderr.join().unwrap_or_default();
         if !status.success() {
-            let lines: Vec<String> = said.into();
-            return Err(Error::user(format!("`{PROGRAM}` ended with {status}")).output(lines));
+            return Err(failed(status, said.into()));
         }
         fed
     }
@@ -323,9 +322,38 @@ fn listen(stderr: ChildStderr) -> VecDeque<String> {
     last
 }
 
+/// Says why the program failed; a full disk it tells only in words.
+fn failed(status: ExitStatus, said: Vec<String>) -> Error {
+    let full = rustix::io::Errno::NOSPC;
+    if said
+        .iter()
+        .any(|line| line.ends_with("No space left on device"))
+    {
+        return Error::from(io::Error::from(full)).context("writing the root filesystem");
+    }
+    Error::user(format!("`{PROGRAM}` ended with {status}")).output(said)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_its_remedy_and_any_other_failure_in_the_programs_words() {
+        let failed = |line: &str| {
+            let status = ExitStatus::from_raw(1 << 8);
+            failed(status, vec![line.to_owned()]).render_text()
+        };
+        let text = failed("Write failed because No space left on device");
+        assert!(text.contains("hint: that file system is full"), "{text}");
+        let text = failed("FATAL ERROR: x");
+        assert!(
+            text.contains("exit status: 1") && text.contains("FATAL ERROR: x"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_compressor_is_an_algorithm_with_a_level_it_has() {

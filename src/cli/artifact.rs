@@ -276,7 +276,8 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
         Kind::Interrupted => {
             Error::interrupted(format!("{} is as it was before", output.display()))
         }
-        _ => error,
+        Kind::Usage => error,
+        _ => error.context(format!("cannot make `{}`", output.display())),
     })?;
     print(&format!("{}\n", output.join(SCRIPT).display()))?;
     Ok(0)

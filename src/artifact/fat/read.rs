@@ -179,6 +179,9 @@ impl FatVolume {
     /// Its clusters are fewer than it needs, or are none.
     pub fn content(&self, file: &FatEntry) -> Result<Region, FatReadError> {
         let size = u64::from(file.size);
+        if size > u64::from(self.clusters) * self.cluster_bytes {
+            return Err(FatReadError::Damaged("a file is larger than the volume"));
+        }
         let mut extents = match size {
             0 => Vec::new(),
             _ => self.chain(file.cluster, size, false)?,

@@ -67,8 +67,20 @@ impl Made {
         fs::read(self.path()).expect("the image")
     }
 
-    /// Has fsck.fat find nothing wrong and mtools read the files back.
+    /// Reads the files back.
+    fn holds(&self, files: &[(String, Vec<u8>)]) {
+        let volume = open(&self.path());
+        for (path, content) in files {
+            assert!(read(&volume, path).as_ref() == Some(content), "{path}");
+        }
+        let dir = volume.find("efi/TOOLS").expect("readable");
+        assert!(dir.is_some_and(|dir| dir.is_dir));
+        assert_eq!(read(&volume, "EFI/none"), None);
+    }
+
+    /// Has it read back here, fsck.fat find nothing wrong, and mtools read the files back.
     fn is_sound(&self, files: &[(String, Vec<u8>)]) {
+        self.holds(files);
         let image = self.path();
         let image = image.to_str().expect("a plain path");
         let Some(said) = judge("fsck.fat", &["-n", image]) else {
@@ -89,6 +101,50 @@ impl Made {
             assert!(fs::read(out.join(path)).expect(path) == *content, "{path}");
         }
         assert!(out.join("EFI/tools").is_dir());
+    }
+}
+
+fn open(path: &std::path::Path) -> FatVolume {
+    let file = File::open(path).expect("there");
+    let len = file.metadata().expect("there").len();
+    FatVolume::open(Region::of_file(Arc::new(file), len)).expect("a volume")
+}
+
+/// Returns the content of a file; none where there is none.
+fn read(volume: &FatVolume, path: &str) -> Option<Vec<u8>> {
+    let file = volume.find(path).expect("readable")?;
+    let content = volume.content(&file).expect("readable");
+    let mut bytes = vec![0; content.len() as usize];
+    content.read_exact_at(&mut bytes, 0).expect("readable");
+    Some(bytes)
+}
+
+#[test]
+fn volumes_that_mtools_made_are_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("plain").to_owned();
+    let content: Vec<u8> = (0..90_000u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    fs::write(path("file"), &content).expect("written");
+    // FAT12, FAT16 and FAT32, by their numbers of sectors; the last one asked for.
+    for (sectors, more) in [("4096", &[][..]), ("65536", &[]), ("131072", &["-F"])] {
+        let image = path(sectors);
+        let format = ["-C", "-i", &image, "-v", "COS_GRUB", "-T", sectors];
+        if judge("mformat", &[&format[..], more, &["::"]].concat()).is_none() {
+            return;
+        }
+        let long = "a long name in its directory.conf";
+        judge("mmd", &["-i", &image, "::sub"]);
+        for name in ["::SHORT.TXT".to_owned(), format!("::sub/{long}")] {
+            judge("mcopy", &["-i", &image, &path("file"), &name]);
+        }
+        let volume = open(std::path::Path::new(&image));
+        assert_eq!(volume.label(), "COS_GRUB");
+        for name in ["short.txt".to_owned(), format!("SUB/{long}")] {
+            assert!(
+                read(&volume, &name).as_ref() == Some(&content),
+                "{name} of {sectors}"
+            );
+        }
     }
 }
 

@@ -4,42 +4,36 @@ use super::rule::Kind;
 use crate::artifact::region::Region;
 use crate::error::{Error, Result};
 
-/// Formats that are not read, by bytes at a place, with the words for what to do.
-const OTHERS: [(u64, &[u8], &str, &str); 10] = [
-    (0, b"QFI\xfb", "a qcow2 disk", "qemu-img convert -O raw"),
-    (0, b"KDMV", "a VMDK disk", "qemu-img convert -O raw"),
+const CONVERT: &str =
+    "`qemu-img convert -O raw FILE disk.raw` makes a raw disk of it, which is read";
+
+/// Formats that are not read, by their first bytes, with what to do.
+const OTHERS: [(&[u8], &str, &str); 10] = [
+    (b"QFI\xfb", "a qcow2 disk", CONVERT),
+    (b"KDMV", "a VMDK disk", CONVERT),
+    (b"# Disk DescriptorFile", "a VMDK disk", CONVERT),
+    (b"conectix", "a VHD disk that grows", CONVERT),
+    (b"vhdxfile", "a VHDX disk", CONVERT),
+    (b"<<< Oracle V", "a VDI disk", CONVERT),
     (
-        0,
-        b"# Disk DescriptorFile",
-        "a VMDK disk",
-        "qemu-img convert -O raw",
-    ),
-    (
-        0,
-        b"conectix",
-        "a VHD disk",
-        "qemu-img convert -f vpc -O raw",
-    ),
-    (0, b"vhdxfile", "a VHDX disk", "qemu-img convert -O raw"),
-    (0, b"<<< Oracle V", "a VDI disk", "qemu-img convert -O raw"),
-    (
-        0,
         b"\x1f\x8b",
         "compressed with gzip",
-        "gzip -d, of a .tar.gz `tar -xzf`, unpacks it:",
+        "`gzip -dc FILE > disk.raw` unpacks a disk for MAAS, `tar -xzf FILE` one for Google's cloud",
     ),
-    (0, b"\xfd7zXZ\0", "compressed with xz", "xz -d unpacks it:"),
     (
-        0,
+        b"\xfd7zXZ\0",
+        "compressed with xz",
+        "`xz -dk FILE` unpacks it",
+    ),
+    (
         b"\x28\xb5\x2f\xfd",
         "compressed with zstd",
-        "zstd -d unpacks it:",
+        "`zstd -dk FILE` unpacks it",
     ),
     (
-        0,
         b"hsqs",
         "a squashfs alone",
-        "name the medium or the directory it is for:",
+        "name the medium that it is on, or the directory with the kernel that boots it",
     ),
 ];
 /// Where GPT begins, and the end of the MBR before it.
@@ -59,13 +53,14 @@ pub(super) fn of(file: &Region) -> Result<Kind> {
         let mut bytes = vec![0; magic.len()];
         file.read_exact_at(&mut bytes, at).is_ok() && bytes == magic
     };
-    if is(16 * 2048 + 1, b"CD001") {
+    // The first descriptor may be what is damaged.
+    if (16..19).any(|block| is(block * 2048 + 1, b"CD001")) {
         return Ok(Kind::Iso);
     }
-    for (at, magic, name, remedy) in OTHERS {
-        if is(at, magic) {
-            return Err(refused(name, remedy));
-        }
+    let mut others = OTHERS.iter();
+    if let Some((_, name, remedy)) = others.find(|other| is(0, other.0)) {
+        let error = Error::user(format!("it is {name}, which is not read here"));
+        return Err(error.hint(*remedy));
     }
     // A disk whose first sector was damaged has the table behind it still.
     let is_disk = is(GPT, b"EFI PART") || is(MBR_END, &[0x55, 0xaa]) && is_protective(file);
@@ -82,12 +77,4 @@ fn is_protective(file: &Region) -> bool {
     let mut mbr = [0; 512];
     let is_read = file.read_exact_at(&mut mbr, 0).is_ok();
     is_read && mbr[446..510].chunks_exact(16).any(|entry| entry[4] == 0xee)
-}
-
-fn refused(name: &str, remedy: &str) -> Error {
-    let text = match remedy.strip_suffix(':') {
-        Some(words) => words.to_owned(),
-        None => format!("`{remedy} FILE disk.raw` makes a raw disk of it, which is read"),
-    };
-    Error::user(format!("it is {name}, which is not read here")).hint(text)
 }

@@ -136,7 +136,8 @@ pub(super) fn cases() -> Vec<Case> {
 fn structure() -> Vec<Case> {
     vec![
         ("iso-structure", damaged(|bytes| bytes.truncate(90_000))),
-        // Of the top directory, the place.
+        // Of the first descriptor, the name; of the top directory, the place.
+        ("iso-structure", damaged(|bytes| bytes[16 * 2048 + 1] ^= 1)),
         (
             "iso-structure",
             damaged(|bytes| bytes[16 * 2048 + 160] ^= 1),
