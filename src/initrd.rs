@@ -248,6 +248,18 @@ impl Initrd {
         })
     }
 
+    /// Returns whether the kernel finds what it starts.
+    pub(crate) fn has_init(&self) -> bool {
+        match self.entries.get("init") {
+            None => false,
+            Some(entry) => entry.target.as_deref().is_none_or(|target| {
+                let target = target.trim_start_matches('/');
+                // What the archive calls lib may be below usr, through a link that is in the archive too.
+                self.has_ending(target.strip_prefix("usr/").unwrap_or(target))
+            }),
+        }
+    }
+
     /// Returns whether it holds the module `name`.
     pub(crate) fn has_module(&self, name: &str) -> bool {
         self.entries.keys().any(|path| is_module(path, name))

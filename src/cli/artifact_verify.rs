@@ -25,6 +25,9 @@ pub(super) struct VerifyArgs {
     /// How to print the report
     #[arg(long, value_enum, default_value_t = Form::Text)]
     output: Form,
+    /// Rules to leave out; comma lists, several times if wanted
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    ignore: Vec<String>,
     /// Let warnings fail too
     #[arg(long)]
     strict: bool,
@@ -43,8 +46,10 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<i32> {
         write(&output::render_demands(&rules::all(), args.output)?)?;
         return Ok(0);
     };
+    rules::check_ids(&args.ignore)?;
     // It leaves nothing behind: a signal may end it anywhere.
-    let report = verify::verify(path, None)?;
+    let mut report = verify::verify(path, None)?;
+    report.ignore(&args.ignore);
     write(&report.render(path, args.output)?)?;
     let fails = !report.passes() || args.strict && report.count(Severity::Warning) > 0;
     Ok(i32::from(fails))

@@ -133,6 +133,25 @@ pub struct Skipped {
     pub by: String,
 }
 
+/// Checks that each of `ids` is one of `all`, which `command --rules` lists.
+///
+/// # Errors
+///
+/// A usage error that names the unknown rule.
+pub(crate) fn check_ids(ids: &[String], all: &[&str], command: &str) -> Result<()> {
+    match ids.iter().find(|id| !all.contains(&id.as_str())) {
+        None => Ok(()),
+        Some(id) => {
+            let error = Error::usage(format!("unknown rule `{id}`"));
+            let near = crate::suggest::nearest(id, all.iter().copied());
+            Err(match near {
+                Some(near) => error.hint(format!("`{near}` is the nearest known rule")),
+                None => error.hint(format!("`{command} --rules` lists them")),
+            })
+        }
+    }
+}
+
 impl Scope {
     /// Checks that every ignored rule exists.
     ///
@@ -140,17 +159,8 @@ impl Scope {
     ///
     /// A usage error that names the unknown rule.
     pub fn check_ignored(&self) -> Result<()> {
-        match self.ignored.iter().find(|id| rules::find(id).is_none()) {
-            None => Ok(()),
-            Some(id) => {
-                let error = Error::usage(format!("unknown rule `{id}`"));
-                let ids = rules::all().map(|rule| rule.id);
-                Err(match crate::suggest::nearest(id, ids) {
-                    Some(near) => error.hint(format!("`{near}` is the nearest known rule")),
-                    None => error.hint("`kfactory validate --rules` lists them"),
-                })
-            }
-        }
+        let all: Vec<&str> = rules::all().map(|rule| rule.id).collect();
+        check_ids(&self.ignored, &all, "kfactory validate")
     }
 
     fn is_due(&self, rule: &Rule) -> bool {

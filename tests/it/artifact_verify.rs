@@ -87,6 +87,8 @@ fn what_is_made_of_an_image_passes_until_a_byte_is_another() {
     let ran = verify(&raw, &["--output", "json"]).succeed();
     assert_eq!(rules_of(&ran), ["partition-table-backup"]);
     verify(&raw, &["--strict"]).fail(1);
+    let ignored = ["--strict", "--ignore", "partition-table-backup"];
+    verify(&raw, &ignored).succeed();
     let junit = verify(&boot, &["--output", "junit"]).succeed().stdout;
     assert!(
         junit.contains("<testsuites name=\"kfactory artifact verify\" "),
@@ -119,4 +121,6 @@ fn what_is_no_artifact_is_refused_by_name() {
     let ran = Kfactory::as_caller(["artifact", "verify", "--rules"]).succeed();
     assert!(ran.stdout.contains("initrd-kernel"), "{}", ran.stdout);
     Kfactory::as_caller(["artifact", "verify"]).fail(2);
+    let unknown = verify(&path, &["--ignore", "kernal"]).fail(2);
+    unknown.tells(&["unknown rule `kernal`", "`kernel`"]);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::conversion::{Conversion, conversion, convert};
 use crate::support::framework::framework;
+use crate::support::installed_system::{USER, is_active};
 use crate::support::machine::{Machine, firmware};
 use crate::support::program::Kfactory;
 use crate::support::shared::Shared;
@@ -314,6 +315,68 @@ fn a_live_medium_starts_as_a_disk_on_uefi() {
         &["-bios", firmware, "-drive", &disk(&dir.0.join("os.iso"))],
         false,
     );
+}
+
+#[test]
+fn a_medium_installs_itself_on_a_blank_disk_which_starts_on_bios() {
+    installs("bios", &[]);
+}
+
+#[test]
+fn a_medium_installs_itself_on_a_blank_disk_which_starts_on_uefi() {
+    let Some(firmware) = firmware() else { return };
+    installs("uefi", &["-bios", firmware]);
+}
+
+/// Starts a machine with an empty disk from a medium that says to install without asking, and then from the disk alone.
+#[track_caller]
+fn installs(name: &str, firmware: &[&str]) {
+    if std::env::var("KFACTORY_FAMILIES").as_deref() != Ok("all") {
+        return skipped(
+            "KFACTORY_FAMILIES is not `all`: an installation takes an emulator a quarter of an hour",
+        );
+    }
+    if !need(&["mksquashfs", "qemu-img"]) {
+        return;
+    }
+    let Some(made) = conversion() else { return };
+    if !framework().is_real {
+        return skipped("an installation needs the real Kairos binaries");
+    }
+    let dir = Scratch::of_caller(&format!("install-{name}"));
+    let (medium, disk) = (dir.0.join("os.iso"), dir.0.join("disk.qcow2"));
+    std::fs::create_dir_all(&dir.0).expect("a directory of ours");
+    let config = dir.0.join("config.yaml");
+    let text = format!(
+        "{USER}install:\n  auto: true\n  device: auto\n  reboot: true\n  grub_options:\n    extra_cmdline: console=ttyS0\n"
+    );
+    std::fs::write(&config, text).expect("it is written");
+    iso(made, &medium, &["-c", config.to_str().expect("UTF-8")]);
+    run(Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .args([disk.as_os_str(), "20G".as_ref()]));
+    let drive = format!("if=virtio,format=qcow2,file={}", disk.display());
+    // A network that goes nowhere: without one the system waits two minutes for it.
+    let devices = [
+        "-nic",
+        "user,model=virtio-net-pci,restrict=on",
+        "-drive",
+        &drive,
+    ];
+    let devices = [&devices, firmware].concat();
+    let medium = medium.to_str().expect("UTF-8");
+    let from_medium = [&devices[..], &["-cdrom", medium, "-boot", "d"]].concat();
+    let Some(mut machine) = Machine::start(4096, from_medium) else {
+        return;
+    };
+    machine.wait_for(&["~# "], LIMIT);
+    // It would restart then.
+    machine.wait_for_end(LIMIT);
+    eprintln!("installed after {:.0} s", machine.uptime().as_secs_f64());
+    let Some(mut machine) = Machine::start(4096, devices) else {
+        return;
+    };
+    is_active(&mut machine, made, LIMIT);
 }
 
 fn disk(file: &Path) -> String {

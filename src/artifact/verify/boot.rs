@@ -19,19 +19,38 @@ pub(super) struct BootFile<'a> {
     pub(super) content: Box<dyn Read + 'a>,
 }
 
-/// Modules by which the root filesystem is reached, as the way of booting has it.
-pub(super) const LIVE: &[&str] = &["squashfs", "isofs", "loop", "overlay"];
-/// The same over the network: there is no medium.
-pub(super) const NETBOOT: &[&str] = &["squashfs", "loop", "overlay"];
-/// The same of a disk, where the root filesystem is in a file.
-pub(super) const DISK: &[&str] = &["ext4", "loop", "overlay"];
+/// How the root filesystem is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From a medium.
+    Live,
+    /// Over the network.
+    Netboot,
+    /// On a disk, where a file in one file system is another.
+    Disk,
+}
+
+impl Way {
+    /// Returns the modules that it takes.
+    fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::Live => &["squashfs", "isofs", "loop", "overlay"],
+            Self::Netboot => &["squashfs", "loop", "overlay"],
+            Self::Disk => &["ext4", "loop", "overlay"],
+        }
+    }
+}
+
+/// By what an initrd of dracut's is known, and by what it reaches a squashfs.
+const DRACUT: &str = "lib/dracut-lib.sh";
+const DRACUT_LIVE: &str = "dmsquash-live-root";
 
 /// Checks a kernel and what it is started with, and returns what it says of itself, where it is one.
 pub(super) fn check(
     report: &mut Report,
     kernel: BootFile<'_>,
     initrds: Vec<BootFile<'_>>,
-    modules: &[&str],
+    way: Way,
     stop: Option<&CancelToken>,
 ) -> Result<Option<KernelImage>> {
     let path = &kernel.path;
@@ -64,7 +83,7 @@ pub(super) fn check(
     }
     // The kernel unpacks one over the other: what one of them has is there.
     if let Some(read) = all.into_iter().collect::<Option<Vec<Initrd>>>() {
-        pair(report, &names.join(", "), &read, &image, modules);
+        pair(report, &names.join(", "), &read, &image, way);
     }
     Ok(Some(image))
 }
@@ -92,13 +111,7 @@ fn read_initrd(
     Ok(None)
 }
 
-fn pair(
-    report: &mut Report,
-    path: &str,
-    initrds: &[Initrd],
-    kernel: &KernelImage,
-    modules: &[&str],
-) {
+fn pair(report: &mut Report, path: &str, initrds: &[Initrd], kernel: &KernelImage, way: Way) {
     let Some(any) = initrds.first() else {
         report
             .hold(&rules::INITRD)
@@ -118,9 +131,20 @@ fn pair(
             );
         }
     }
+    let mut held = report.hold(&rules::INITRD_INIT);
+    if !initrds.iter().any(Initrd::has_init) {
+        held.at(path, "it has no /init, or one that leads nowhere");
+    }
     let mut held = report.hold(&rules::INITRD_IMMUCORE);
     if !initrds.iter().any(|it| it.has_program("immucore")) {
         held.at(path, "it does not hold immucore");
+    }
+    let has_file = |end: &str| initrds.iter().any(|it| it.has_ending(end));
+    if way != Way::Disk {
+        let mut held = report.hold(&rules::INITRD_LIVE);
+        if has_file(DRACUT) && !has_file(DRACUT_LIVE) {
+            held.at(path, format!("it has no {DRACUT_LIVE}"));
+        }
     }
     let mut held = report.hold(&rules::INITRD_MODULES);
     let builtin = initrds.iter().find_map(|it| it.builtin.as_deref());
@@ -128,7 +152,7 @@ fn pair(
     if let Some(builtin) = builtin.or(any.builtin.as_deref()) {
         let is_builtin = |name: &str| builtin.lines().any(|line| is_module(line, name));
         let has = |name: &str| initrds.iter().any(|it| it.has_module(name)) || is_builtin(name);
-        for name in modules.iter().filter(|name| !has(name)) {
+        for name in way.modules().iter().filter(|name| !has(name)) {
             let text = format!("the module {name} is neither in it nor built into the kernel");
             held.at(path, text);
         }

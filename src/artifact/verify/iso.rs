@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kfactory_sandbox::CancelToken;
 
-use super::boot::{self, BootFile};
+use super::boot::{self, BootFile, Way};
 use super::efi::Efi;
 use super::grub_menu::{Menu, Start};
 use super::rule::{Report, telling};
@@ -92,7 +92,7 @@ pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToke
             Ok(BootFile { path, content })
         };
         let initrds = initrds.into_iter().map(file).collect::<Result<_>>()?;
-        let found = boot::check(report, file((path, entry))?, initrds, boot::LIVE, stop)?;
+        let found = boot::check(report, file((path, entry))?, initrds, Way::Live, stop)?;
         kernel = kernel.or(found);
     }
     for path in roots {

@@ -10,7 +10,7 @@ use std::path::Path;
 use kfactory_layers::input::open_regular;
 use kfactory_sandbox::CancelToken;
 
-use super::boot::{self, BootFile};
+use super::boot::{self, BootFile, Way};
 use super::rule::Report;
 use super::{rules, squashfs};
 use crate::artifact::netboot::SCRIPT;
@@ -140,7 +140,7 @@ fn contents(
             content: Box::new(content.reader()),
         };
         let initrds = initrds.into_iter().map(file).collect();
-        image = boot::check(report, file(kernel), initrds, boot::NETBOOT, stop)?;
+        image = boot::check(report, file(kernel), initrds, Way::Netboot, stop)?;
     }
     if let Some((path, content)) = root {
         squashfs::check(report, &path, &content, image.as_ref())?;

@@ -5,7 +5,7 @@ use std::io;
 
 use kfactory_sandbox::CancelToken;
 
-use super::boot::{self, BootFile};
+use super::boot::{self, BootFile, Way};
 use super::disk;
 use super::ext4::Ext4;
 use super::grub_menu::{Menu, Search};
@@ -203,9 +203,7 @@ fn pair(
         all.extend(find(path)?);
     }
     match kernel {
-        Some(kernel) => {
-            boot::check(report, kernel, all, boot::DISK, stop).map_err(io::Error::other)
-        }
+        Some(kernel) => boot::check(report, kernel, all, Way::Disk, stop).map_err(io::Error::other),
         None => Ok(None),
     }
 }

@@ -99,6 +99,13 @@ impl Report {
         self
     }
 
+    /// Leaves out what belongs to the rules with these ids.
+    pub fn ignore(&mut self, ids: &[String]) {
+        let is_kept = |id: &str| !ids.iter().any(|it| it == id);
+        self.checked.retain(|id| is_kept(id));
+        self.findings.retain(|finding| is_kept(&finding.rule));
+    }
+
     /// Prints it, with the name it was asked for by.
     ///
     /// # Errors

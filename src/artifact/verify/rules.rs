@@ -114,6 +114,12 @@ rules! {
     INITRD_KERNEL Error "initrd-kernel"
         "the modules in the initrd are those of the kernel beside it, and there are some"
         "build the initrd again for this kernel: `dracut --force /boot/initrd VERSION`"
+    INITRD_INIT Error "initrd-init"
+        "the initrd has an /init that leads to a program"
+        "build the initrd again; its builder's configuration may lack its base module"
+    INITRD_LIVE Error "initrd-live"
+        "an initrd of dracut's can mount a root filesystem that is in a squashfs"
+        "add dracut's module `dmsquash-live` (`livenet` for the network), then build the initrd again"
     INITRD_IMMUCORE Error "initrd-immucore"
         "the initrd holds immucore"
         "install immucore and dracut's module `28immucore` before the initrd is built"
@@ -158,6 +164,16 @@ rules! {
 /// Returns the rule of this id.
 pub fn find(id: &str) -> Option<Demand> {
     ALL.iter().find(|rule| rule.id == id).map(|rule| **rule)
+}
+
+/// Checks that every rule with one of `ids` exists.
+///
+/// # Errors
+///
+/// A usage error that names the unknown rule.
+pub fn check_ids(ids: &[String]) -> crate::error::Result<()> {
+    let all: Vec<&str> = ALL.iter().map(|rule| rule.id).collect();
+    crate::validate::check_ids(ids, &all, "kfactory artifact verify")
 }
 
 /// Returns every rule, in the order in which they are shown.

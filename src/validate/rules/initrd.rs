@@ -245,15 +245,7 @@ fn init(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     let Some(initrd) = subject.initrd()? else {
         return Ok(());
     };
-    let is_there = match initrd.entries.get("init") {
-        None => false,
-        Some(entry) => entry.target.as_deref().is_none_or(|target| {
-            let target = target.trim_start_matches('/');
-            // What the archive calls lib may be below usr, through a link that is in the archive too.
-            initrd.has_ending(target.strip_prefix("usr/").unwrap_or(target))
-        }),
-    };
-    if !is_there {
+    if !initrd.has_init() {
         found.at("boot/initrd", "it has no /init, or one that leads nowhere");
     }
     Ok(())

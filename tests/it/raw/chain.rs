@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::{Disk, disk, drive};
 use crate::support::framework::framework;
+use crate::support::installed_system::is_active;
 use crate::support::machine::{Machine, firmware};
 use crate::support::{need, run, skipped};
 
 /// Emulation on a busy machine with two cores is slow, and such a machine may stand still for minutes.
 const LIMIT: Duration = Duration::from_secs(900);
-const SECOND: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_disk_becomes_an_installed_system_on_bios() {
@@ -99,38 +99,11 @@ fn installs_itself(disk: &Disk, name: &str, arguments: &[&str]) {
     };
     finds_its_root(&mut machine, "COS_ACTIVE");
     if is_everything_wanted() {
-        is_active(&mut machine, disk);
-    }
-}
-
-/// Logs in to the installed system, and asks it what it is.
-#[track_caller]
-fn is_active(machine: &mut Machine, disk: &Disk) {
-    machine.wait_for(&["login:"], LIMIT);
-    machine.send("kairos");
-    machine.wait_for(&["Password:"], SECOND);
-    machine.send("kairos");
-    machine.wait_for(&["$ "], SECOND);
-    let state = machine.run("kairos-agent state get boot", SECOND);
-    assert!(state.contains("active_boot"), "{state}");
-    let release = machine.run("cat /etc/kairos-release", SECOND);
-    assert_eq!(release, disk.made.tree().read("/etc/kairos-release").trim());
-    let oem = machine.run("ls /oem", SECOND);
-    assert!(oem.contains("90_custom.yaml"), "{oem}");
-    assert!(
-        !oem.contains("01_reset.yaml"),
-        "it would install itself again: {oem}"
-    );
-    for (place, label) in [
-        ("/", "COS_ACTIVE"),
-        ("/oem", "COS_OEM"),
-        ("/usr/local", "COS_PERSISTENT"),
-    ] {
-        let found = machine.run(
-            &format!("lsblk -no LABEL $(findmnt -no SOURCE {place} | sed 's/\\[.*//')"),
-            SECOND,
+        let oem = is_active(&mut machine, disk.made, LIMIT);
+        assert!(oem.contains("90_custom.yaml"), "{oem}");
+        assert!(
+            !oem.contains("01_reset.yaml"),
+            "it would install itself again: {oem}"
         );
-        assert_eq!(found, label, "{place}");
     }
-    eprintln!("active after {:.0} s", machine.uptime().as_secs_f64());
 }

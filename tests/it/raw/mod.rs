@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::support::conversion::{Conversion, conversion};
+use crate::support::installed_system::USER;
 use crate::support::program::Kfactory;
 use crate::support::shared::Shared;
 use crate::support::world::Scratch;
@@ -21,16 +22,6 @@ struct Disk {
     /// What a disk must have when it boots first, in MiB.
     needed_mib: u64,
 }
-
-/// Who may log in to the installed system.
-const USER: &str = "#cloud-config
-stages:
-  initramfs:
-    - users:
-        kairos:
-          passwd: kairos
-          groups: [admin]
-";
 
 impl Disk {
     /// Makes it as the plain user, who has no loop device and may not mount anything.

@@ -9,6 +9,7 @@ pub(crate) mod debs;
 pub(crate) mod extended;
 pub(crate) mod framework;
 pub(crate) mod gits;
+pub(crate) mod installed_system;
 pub(crate) mod janitor;
 pub(crate) mod layer;
 pub(crate) mod machine;

@@ -6,6 +6,7 @@ use super::sample::{
 use super::{Case, assert_clean};
 use crate::artifact::grub::menu::chain_to_live;
 use crate::artifact::verify::Report;
+use crate::initrd::archive;
 use crate::validate::kernel_image::bzimage_for_tests;
 use crate::validate::output::Form;
 
@@ -244,6 +245,18 @@ fn kernel() -> Vec<Case> {
             of(|medium| medium.edit(INITRD, |bytes| bytes.truncate(300))),
         ),
         ("initrd-format", reworded("initrd \"", "true \"")),
+        (
+            "initrd-init",
+            with(INITRD, &archive(&[("usr/bin/immucore", 0o100_755, b"")])),
+        ),
+        (
+            "initrd-live",
+            of(|medium| {
+                medium.edit(INITRD, |bytes| {
+                    bytes.extend(archive(&[("usr/lib/dracut-lib.sh", 0o100_644, b"")]));
+                });
+            }),
+        ),
         ("initrd-unread", with(INITRD, b"\x02\x21\x4c\x18rest")),
         (
             "initrd-kernel",

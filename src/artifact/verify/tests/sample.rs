@@ -40,6 +40,7 @@ pub(super) fn initrd(version: &str, modules: &[&str], programs: &[&str]) -> Vec<
     let mut names: Vec<String> = modules.iter().map(module).collect();
     names.extend(programs.iter().map(|name| format!("usr/bin/{name}")));
     names.push(format!("{dir}/modules.builtin"));
+    names.push("init".to_owned());
     let builtin = b"kernel/fs/ext4/ext4.ko\nkernel/drivers/block/loop.ko\n";
     let entries: Vec<_> = names
         .iter()
