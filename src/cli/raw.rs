@@ -28,7 +28,8 @@ pub(super) struct RawArgs {
     /// The first boot adds the partitions of the installed system behind the others, and needs a disk that has room for them: four
     /// times as large as by default, or larger; the command says how large exactly. Give that here, or make the disk so large before
     /// it boots first: clouds and hypervisors have a size of their own for it, `truncate -s SIZE FILE` does it for a raw disk and
-    /// `qemu-img resize FILE SIZE` for a qcow2. A disk that is too small stays in its recovery system. What no file takes is a hole.
+    /// `qemu-img resize FILE SIZE` for a qcow2. A disk that is too small stays in its recovery system, whose journal says
+    /// `state partition not found`. What no file takes is a hole.
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
     /// The size of the partition for the installed systems, which the first boot makes [default: three times the recovery partition and 100 MiB]
