@@ -1,6 +1,8 @@
 //! Reads YAML that people write, and says what is wrong with it in words that need no knowledge of the reader.
 
-use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_saphyr::{Error as YamlError, MessageFormatter as _, UserMessageFormatter};
 
 use crate::error::{Error, Result};
@@ -15,12 +17,29 @@ pub fn read<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     serde_saphyr::from_str(text).map_err(|error| explain(&error, text, what))
 }
 
+/// Checks that `text` has keys with values, or nothing.
+///
+/// # Errors
+///
+/// The line of the first mistake, which itself is not shown: it may hold a secret.
+pub fn check(text: &str) -> Result<()> {
+    let read: Result<Option<BTreeMap<String, IgnoredAny>>, _> = serde_saphyr::from_str(text);
+    read.map(drop).map_err(|error| {
+        let error = error.without_snippet();
+        let (problem, _) = words(error);
+        let place = line_of(error).map(|line| format!("line {line}: "));
+        Error::user(format!("{}{problem}", place.unwrap_or_default()))
+    })
+}
+
+fn line_of(error: &YamlError) -> Option<usize> {
+    usize::try_from(error.location()?.line()).ok()
+}
+
 fn explain(error: &YamlError, text: &str, what: &str) -> Error {
     let error = error.without_snippet();
     let (problem, hint) = words(error);
-    let line = error
-        .location()
-        .and_then(|location| usize::try_from(location.line()).ok());
+    let line = line_of(error);
     let quoted = line
         .and_then(|number| text.lines().nth(number.checked_sub(1)?))
         .map(str::trim)

@@ -51,6 +51,16 @@ impl Partial {
         self.0.persist(path).map(drop).map_err(|error| error.error)
     }
 
+    /// Gives the file the name `path`, which nothing may have.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AlreadyExists`], or the system refuses; the file is gone then.
+    pub fn persist_new(self, path: &Path) -> io::Result<()> {
+        let persisted = self.0.persist_noclobber(path);
+        persisted.map(drop).map_err(|error| error.error)
+    }
+
     /// Returns the file, and what removes it when it is dropped.
     pub fn into_parts(self) -> (File, TempPath) {
         self.0.into_parts()

@@ -103,7 +103,15 @@ impl Live<'_> {
     /// The image has no kernel, no initrd or no boot loader; a layer is damaged; the disk is full; or the user stops the run.
     pub fn write(&self, flat: &Flat<'_>, output: &Output, cancel: &CancelToken) -> Result<Made> {
         let overlay = self.overlay_iso.map(Overlay::read).transpose()?;
-        let plan = self.plan(flat, overlay.as_ref())?;
+        let plan = self.plan(flat, overlay.as_ref());
+        let plan = plan.map_err(|error| match self.overlay_iso {
+            // Without one nothing of ours is in the way of anything else.
+            Some(dir) => error.hint(format!(
+                "`{}` may replace menus and configurations; kernel, initrd, root filesystem and boot code are the image's own",
+                dir.display()
+            )),
+            None => error,
+        })?;
         let layout = &plan.layout;
         let offset = layout.offset(plan.squashfs);
         let file = output.file().try_clone().map(Arc::new)?;

@@ -46,6 +46,8 @@ const CMDLINE: &str = "rd.live.overlay.overlayfs rd.neednet=1 ip=dhcp rd.cos.dis
      console=tty1 console=ttyS0 console=tty0";
 /// The name of the script, which has no prefix: it is what a DHCP server is configured with.
 pub const SCRIPT: &str = "boot.ipxe";
+/// What a name may have, so that endings fit behind it.
+const MAX_NAME_BYTES: usize = 200;
 /// The name of the configuration.
 const CONFIG: &str = "config.yaml";
 
@@ -192,12 +194,13 @@ pub fn check_url(text: &str) -> Result<String> {
 /// A usage error, where it cannot.
 pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    if !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(plain) {
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.len());
+    if fits && !name.starts_with(['.', '-']) && name.chars().all(plain) {
         return Ok(());
     }
     Err(
         Error::usage(format!("`{name}` cannot begin the names of files here"))
-            .hint("letters, digits, `.`, `_`, `+` and `-`, the first of them a letter or a digit"),
+            .hint("up to 200 letters, digits, `.`, `_`, `+` and `-`, the first of them a letter or a digit"),
     )
 }
 

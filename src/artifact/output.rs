@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::digest::HashingReader;
@@ -39,6 +40,18 @@ impl Place<'_> {
     pub fn check(&self) -> Result<()> {
         self.name.map_or(Ok(()), check_name)?;
         let doing = || format!("cannot write `{}`", self.path.display());
+        let bytes = self.path.as_os_str().as_bytes();
+        if bytes == b"-" {
+            return Err(Error::usage("what boots is not written to standard output")
+                .hint("name a file; `./-` is one"));
+        }
+        if bytes.iter().any(u8::is_ascii_control) {
+            return Err(Error::usage(format!(
+                "the name {:?} has a control character, which the checksum's file cannot hold",
+                self.path
+            ))
+            .hint("name another file"));
+        }
         if self.path.is_dir() {
             // The name comes from the image.
             return staging::check_writable(self.path).context(doing);
@@ -46,6 +59,10 @@ impl Place<'_> {
         if self.name.is_some() {
             return Err(Error::usage("`--name` says what is made in a directory")
                 .hint("leave it out, or name a directory with `--output`"));
+        }
+        if bytes.ends_with(b"/") {
+            let made = format!("`mkdir -p {}` makes it", self.path.display());
+            return given::directory(self.path).map_err(|error| error.context(doing()).hint(made));
         }
         given::place_for(self.path).context(doing)?;
         check_free(self.path, self.force)?;
@@ -74,6 +91,7 @@ impl Place<'_> {
 pub struct Output {
     path: PathBuf,
     partial: Partial,
+    force: bool,
 }
 
 impl Output {
@@ -89,6 +107,7 @@ impl Output {
         Ok(Self {
             path: path.to_owned(),
             partial,
+            force,
         })
     }
 
@@ -118,7 +137,13 @@ impl Output {
         let checksum_path = checksum_path(&self.path);
         let checksum = partial::create_beside(&checksum_path, 0o666).context(doing)?;
         writeln!(checksum.as_file(), "{digest}  {}", name.display()).context(doing)?;
-        self.partial.persist(&self.path).context(doing)?;
+        if self.force {
+            self.partial.persist(&self.path).context(doing)?;
+        } else {
+            // Another run may have made one since this began.
+            check_free(&self.path, false)?;
+            self.partial.persist_new(&self.path).context(doing)?;
+        }
         checksum.persist(&checksum_path).context(doing)?;
         Ok(digest)
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::compress::Compression;
@@ -13,6 +14,7 @@ use kfactory_layers::layer::LayerWriter;
 use kfactory_layers::metadata::{Entry, EntryKind};
 use kfactory_layers::root::Root;
 use kfactory_layers::tar::ArchiveWriter;
+use walkdir::WalkDir;
 
 use crate::error::{Context as _, Error, Result};
 use crate::given;
@@ -26,6 +28,7 @@ use crate::tree::{self, Kind, Node, Tree};
 /// The directory cannot be read, or the store cannot be written to.
 pub fn layer(dir: &Path, image: &Image, tree: &Tree, store: &Store, jobs: usize) -> Result<Image> {
     given::directory(dir)?;
+    check(dir)?;
     let overlay = tree::of_dir(dir)?;
     let root = Root::open(dir)?;
     let doing = || "writing the layer into the store".to_owned();
@@ -47,6 +50,21 @@ pub fn layer(dir: &Path, image: &Image, tree: &Tree, store: &Store, jobs: usize)
         .commit_as(&info.digest, info.size)
         .context(doing)?;
     Ok(image.append_layer(&info, History::by("kfactory overlay")))
+}
+
+/// Refuses sockets, which an image has no form for.
+fn check(dir: &Path) -> Result<()> {
+    for entry in WalkDir::new(dir) {
+        let entry = entry.map_err(|error| Error::from_source(&error))?;
+        if entry.file_type().is_socket() {
+            let path = entry.path().display();
+            return Err(
+                Error::user(format!("`{path}` is a socket, which no image holds"))
+                    .hint("a program makes it where it runs: leave it out"),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Adds one object; `places` has for each directory above it where that is in the image.

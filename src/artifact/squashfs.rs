@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -269,14 +269,22 @@ impl Squashfs {
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
         let stdin = self.child.stdin.take().expect("it is piped");
-        let mut stdin = BufWriter::with_capacity(1 << 16, stdin);
+        let mut stdin = BufWriter::with_capacity(
+            1 << 16,
+            Pipe {
+                stdin,
+                broken: false,
+            },
+        );
         let fed = write(&mut stdin).and_then(|()| Ok(stdin.flush()?));
-        drop(stdin);
-        if let Err(error) = &fed
-            && error.is_interruption()
+        let (pipe, _) = stdin.into_parts();
+        let broken = pipe.broken;
+        drop(pipe);
+        if let Err(error) = fed
+            && !broken
         {
             self.kill();
-            return Err(fed.expect_err("it failed"));
+            return Err(error);
         }
         // A program that ended early is the reason why nothing could be written to it.
         let status = self.wait(cancel)?;
@@ -284,7 +292,12 @@ impl Squashfs {
         if !status.success() {
             return Err(failed(status, said.into()));
         }
-        fed
+        match broken {
+            true => Err(Error::user(format!(
+                "`{PROGRAM}` ended before it had read everything"
+            ))),
+            false => Ok(()),
+        }
     }
 
     fn wait(&mut self, cancel: &CancelToken) -> Result<ExitStatus> {
@@ -303,6 +316,25 @@ impl Squashfs {
     fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What the program reads, and whether it is still reading.
+#[derive(Debug)]
+struct Pipe {
+    stdin: ChildStdin,
+    broken: bool,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.stdin.write(buffer);
+        self.broken |= written.is_err();
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdin.flush()
     }
 }
 

@@ -51,8 +51,11 @@ impl ArtifactArgs {
         source.is_some_and(|source| source.starts_with("dir:")) || self.overlay_rootfs.is_some()
     }
 
-    /// Reads the configuration that goes along.
+    /// Reads the configuration that goes along, and looks for the overlay.
     pub(super) fn read_cloud_config(&self) -> Result<Option<Vec<u8>>> {
+        if let Some(overlay) = &self.overlay_rootfs {
+            given::directory(overlay).context(|| cannot_add(overlay))?;
+        }
         self.cloud_config
             .as_deref()
             .map(cloud_config::read)
@@ -85,11 +88,20 @@ impl ArtifactArgs {
     }
 
     fn location(&self, session: &Session) -> Result<Location> {
+        let source = self.source.as_deref().unwrap_or_default();
+        if source.starts_with(MEDIUM_SCHEME) {
+            return Err(Error::usage(format!("`{source}`: a medium is no image"))
+                .hint("`kfactory netboot` alone takes one; name the image that it was made of"));
+        }
         convert::parse_location(
             self.source.as_deref().unwrap_or_default(),
             session.registry(),
         )
     }
+}
+
+fn cannot_add(overlay: &Path) -> String {
+    format!("cannot add the overlay `{}`", overlay.display())
 }
 
 /// How the root filesystem of a live system is made.
@@ -178,6 +190,12 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
     }
     let place = args.output.place();
     place.check()?;
+    for overlay in [&args.overlay_iso, &args.overlay_uefi]
+        .into_iter()
+        .flatten()
+    {
+        given::directory(overlay).context(|| cannot_add(overlay))?;
+    }
     let cloud_config = common.read_cloud_config()?;
     squashfs::check()?;
     let session = Session::new(&common.image, &common.progress, false, &[text])?;

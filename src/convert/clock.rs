@@ -27,7 +27,8 @@ impl Clock {
             Ok(text) if !text.is_empty() => {
                 Some(text.parse::<u32>().map(i64::from).map_err(|_| {
                     Error::usage(format!(
-                        "SOURCE_DATE_EPOCH is `{text}`, which is not a number of seconds since 1970"
+                        "SOURCE_DATE_EPOCH is `{text}`, which is not a number of seconds since 1970, of which images hold up to {}",
+                        u32::MAX
                     ))
                 })?)
             }

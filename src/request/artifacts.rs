@@ -1,7 +1,5 @@
 //! What a request says of media and disks, checked before anything is pulled.
 
-use std::path::Path;
-
 use super::{Request, Stage};
 use crate::artifact::squashfs::Compressor;
 use crate::error::{Error, Kind, Result};
@@ -55,7 +53,8 @@ impl Request {
         }
         self.check_boots()?;
         let mut seen = Vec::new();
-        for file in self.iso.iter().chain(&self.raw).map(Path::new) {
+        for file in self.iso.iter().chain(&self.raw).map(std::path::absolute) {
+            let file = file?;
             if seen.contains(&file) && !file.is_dir() {
                 return Err(Error::usage(format!("{} is written twice", file.display()))
                     .hint("name another file"));
@@ -114,6 +113,10 @@ mod tests {
             (
                 change(|it| it.raw = vec!["os.iso".into()]),
                 "os.iso is written twice",
+            ),
+            (
+                change(|it| it.raw = vec!["os.raw".into(), "./os.raw".into()]),
+                "os.raw is written twice",
             ),
             (change(|it| it.iso = Some(String::new())), "without a value"),
             (

@@ -41,6 +41,7 @@ use super::guid::Guid;
 use super::region::Region;
 use crate::distro::Arch;
 use crate::error::{Error, Result};
+use crate::progress::bytes_text;
 use crate::tree::Tree;
 use files::{SmallFile, SmallFiles};
 use places::{EFI_LABEL, OEM_LABEL, Part, Places, RECOVERY_LABEL};
@@ -114,7 +115,12 @@ impl Disk<'_> {
     /// stops the run.
     pub fn write(&self, flat: &Flat<'_>, file: &File, cancel: &CancelToken) -> Result<Made> {
         let plan = self.plan(flat)?;
-        file.set_len(plan.made.size)?;
+        file.set_len(plan.made.size).map_err(|error| {
+            let size = bytes_text(plan.made.size);
+            Error::from(error)
+                .context(format!("making a file of {size}"))
+                .hint("file systems have a largest file: name one on another with `--output`, or a smaller `--size`")
+        })?;
         let disk = Region::of_file(Arc::new(file.try_clone()?), plan.made.size);
         plan.write(flat, &disk, cancel)?;
         Ok(plan.made)
