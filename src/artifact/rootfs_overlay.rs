@@ -84,12 +84,23 @@ fn add(
         )));
     };
     let place = above.join(name);
-    if node.is_dir() {
-        if let Some(found) = image.find(&place).filter(|found| found.node.is_dir()) {
+    let found = image.find(&place).filter(|found| found.node.is_dir());
+    match (node.is_dir(), found) {
+        (true, Some(found)) => {
             places.insert(path.to_owned(), found.path);
             return Ok(());
         }
-        places.insert(path.to_owned(), place.clone());
+        (true, None) => {
+            places.insert(path.to_owned(), place.clone());
+        }
+        (false, Some(_)) => {
+            return Err(Error::user(format!(
+                "{path:?} would take the place of a directory, /{}",
+                place.display()
+            ))
+            .hint("what an overlay has in it is added to directories; leave it out"));
+        }
+        (false, None) => {}
     }
     let entry = Entry {
         path: place,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::support::bootable::bootable;
 use crate::support::conversion::{Conversion, conversion, convert};
 use crate::support::framework::framework;
 use crate::support::installed_system::{USER, is_active};
@@ -240,6 +241,61 @@ fn what_is_no_live_medium_serves_no_machine_and_leaves_nothing() {
     let error = netboot(&["--squash-compression", "xz"]).fail(2).stderr();
     assert!(error.contains("taken as they are"), "{error}");
     assert!(!output.exists(), "it left a directory");
+}
+
+#[test]
+fn an_overlay_goes_into_the_root_filesystem_as_roots_and_hides_no_directory() {
+    if !need(&["mksquashfs", "unsquashfs"]) {
+        return;
+    }
+    let Some(tar) = bootable("overlaid", &[], &[]) else {
+        return;
+    };
+    let dir = Scratch::of_caller("overlaid");
+    let overlay = dir.0.join("overlay");
+    for (path, text) in [("etc/motd", "hello"), ("boot/initrd", "another")] {
+        let place = overlay.join(path);
+        std::fs::create_dir_all(place.parent().expect("below the overlay")).expect("a directory");
+        std::fs::write(place, text).expect("it is written");
+    }
+    let store = Scratch::of_caller("overlaid-store");
+    let source = format!("tar:{}", tar.display());
+    let netboot = |name: &str| {
+        let arguments = ["netboot", &source, "--no-validate", "-o", name];
+        Kfactory::as_caller(arguments)
+            .args([Path::new("--overlay-rootfs"), &overlay])
+            .store(&store.0)
+            .dated()
+    };
+    let made = dir.0.join("made");
+    netboot(made.to_str().expect("UTF-8")).succeed();
+    let initrd = std::fs::read_to_string(made.join("kairos-initrd")).expect("it is there");
+    assert_eq!(initrd, "another");
+    let list = run(Command::new("unsquashfs")
+        .arg("-lln")
+        .arg(made.join("kairos.squashfs")));
+    let line = |path: &str| {
+        let end = format!(" squashfs-root/{path}");
+        let line = list.lines().find(|line| line.ends_with(&end));
+        line.unwrap_or_else(|| panic!("no {path} in\n{list}"))
+            .to_owned()
+    };
+    let motd = line("etc/motd");
+    assert!(motd.split_whitespace().nth(1) == Some("0/0"), "{motd}");
+    line("etc/kairos-release");
+    std::fs::remove_dir_all(overlay.join("etc")).expect("it is there");
+    std::fs::write(overlay.join("etc"), "").expect("it is written");
+    let refused = dir.0.join("refused");
+    let error = netboot(refused.to_str().expect("UTF-8")).fail(1).stderr();
+    assert!(
+        error.contains("would take the place of a directory, /etc"),
+        "{error}"
+    );
+    std::fs::remove_file(overlay.join("etc")).expect("it is there");
+    let _socket = std::os::unix::net::UnixListener::bind(overlay.join("socket")).expect("bound");
+    let error = netboot(refused.to_str().expect("UTF-8")).fail(1).stderr();
+    assert!(error.contains("is a socket"), "{error}");
+    assert!(!refused.exists(), "it left a directory");
 }
 
 #[test]
