@@ -352,7 +352,7 @@ fn a_live_medium_starts_from_cd_on_uefi() {
 #[test]
 fn a_live_medium_starts_as_a_disk_on_bios() {
     let Some((made, dir)) = medium() else { return };
-    starts(made, &["-drive", &disk(&dir.0.join("os.iso"))], true);
+    starts(made, &["-drive", &disk(&dir.0.join("os.iso"))], false);
 }
 
 #[test]
