@@ -8,7 +8,8 @@ use kfactory_layers::partial;
 use kfactory_sandbox::CancelToken;
 use serde_json::{Map, Value, json};
 
-use super::disk::{Boot, Disk, DiskSize, Made, installs};
+use super::cloud_config;
+use super::disk::{Boot, Disk, DiskSize, Made};
 use super::format::{Details, Format};
 use super::guid::Guid;
 use super::live::Live;
@@ -52,7 +53,6 @@ pub struct Artifact {
 #[derive(Debug)]
 pub struct Unnamed {
     output: Output,
-    path: PathBuf,
     facts: Map<String, Value>,
     notes: Vec<String>,
 }
@@ -66,10 +66,10 @@ impl Unnamed {
     pub fn finish(self, stop: &CancelToken) -> Result<Artifact> {
         let Self {
             output,
-            path,
             facts,
             notes,
         } = self;
+        let path = output.path().to_owned();
         let finish = || {
             let bytes = output.file().metadata()?.len();
             Ok((bytes, output.finish(stop)?))
@@ -128,7 +128,6 @@ pub fn iso(source: &Source<'_>, live: &Live<'_>, making: Making<'_>) -> Result<U
     }
     Ok(Unnamed {
         output,
-        path: making.path.to_owned(),
         facts: Map::from_iter([
             ("kind".to_owned(), json!("iso")),
             ("bios".to_owned(), json!(made.bios)),
@@ -157,7 +156,6 @@ pub fn raw(
     let (output, made) = make().map_err(|error| not_made(making.path, error))?;
     Ok(Unnamed {
         output,
-        path: making.path.to_owned(),
         facts: Map::from_iter([
             ("kind".to_owned(), json!("raw")),
             ("format".to_owned(), json!(format.name())),
@@ -208,7 +206,7 @@ fn disk_notes(disk: &Disk<'_>, made: &Made, format: Format) -> Vec<String> {
     let mut notes = Vec::new();
     match disk.cloud_config {
         None => notes.push("there are no default credentials: nobody can log in to the installed system unless the image itself has a user; `--cloud-config FILE` brings one".to_owned()),
-        Some(config) if !installs(config) => notes.push("the configuration has no user of the group `admin`, without whom the agent installs nothing: `install.nousers: true` in it says that this is meant".to_owned()),
+        Some(config) if !cloud_config::installs(config) => notes.push("the configuration has no user of the group `admin`, without whom the agent installs nothing: `install.nousers: true` in it says that this is meant".to_owned()),
         Some(_) => {}
     }
     if disk.boot.is_none() && made.boot == Boot::Uefi && disk.arch == Arch::Amd64 {

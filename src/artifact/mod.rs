@@ -16,6 +16,7 @@
 //! | [`live`] | media that start a live system from CD and USB stick |
 //! | [`disk`] | disks that become installed systems when they boot first |
 //! | [`stem`](mod@stem) | what they are called |
+//! | `names` | labels and paths by which firmware, GRUB, initrd and agent find what is on them |
 //! | [`medium`] | what boots of such a medium that is there already |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
@@ -46,6 +47,7 @@ pub(crate) mod judge;
 pub mod live;
 pub mod make;
 pub mod medium;
+mod names;
 pub mod netboot;
 pub mod output;
 pub mod region;

@@ -93,10 +93,7 @@ impl ArtifactArgs {
             return Err(Error::usage(format!("`{source}`: a medium is no image"))
                 .hint("`kfactory netboot` alone takes one; name the image that it was made of"));
         }
-        convert::parse_location(
-            self.source.as_deref().unwrap_or_default(),
-            session.registry(),
-        )
+        convert::parse_location(source, session.registry())
     }
 }
 

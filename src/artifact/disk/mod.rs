@@ -38,22 +38,20 @@ use super::grub::bios::{CoreSpec, Modules};
 use super::grub::efi::{self, Medium};
 use super::grub::menu::chain_to_disk;
 use super::guid::Guid;
+use super::names::{DISK_MENU, EFI_LABEL, OEM_LABEL, RECOVERY_LABEL};
 use super::region::Region;
 use crate::distro::Arch;
 use crate::error::{Error, Result};
 use crate::progress::bytes_text;
 use crate::tree::Tree;
 use files::{SmallFile, SmallFiles};
-use places::{EFI_LABEL, OEM_LABEL, Part, Places, RECOVERY_LABEL};
+use places::{Part, Places};
 use recovery::{Recovery, Stamp};
 use size::MIB;
 
 pub use boot::Boot;
-pub use oem::installs;
 pub use size::{DiskSize, NoSize};
 
-/// The menu, in the image and on the recovery partition.
-const MENU: &str = "etc/cos/grub.cfg";
 const EFI_BYTES: u64 = 64 * MIB;
 const BIOS_BYTES: u64 = MIB;
 const OEM_BYTES: u64 = 64 * MIB;
@@ -145,7 +143,7 @@ impl Disk<'_> {
             true => Some(Modules::find(flat.tree)?),
             false => None,
         };
-        let mut files = vec![SmallFile::new(MENU, menu(flat.tree)?)];
+        let mut files = vec![SmallFile::new(DISK_MENU, menu(flat.tree)?)];
         if let Some(modules) = &bios {
             files.extend(boot::bios_files(modules, flat)?);
         }
@@ -271,9 +269,9 @@ impl Plan<'_> {
 
 /// Reads the image's menu.
 fn menu(tree: &Tree) -> Result<Vec<u8>> {
-    tree.read(MENU)?.ok_or_else(|| {
+    tree.read(DISK_MENU)?.ok_or_else(|| {
         Error::user(format!(
-            "the image has no boot menu: /{MENU} leads to no file"
+            "the image has no boot menu: /{DISK_MENU} leads to no file"
         ))
         .hint("`kfactory convert` makes it; `kfactory validate` tells what else is missing")
     })

@@ -11,14 +11,12 @@ use super::targets::{self, There};
 use super::{firmware, oem, rules};
 use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
+use crate::artifact::names::{EFI_LABEL, OEM_LABEL, PERSISTENT_LABEL, RECOVERY_LABEL, STATE_LABEL};
 use crate::artifact::region::{Extent, Region};
 use crate::error::Result;
 
-const EFI_LABEL: &str = "COS_GRUB";
-const OEM_LABEL: &str = "COS_OEM";
-pub(super) const RECOVERY_LABEL: &str = "COS_RECOVERY";
 /// Of an installed system. What the menu has for it is there after the first boot.
-const LATER: [&str; 2] = ["COS_STATE", "COS_PERSISTENT"];
+const LATER: [&str; 2] = [STATE_LABEL, PERSISTENT_LABEL];
 /// The partition that the first boot adds.
 const STATE: &str = "state";
 
