@@ -64,6 +64,7 @@ pub(super) fn run(args: &RawArgs) -> Result<i32> {
     let making = Making {
         path: &place.file(&source.tree, format.ending())?,
         force: place.force,
+        verify: !common.no_validate,
         threads: session.options.jobs,
         reporter: &session.reporter,
         stop: &session.options.stop,

@@ -72,11 +72,36 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     let kind = kind::of(&region).context(doing)?;
     let mut report = Report::new(kind);
     checksum::check(&mut report, path, &file, stop).context(doing)?;
-    match kind {
-        Kind::Iso => iso::check(&mut report, &region, stop),
-        Kind::Disk => disk::check(&mut report, &region, stop),
+    content(&mut report, &region, stop).context(doing)?;
+    Ok(report.finish())
+}
+
+/// Checks a medium or disk that was made and has not its name yet.
+///
+/// # Errors
+///
+/// It would not boot, it cannot be read, or the run is stopped.
+pub fn made(kind: Kind, file: &Region, stop: &CancelToken) -> Result<()> {
+    let mut report = Report::new(kind);
+    content(&mut report, file, Some(stop))?;
+    report.finish().demand()
+}
+
+/// Checks files for network boot that were made in `dir`, which has not its name yet.
+///
+/// # Errors
+///
+/// As [`made`].
+pub fn made_files(dir: &Path, stop: &CancelToken) -> Result<()> {
+    let mut report = Report::new(Kind::Netboot);
+    netboot::check(&mut report, dir, Some(stop))?;
+    report.finish().demand()
+}
+
+fn content(report: &mut Report, file: &Region, stop: Option<&CancelToken>) -> Result<()> {
+    match report.kind {
+        Kind::Iso => iso::check(report, file, stop),
+        Kind::Disk => disk::check(report, file, stop),
         Kind::Netboot => unreachable!("no file is a directory"),
     }
-    .context(doing)?;
-    Ok(report.finish())
 }
