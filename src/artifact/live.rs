@@ -4,7 +4,6 @@
 //! GRUB's menu. The root filesystem comes last on the medium and is compressed straight to its place; everything else has a size that
 //! the image's layers tell, and stands before it.
 
-mod overlay;
 mod placed;
 
 use std::collections::BTreeMap;
@@ -18,7 +17,7 @@ use kfactory_layers::metadata::Timestamp;
 use kfactory_sandbox::CancelToken;
 
 use super::boot_files::BootFiles;
-use super::efi_volume::{EfiVolume, serial};
+use super::efi_volume::{EfiVolume, Room, serial};
 use super::fat;
 use super::flat::{Copies, Flat};
 use super::grub::bios::{CoreSpec, Modules};
@@ -27,11 +26,11 @@ use super::grub::menu::{LiveMenu, chain_to_live};
 use super::guid::Guid;
 use super::iso::{Content, Disc, FileId, Hybrid, Identifiers, IsoError, Layout, Tree};
 use super::output::Output;
+use super::overlay::{self, Overlay};
 use super::region::{Extent, Region};
 use super::squashfs::{Compressor, Squashfs, Target};
 use crate::distro::Arch;
 use crate::error::{Error, Result};
-use overlay::Overlay;
 use placed::Placed;
 
 /// The root filesystem's name on the medium, by which the initrd finds it.
@@ -250,12 +249,7 @@ impl Live<'_> {
 
     /// Lays out the FAT.
     fn efi_volume(&self, flat: &Flat<'_>, efi: &efi::EfiPlan) -> Result<EfiVolume> {
-        let mut given = Vec::new();
-        if let Some(overlay) = self.overlay_uefi.map(Overlay::read).transpose()? {
-            for file in &overlay.files {
-                given.push((file.utf8_path()?.to_owned(), file.read()?));
-            }
-        }
+        let given = overlay::contents(self.overlay_uefi)?;
         let volume = fat::Volume {
             label: EFI_LABEL.to_owned(),
             serial: serial(flat.image),
@@ -263,7 +257,7 @@ impl Live<'_> {
             kind: None,
             hidden_sectors: 0,
         };
-        EfiVolume::new(volume, &efi.files, given, flat.tree, None)
+        EfiVolume::new(volume, &efi.files, given, flat.tree, Room::Least)
     }
 }
 

@@ -5,9 +5,11 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`board`] | what Raspberry Pis start from |
 //! | [`boot_files`] | the kernel and the initrd that boot an image |
 //! | [`flat`] | its root filesystem as one archive |
 //! | [`rootfs_overlay`] | files of the user's in the root filesystem, as one more layer |
+//! | `overlay` | files of the user's on a medium or on the FAT of EFI |
 //! | [`squashfs`] | `mksquashfs`, fed by that archive |
 //! | [`source`] | the image that is to boot, checked, and what follows from it |
 //! | [`output`] | the file that is made, with its checksum |
@@ -30,6 +32,7 @@
 //! | [`iso`] | ISO 9660 discs that start as CD and as disk, on BIOS and UEFI; read back, too |
 //! | [`verify`](mod@verify) | all of these read back, whoever made them |
 
+pub mod board;
 pub mod boot_files;
 pub mod cloud_config;
 pub mod disk;
@@ -50,6 +53,7 @@ pub mod medium;
 mod names;
 pub mod netboot;
 pub mod output;
+mod overlay;
 pub mod region;
 pub mod rootfs_overlay;
 pub mod serve;

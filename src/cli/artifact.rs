@@ -98,7 +98,8 @@ impl ArtifactArgs {
     }
 }
 
-fn cannot_add(overlay: &Path) -> String {
+/// Says that an overlay cannot be taken.
+pub(super) fn cannot_add(overlay: &Path) -> String {
     format!("cannot add the overlay `{}`", overlay.display())
 }
 

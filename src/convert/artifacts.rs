@@ -103,6 +103,7 @@ impl<'a> Artifacts<'a> {
             state_size: None,
             recovery_size: None,
             cloud_config: self.cloud_config.as_deref(),
+            overlay_uefi: None,
             created: source.created()?,
         };
         make::raw(source, &disk, format, self.making(&path, place, engine))

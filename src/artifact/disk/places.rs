@@ -104,6 +104,13 @@ impl Places {
             .map(|(number, (_, partition))| (number, partition.extent()))
     }
 
+    /// Returns a partition as the table has it.
+    pub(super) fn partition(&self, wanted: Part) -> Option<&Partition> {
+        let mut parts = self.parts.iter();
+        let found = parts.find(|(part, _)| *part == wanted);
+        found.map(|(_, partition)| partition)
+    }
+
     /// Returns the partition table.
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new(Guid::of_name(Guid::URL, DISK), self.sectors);

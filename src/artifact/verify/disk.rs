@@ -8,7 +8,7 @@ use super::kind::{FOOTER, FOOTER_MAGIC};
 use super::recovery::Recovery;
 use super::rule::{Report, telling};
 use super::targets::{self, There};
-use super::{firmware, oem, rules};
+use super::{board, firmware, oem, rules};
 use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
 use crate::artifact::names::{EFI_LABEL, OEM_LABEL, PERSISTENT_LABEL, RECOVERY_LABEL, STATE_LABEL};
@@ -76,11 +76,14 @@ pub(super) fn check(report: &mut Report, file: &Region, stop: Option<&CancelToke
     let mut efi = None;
     if let Some(part) = disk.part("efi")? {
         let arch = kernel.and_then(|kernel| kernel.arch);
-        efi = efi::check(report, "efi", part, arch);
+        let model = recovery.as_ref().and_then(Recovery::board);
+        efi = efi::check(report, "efi", part, arch, model);
     }
     if let Some(efi) = &efi {
         label(report, "efi", &efi.label, EFI_LABEL, &mut labels);
     }
+    let boards = efi.as_ref().map_or(&[][..], |efi| &efi.boards);
+    board::mbr(report, &region, disk.find("efi"), boards)?;
     bios(report, &disk)?;
     let Some(recovery) = &recovery else {
         return Ok(());

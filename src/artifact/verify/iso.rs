@@ -102,7 +102,7 @@ pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToke
     }
     if let Some((path, region)) = uefi {
         let arch = kernel.and_then(|kernel| kernel.arch);
-        if let Some(efi) = efi::check(report, &path, region, arch) {
+        if let Some(efi) = efi::check(report, &path, region, arch, None) {
             uefi_menus(report, &medium, &path, &efi);
         }
     }

@@ -14,6 +14,7 @@
 //! | `oem`, `recovery` | their file systems with configurations and with the recovery system |
 //! | `netboot` | directories of files for network boot |
 //! | `boot` | a kernel with its initrd |
+//! | `board` | what a Raspberry Pi starts from |
 //! | `efi` | the file system that UEFI starts from |
 //! | `root` | the root filesystem, whatever it is written as |
 //! | `squashfs` | the one of live media |
@@ -21,6 +22,7 @@
 //! | `grub_menu`, `targets` | the words of GRUB's menus, and whether there is what they name |
 //! | `checksum` | the checksum beside a file |
 
+mod board;
 mod boot;
 mod checksum;
 mod disk;
