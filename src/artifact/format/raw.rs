@@ -167,6 +167,6 @@ fn on_threads<S: Sync, T: Send>(
     })
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |all, byte| all | byte) == 0
 }
