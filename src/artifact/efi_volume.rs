@@ -10,6 +10,15 @@ use super::region::Region;
 use crate::error::{Error, Result};
 use crate::tree::Tree;
 
+/// How large a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// As large as its files need.
+    Least,
+    /// So many bytes, or the least multiple of them that has room.
+    Multiple(u64),
+}
+
 /// A volume of which everything is at hand.
 pub(super) struct EfiVolume {
     layout: Layout,
@@ -17,8 +26,7 @@ pub(super) struct EfiVolume {
 }
 
 impl EfiVolume {
-    /// Lays out `given`, paths with contents, and those of `files` that are not among them, whatever the case of their letters. The
-    /// volume has `size` bytes, or as many as it needs.
+    /// Lays out `given`, paths with contents, and those of `files` that are not among them, whatever the case of their letters.
     ///
     /// # Errors
     ///
@@ -28,7 +36,7 @@ impl EfiVolume {
         files: &[EfiFile],
         given: Vec<(String, Vec<u8>)>,
         tree: &Tree,
-        size: Option<u64>,
+        room: Room,
     ) -> Result<Self> {
         let mut builder = Builder::new(volume);
         let mut contents = Vec::new();
@@ -42,7 +50,7 @@ impl EfiVolume {
             contents.push((id, bytes));
         }
         Ok(Self {
-            layout: builder.layout(size).map_err(of_fat)?,
+            layout: lay_out(builder, room).map_err(of_fat)?,
             contents,
         })
     }
@@ -59,6 +67,16 @@ impl EfiVolume {
             region.write_all_at(bytes, self.layout.extent(*id).start)?;
         }
         Ok(())
+    }
+}
+
+fn lay_out(builder: Builder, room: Room) -> Result<Layout, FatError> {
+    match room {
+        Room::Least => builder.layout(None),
+        Room::Multiple(step) => {
+            let least = builder.clone().layout(None)?.size();
+            builder.layout(Some(least.next_multiple_of(step)))
+        }
     }
 }
 
@@ -79,5 +97,5 @@ fn bytes_of(file: &EfiFile, tree: &Tree) -> Result<Vec<u8>> {
 }
 
 fn of_fat(error: FatError) -> Error {
-    Error::from_source(&error).context("cannot lay out what UEFI starts from")
+    Error::from_source(&error).context("cannot lay out the FAT that UEFI starts from")
 }

@@ -4,7 +4,6 @@
 //! GRUB's menu. The root filesystem comes last on the medium and is compressed straight to its place; everything else has a size that
 //! the image's layers tell, and stands before it.
 
-mod overlay;
 mod placed;
 
 use std::collections::BTreeMap;
@@ -18,20 +17,20 @@ use kfactory_layers::metadata::Timestamp;
 use kfactory_sandbox::CancelToken;
 
 use super::boot_files::BootFiles;
-use super::efi_volume::{EfiVolume, serial};
+use super::efi_volume::{EfiVolume, Room, serial};
 use super::fat;
 use super::flat::{Copies, Flat};
 use super::grub::bios::{CoreSpec, Modules};
 use super::grub::efi::{self, Medium};
 use super::grub::menu::{LiveMenu, chain_to_live};
 use super::guid::Guid;
-use super::iso::{Bios, Content, Disc, FileId, Hybrid, Identifiers, IsoError, Layout, Tree};
+use super::iso::{Content, Disc, FileId, Hybrid, Identifiers, IsoError, Layout, Tree};
 use super::output::Output;
+use super::overlay::{self, Overlay};
 use super::region::{Extent, Region};
 use super::squashfs::{Compressor, Squashfs, Target};
 use crate::distro::Arch;
 use crate::error::{Error, Result};
-use overlay::Overlay;
 use placed::Placed;
 
 /// The root filesystem's name on the medium, by which the initrd finds it.
@@ -47,8 +46,6 @@ pub(super) const INITRD: &str = "boot/initrd";
 const MENU: &str = "boot/grub2/grub.cfg";
 /// The configuration that the agent reads.
 pub(super) const CONFIG: &str = "config.yaml";
-/// 512-byte sectors of the El Torito image that the firmware loads.
-const LOAD_SECTORS: u16 = 4;
 
 /// A medium to be made.
 #[derive(Debug, Clone)]
@@ -237,7 +234,7 @@ impl Live<'_> {
     }
 
     /// Adds what starts the medium on a BIOS, where there are such machines and the image has GRUB's modules for them.
-    fn bios(&self, flat: &Flat<'_>, tree: &mut Tree) -> Result<(Option<Bios>, Option<Vec<u8>>)> {
+    fn bios(&self, flat: &Flat<'_>, tree: &mut Tree) -> Result<(Option<FileId>, Option<Vec<u8>>)> {
         let modules = Modules::find_opt(flat.tree).filter(|_| self.arch == Arch::Amd64);
         let Some(modules) = modules else {
             return Ok((None, None));
@@ -247,23 +244,12 @@ impl Live<'_> {
         let image = tree
             .file("boot/eltorito.img", 0o644, content)
             .map_err(of_disc)?;
-        let bios = Bios {
-            image,
-            load_sectors: LOAD_SECTORS,
-            boot_info_table: true,
-            grub2_boot_info: true,
-        };
-        Ok((Some(bios), Some(modules.hybrid_mbr()?.to_vec())))
+        Ok((Some(image), Some(modules.hybrid_mbr()?.to_vec())))
     }
 
     /// Lays out the FAT.
     fn efi_volume(&self, flat: &Flat<'_>, efi: &efi::EfiPlan) -> Result<EfiVolume> {
-        let mut given = Vec::new();
-        if let Some(overlay) = self.overlay_uefi.map(Overlay::read).transpose()? {
-            for file in &overlay.files {
-                given.push((file.utf8_path()?.to_owned(), file.read()?));
-            }
-        }
+        let given = overlay::contents(self.overlay_uefi)?;
         let volume = fat::Volume {
             label: EFI_LABEL.to_owned(),
             serial: serial(flat.image),
@@ -271,7 +257,7 @@ impl Live<'_> {
             kind: None,
             hidden_sectors: 0,
         };
-        EfiVolume::new(volume, &efi.files, given, flat.tree, None)
+        EfiVolume::new(volume, &efi.files, given, flat.tree, Room::Least)
     }
 }
 

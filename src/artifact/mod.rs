@@ -5,9 +5,11 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`board`] | what Raspberry Pis start from |
 //! | [`boot_files`] | the kernel and the initrd that boot an image |
 //! | [`flat`] | its root filesystem as one archive |
 //! | [`rootfs_overlay`] | files of the user's in the root filesystem, as one more layer |
+//! | `overlay` | files of the user's on a medium or on the FAT of EFI |
 //! | [`squashfs`] | `mksquashfs`, fed by that archive |
 //! | [`source`] | the image that is to boot, checked, and what follows from it |
 //! | [`output`] | the file that is made, with its checksum |
@@ -17,6 +19,7 @@
 //! | [`live`] | media that start a live system from CD and USB stick |
 //! | [`disk`] | disks that become installed systems when they boot first |
 //! | [`stem`](mod@stem) | what they are called |
+//! | `names` | labels and paths by which firmware, GRUB, initrd and agent find what is on them |
 //! | [`medium`] | what boots of such a medium that is there already |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
@@ -30,6 +33,7 @@
 //! | [`iso`] | ISO 9660 discs that start as CD and as disk, on BIOS and UEFI; read back, too |
 //! | [`verify`](mod@verify) | all of these read back, whoever made them |
 
+pub mod board;
 pub mod boot_files;
 pub mod cloud_config;
 pub mod disk;
@@ -47,8 +51,10 @@ pub(crate) mod judge;
 pub mod live;
 pub mod make;
 pub mod medium;
+mod names;
 pub mod netboot;
 pub mod output;
+mod overlay;
 pub mod region;
 pub mod rootfs_overlay;
 pub mod serve;

@@ -110,6 +110,11 @@ impl Output {
         })
     }
 
+    /// Returns what it will be called.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns the file as it is now.
     pub fn file(&self) -> &File {
         self.partial.as_file()

@@ -9,7 +9,7 @@ use kfactory_sandbox::CancelToken;
 use super::boot_files::BootFiles;
 use super::flat::Flat;
 use super::squashfs::{self, Algorithm, Compressor};
-use super::{grub, rootfs_overlay};
+use super::{board, grub, rootfs_overlay};
 use crate::convert::Clock;
 use crate::distro::Arch;
 use crate::error::{Context as _, Error, Result};
@@ -150,7 +150,7 @@ impl<'s> Source<'s> {
 
 fn wanted() -> Wanted {
     Wanted {
-        kept: |path| validate::reads(path) || grub::is_wanted(path),
+        kept: |path| validate::reads(path) || grub::is_wanted(path) || board::is_wanted(path),
         digests: false,
     }
 }

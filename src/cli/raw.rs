@@ -1,11 +1,14 @@
 //! `kfactory raw`: a disk made of an image.
 
-use super::artifact::{ArtifactArgs, OutputArgs, finish};
+use std::path::PathBuf;
+
+use super::artifact::{ArtifactArgs, OutputArgs, cannot_add, finish};
 use super::commands::Session;
 use crate::artifact::disk::{Boot, Disk, DiskSize};
 use crate::artifact::format::Format;
 use crate::artifact::make::{self, Making};
-use crate::error::Result;
+use crate::error::{Context as _, Result};
+use crate::given;
 
 /// Options of `kfactory raw`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +44,10 @@ pub(super) struct RawArgs {
     /// The size of the recovery system, of which the installed ones are copies [default: what its files take and 200 MiB]
     #[arg(long, value_name = "SIZE")]
     recovery_size: Option<DiskSize>,
+    /// A directory whose files go onto the FAT that UEFI starts from, in place of ours of the same name; on a board also config.txt,
+    /// firmware, device trees and U-Boot
+    #[arg(long, value_name = "DIR")]
+    overlay_uefi: Option<PathBuf>,
 }
 
 /// Writes the disk.
@@ -50,6 +57,9 @@ pub(super) fn run(args: &RawArgs) -> Result<i32> {
     let place = args.output.place();
     place.check()?;
     let format = args.format.unwrap_or_else(|| Format::of_place(place.path));
+    if let Some(overlay) = &args.overlay_uefi {
+        given::directory(overlay).context(|| cannot_add(overlay))?;
+    }
     let cloud_config = common.read_cloud_config()?;
     let session = Session::new(&common.image, &common.progress, false, &[text])?;
     let store = common.open_store(place.path, &session)?;
@@ -62,11 +72,13 @@ pub(super) fn run(args: &RawArgs) -> Result<i32> {
         state_size: args.state_size,
         recovery_size: args.recovery_size,
         cloud_config: cloud_config.as_deref(),
+        overlay_uefi: args.overlay_uefi.as_deref(),
         created: source.created()?,
     };
     let making = Making {
         path: &place.file(&source.tree, format.ending())?,
         force: place.force,
+        verify: !common.no_validate,
         threads: session.options.jobs,
         reporter: &session.reporter,
         stop: &session.options.stop,

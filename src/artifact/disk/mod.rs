@@ -10,12 +10,13 @@
 //! itself there, and restarts into them. The root filesystem is written once, straight from the layers to its place.
 //!
 //! - [`Boot`]: which firmware starts it, and what it takes for that.
-//! - `board`: machines that start in another way.
+//! - `board`: images for machines that start in another way.
 //! - `places`: partitions, names and GUIDs. `recovery`, `oem`: what is in two of them; `files`: small files of theirs.
 //! - [`DiskSize`]: sizes as people write them.
 
 mod board;
 mod boot;
+mod efi;
 mod files;
 mod oem;
 mod places;
@@ -23,38 +24,32 @@ mod recovery;
 mod size;
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
-use kfactory_layers::metadata::Timestamp;
 use kfactory_sandbox::CancelToken;
 
 use super::boot_files::BootFiles;
-use super::efi_volume::{EfiVolume, serial};
+use super::efi_volume::EfiVolume;
 use super::ext4::{Builder, Ext4Error, Journal, Layout, Size};
-use super::fat;
 use super::flat::Flat;
 use super::gpt::SECTOR_BYTES;
 use super::grub::bios::{CoreSpec, Modules};
-use super::grub::efi::{self, Medium};
-use super::grub::menu::chain_to_disk;
 use super::guid::Guid;
+use super::names::{DISK_MENU, OEM_LABEL};
 use super::region::Region;
-use crate::distro::Arch;
+use crate::distro::{Arch, Model};
 use crate::error::{Error, Result};
 use crate::progress::bytes_text;
 use crate::tree::Tree;
 use files::{SmallFile, SmallFiles};
-use places::{EFI_LABEL, OEM_LABEL, Part, Places, RECOVERY_LABEL};
+use places::{Part, Places};
 use recovery::{Recovery, Stamp};
 use size::MIB;
 
 pub use boot::Boot;
-pub use oem::installs;
 pub use size::{DiskSize, NoSize};
 
-/// The menu, in the image and on the recovery partition.
-const MENU: &str = "etc/cos/grub.cfg";
-const EFI_BYTES: u64 = 64 * MIB;
 const BIOS_BYTES: u64 = MIB;
 const OEM_BYTES: u64 = 64 * MIB;
 /// What the partition of the installed systems has beside three recovery partitions.
@@ -81,6 +76,8 @@ pub struct Disk<'a> {
     pub recovery_size: Option<DiskSize>,
     /// The configuration of the installed system.
     pub cloud_config: Option<&'a [u8]>,
+    /// A directory whose files go onto the FAT that UEFI starts from, in place of ours.
+    pub overlay_uefi: Option<&'a Path>,
     /// The time of making, in seconds since 1970.
     pub created: i64,
 }
@@ -94,6 +91,8 @@ pub struct Made {
     pub first_boot: u64,
     /// What starts it.
     pub boot: Boot,
+    /// The Raspberry Pi that it is for.
+    pub board: Option<Model>,
 }
 
 /// Everything with its place.
@@ -128,8 +127,8 @@ impl Disk<'_> {
 
     /// Gives everything its place.
     fn plan<'t>(&self, flat: &Flat<'t>) -> Result<Plan<'t>> {
-        board::check(flat.tree)?;
-        BootFiles::find(flat.tree)?;
+        let board = board::check(flat.tree)?;
+        let kernel = BootFiles::find(flat.tree)?;
         let boot = boot::choose(self.boot, self.arch, flat)?;
         let digest = flat.image.manifest_digest();
         let uuid = |label: &str| Guid::of_name(Guid::URL, &format!("{digest}/{label}"));
@@ -138,20 +137,21 @@ impl Disk<'_> {
             uuid: &uuid,
         };
         let efi = match boot.has_uefi() {
-            true => Some(self.efi_volume(flat)?),
+            true => Some(efi::volume(self, flat, board, kernel.version.as_deref())?),
+            false if self.overlay_uefi.is_some() => return Err(efi::without_efi()),
             false => None,
         };
         let bios = match boot.has_bios() {
             true => Some(Modules::find(flat.tree)?),
             false => None,
         };
-        let mut files = vec![SmallFile::new(MENU, menu(flat.tree)?)];
+        let mut files = vec![SmallFile::new(DISK_MENU, menu(flat.tree)?)];
         if let Some(modules) = &bios {
             files.extend(boot::bios_files(modules, flat)?);
         }
         let recovery = Recovery::new(flat, self.recovery_size, files, &stamp)?;
         let mut parts = Vec::new();
-        parts.extend(efi.as_ref().map(|_| (Part::Efi, EFI_BYTES)));
+        parts.extend(efi.as_ref().map(|efi| (Part::Efi, efi.size())));
         parts.extend(bios.as_ref().map(|_| (Part::Bios, BIOS_BYTES)));
         parts.push((Part::Oem, OEM_BYTES));
         parts.push((Part::Recovery, recovery.partition_bytes()));
@@ -170,6 +170,7 @@ impl Disk<'_> {
                 size,
                 first_boot,
                 boot,
+                board,
             },
         })
     }
@@ -205,23 +206,6 @@ impl Disk<'_> {
         }
     }
 
-    fn efi_volume(&self, flat: &Flat<'_>) -> Result<EfiVolume> {
-        let chain = chain_to_disk(RECOVERY_LABEL);
-        let plan = efi::plan(self.arch, Medium::Disk, flat.tree, &chain);
-        let plan = plan.map_err(|error| match boot::can_be_bios(self.arch, flat) {
-            true => error.hint("`--boot bios` does without"),
-            false => error,
-        })?;
-        let volume = fat::Volume {
-            label: EFI_LABEL.to_owned(),
-            serial: serial(flat.image),
-            time: Timestamp::from_secs(self.created),
-            kind: None,
-            hidden_sectors: u32::try_from(MIB / SECTOR_BYTES).unwrap_or(0),
-        };
-        EfiVolume::new(volume, &plan.files, Vec::new(), flat.tree, Some(EFI_BYTES))
-    }
-
     fn oem(&self, state: DiskSize, stamp: &Stamp<'_>) -> Result<(Layout, SmallFiles)> {
         let volume = stamp.volume(OEM_LABEL, Size::Exact(OEM_BYTES), Journal::Usual);
         let files = oem::files(self.cloud_config, state);
@@ -251,8 +235,12 @@ impl Plan<'_> {
             disk.part(&[extent])?.write_all_at(&core.at(lba), 0)?;
             boot_code = modules.mbr_code(lba)?.to_vec();
         }
-        let table = self.places.table().write(&boot_code, disk);
-        table.map_err(|error| Error::from_source(&error))?;
+        let table = self.places.table();
+        let written = match self.made.board.and(self.places.partition(Part::Efi)) {
+            Some(efi) => table.write_hybrid(efi, disk),
+            None => table.write(&boot_code, disk),
+        };
+        written.map_err(|error| Error::from_source(&error))?;
         if let Some(efi) = &self.efi {
             efi.write(&part(Part::Efi)?)?;
         }
@@ -271,9 +259,9 @@ impl Plan<'_> {
 
 /// Reads the image's menu.
 fn menu(tree: &Tree) -> Result<Vec<u8>> {
-    tree.read(MENU)?.ok_or_else(|| {
+    tree.read(DISK_MENU)?.ok_or_else(|| {
         Error::user(format!(
-            "the image has no boot menu: /{MENU} leads to no file"
+            "the image has no boot menu: /{DISK_MENU} leads to no file"
         ))
         .hint("`kfactory convert` makes it; `kfactory validate` tells what else is missing")
     })

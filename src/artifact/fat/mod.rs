@@ -96,14 +96,14 @@ pub enum FatError {
 pub struct FileId(usize);
 
 /// The files and directories of a volume to be.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Builder {
     volume: Volume,
     /// The root directory first.
     nodes: Vec<Node>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Node {
     /// By the name in upper case; in this order they stand in the directory.
     Dir(BTreeMap<String, (String, usize)>),

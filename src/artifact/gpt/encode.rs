@@ -9,7 +9,10 @@ pub(super) const ENTRY_BYTES: usize = 128;
 pub(super) const NAME_UNITS: usize = 36;
 /// The type of the MBR's one partition, which keeps programs off that know MBRs only.
 pub(super) const PROTECTIVE: u8 = 0xEE;
+/// The type of a partition with a FAT of 32 bits, which is found by the numbers of its sectors.
+const FAT32: u8 = 0x0C;
 pub(super) const MBR_ENTRY: usize = 446;
+pub(super) const MBR_ENTRY_BYTES: usize = 16;
 pub(super) const MBR_SIGNATURE: [u8; 2] = [0x55, 0xAA];
 
 /// Returns an MBR with `boot_code`, whose one partition covers all of a disk of `sectors`.
@@ -33,6 +36,38 @@ pub fn protective_mbr(
     entry[8..12].copy_from_slice(&1u32.to_le_bytes());
     let covered = u32::try_from(sectors.saturating_sub(1)).unwrap_or(u32::MAX);
     entry[12..].copy_from_slice(&covered.to_le_bytes());
+    mbr[510..].copy_from_slice(&MBR_SIGNATURE);
+    Ok(mbr)
+}
+
+/// Returns an MBR without code, of which the first partition is where `fat` is, and the second keeps programs off what is before it.
+///
+/// That order is the one in which every firmware of a Raspberry Pi finds the FAT; whoever knows GPTs takes the table that the second
+/// partition is the sign of. Partitions of an MBR may not overlap, so what is behind the FAT is in none.
+///
+/// # Errors
+///
+/// [`GptError::Hybrid`]: it is not where an MBR can say that it is.
+pub fn hybrid_mbr(fat: &Partition) -> Result<[u8; SECTOR_BYTES as usize], GptError> {
+    let narrow = |sector: u64| {
+        let narrowed = u32::try_from(sector).ok().filter(|sector| *sector > 1);
+        narrowed.ok_or_else(|| GptError::Hybrid(fat.name.clone()))
+    };
+    let (first, sectors) = (narrow(fat.first)?, narrow(fat.sectors)?);
+    narrow(fat.end())?;
+    let mut mbr = [0; SECTOR_BYTES as usize];
+    for (number, kind, first, sectors) in
+        [(0, FAT32, first, sectors), (1, PROTECTIVE, 1, first - 1)]
+    {
+        let at = MBR_ENTRY + number * MBR_ENTRY_BYTES;
+        let entry = &mut mbr[at..at + MBR_ENTRY_BYTES];
+        // By cylinder, head and sector: more than can be said so.
+        entry[1..4].copy_from_slice(&[0xFE, 0xFF, 0xFF]);
+        entry[4] = kind;
+        entry[5..8].copy_from_slice(&[0xFE, 0xFF, 0xFF]);
+        entry[8..12].copy_from_slice(&first.to_le_bytes());
+        entry[12..].copy_from_slice(&sectors.to_le_bytes());
+    }
     mbr[510..].copy_from_slice(&MBR_SIGNATURE);
     Ok(mbr)
 }

@@ -14,7 +14,8 @@ use std::io;
 
 use super::guid::Guid;
 use super::region::{Extent, Region};
-pub use encode::protective_mbr;
+pub use encode::{hybrid_mbr, protective_mbr};
+pub use read::{MbrPartition, mbr_partitions};
 
 /// Bytes of a sector.
 pub const SECTOR_BYTES: u64 = 512;
@@ -94,6 +95,9 @@ pub enum GptError {
     /// Two partitions with a sector in common.
     #[error("the partitions {0:?} and {1:?} overlap")]
     Overlap(String, String),
+    /// A partition that no MBR can describe.
+    #[error("the partition {0:?} is not within the first 2 TiB, which is what an MBR knows of")]
+    Hybrid(String),
     /// More boot code than there is room for.
     #[error("boot code of {0} bytes does not fit the 440 bytes for it")]
     BootCode(usize),
@@ -153,12 +157,28 @@ impl Table {
     ///
     /// A table that no disk can have, by its variant of [`GptError`]; nothing was written then.
     pub fn write(&self, boot_code: &[u8], disk: &Region) -> Result<(), GptError> {
-        self.check()?;
         let mbr = encode::protective_mbr(boot_code, self.sectors)?;
+        self.write_behind(&mbr, disk)
+    }
+
+    /// Writes both copies, and an MBR in which the partition `fat` stands too, to `disk`: for firmware that knows no GPT.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write); or [`GptError::Hybrid`].
+    pub fn write_hybrid(&self, fat: &Partition, disk: &Region) -> Result<(), GptError> {
+        self.write_behind(&encode::hybrid_mbr(fat)?, disk)
+    }
+
+    fn write_behind(
+        &self,
+        mbr: &[u8; SECTOR_BYTES as usize],
+        disk: &Region,
+    ) -> Result<(), GptError> {
         for (sector, bytes) in self.encode()? {
             disk.write_all_at(&bytes, sector * SECTOR_BYTES)?;
         }
-        disk.write_all_at(&mbr, 0)?;
+        disk.write_all_at(mbr, 0)?;
         Ok(())
     }
 

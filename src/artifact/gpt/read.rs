@@ -1,8 +1,10 @@
 //! Reading a partition table back, with every check that firmware makes.
 
+use std::io;
+
 use super::encode::{
-    ENTRY_BYTES, HEADER_BYTES, MBR_ENTRY, MBR_SIGNATURE, NAME_UNITS, PROTECTIVE, REVISION,
-    SIGNATURE,
+    ENTRY_BYTES, HEADER_BYTES, MBR_ENTRY, MBR_ENTRY_BYTES, MBR_SIGNATURE, NAME_UNITS, PROTECTIVE,
+    REVISION, SIGNATURE,
 };
 use super::{Guid, Partition, ReadError, Region, SECTOR_BYTES, Table};
 
@@ -24,12 +26,52 @@ pub(super) fn read_first(disk: &Region) -> Result<Table, ReadError> {
     copy(disk, 1, None)
 }
 
+/// A partition as the first sector of a disk has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MbrPartition {
+    /// What it is for.
+    pub kind: u8,
+    /// Its first sector.
+    pub first: u32,
+    /// How many sectors it has.
+    pub sectors: u32,
+}
+
+impl MbrPartition {
+    /// Returns whether it has a FAT that the ROM of a Raspberry Pi reads: of 16 or 32 bits.
+    pub fn is_fat(&self) -> bool {
+        matches!(self.kind, 0x06 | 0x0B | 0x0C | 0x0E)
+    }
+
+    /// Returns whether it is there to keep programs off a GPT.
+    pub fn is_protective(&self) -> bool {
+        self.kind == PROTECTIVE
+    }
+}
+
+/// Returns the partitions that the MBR of `disk` has, those of no type left out.
+///
+/// # Errors
+///
+/// The disk cannot be read.
+pub fn mbr_partitions(disk: &Region) -> io::Result<Vec<MbrPartition>> {
+    let mut mbr = [0; SECTOR_BYTES as usize];
+    disk.read_exact_at(&mut mbr, 0)?;
+    let entries = mbr[MBR_ENTRY..510].chunks_exact(MBR_ENTRY_BYTES);
+    let partitions = entries.map(|entry| MbrPartition {
+        kind: entry[4],
+        first: u32_at(entry, 8),
+        sectors: u32_at(entry, 12),
+    });
+    Ok(partitions.filter(|it| it.kind != 0).collect())
+}
+
 /// Checks the first sector, and returns the number of the last.
 fn check_mbr(disk: &Region) -> Result<u64, ReadError> {
     let mut mbr = [0; SECTOR_BYTES as usize];
     disk.read_exact_at(&mut mbr, 0)?;
     let has_protective = mbr[MBR_ENTRY..510]
-        .chunks_exact(16)
+        .chunks_exact(MBR_ENTRY_BYTES)
         .any(|entry| entry[4] == PROTECTIVE);
     if mbr[510..] != MBR_SIGNATURE || !has_protective {
         return Err(ReadError::Mbr);

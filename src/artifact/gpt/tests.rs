@@ -79,6 +79,42 @@ fn what_was_written_reads_back_the_same_boot_code_included() {
 }
 
 #[test]
+fn a_hybrid_mbr_shows_the_fat_first_and_its_gpt_is_sound_to_every_reader() {
+    let (file, region) = disk(SECTORS);
+    let table = table();
+    let efi = &table.partitions[1];
+    table.write_hybrid(efi, &region).expect("written");
+    assert_eq!(Table::read(&region).expect("sound"), table);
+    let parts = mbr_partitions(&region).expect("read");
+    let numbers: Vec<_> = parts
+        .iter()
+        .map(|it| (it.kind, it.first, it.sectors))
+        .collect();
+    assert_eq!(numbers, [(0x0C, 4096, 64 << 11), (0xEE, 1, 4095)]);
+    assert!(parts[0].is_fat() && parts[1].is_protective());
+    let path = file.path().to_str().expect("a plain path");
+    if let Some(said) = judge("sgdisk", &["-v", path]) {
+        assert!(said.contains("No problems found"), "{said}");
+        let said = judge("sgdisk", &["-p", path]).expect("sgdisk is there");
+        assert!(said.contains("recovery Größe"), "{said}");
+    }
+    if let Some(said) = judge("sfdisk", &["--verify", path]) {
+        assert!(said.contains("No errors detected"), "{said}");
+    }
+}
+
+#[test]
+fn a_partition_that_an_mbr_cannot_describe_is_refused_by_name() {
+    let mut efi = table().partitions.remove(1);
+    efi.first = 1 << 32;
+    let said = hybrid_mbr(&efi).expect_err("too far").to_string();
+    assert!(
+        said.contains("\"efi\" is not within the first 2 TiB"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_changed_byte_in_any_part_is_found() {
     let (_file, region) = disk(SECTORS);
     table().write(&[], &region).expect("written");

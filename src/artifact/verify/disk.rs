@@ -8,18 +8,16 @@ use super::kind::{FOOTER, FOOTER_MAGIC};
 use super::recovery::Recovery;
 use super::rule::{Report, telling};
 use super::targets::{self, There};
-use super::{firmware, oem, rules};
+use super::{board, firmware, oem, rules};
 use crate::artifact::format::vhd;
 use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
+use crate::artifact::names::{EFI_LABEL, OEM_LABEL, PERSISTENT_LABEL, RECOVERY_LABEL, STATE_LABEL};
 use crate::artifact::region::{Extent, Region};
 use crate::error::Result;
 
-const EFI_LABEL: &str = "COS_GRUB";
-const OEM_LABEL: &str = "COS_OEM";
-pub(super) const RECOVERY_LABEL: &str = "COS_RECOVERY";
 /// Of an installed system. What the menu has for it is there after the first boot.
-const LATER: [&str; 2] = ["COS_STATE", "COS_PERSISTENT"];
+const LATER: [&str; 2] = [STATE_LABEL, PERSISTENT_LABEL];
 /// The partition that the first boot adds.
 const STATE: &str = "state";
 
@@ -79,11 +77,14 @@ pub(super) fn check(report: &mut Report, file: &Region, stop: Option<&CancelToke
     let mut efi = None;
     if let Some(part) = disk.part("efi")? {
         let arch = kernel.and_then(|kernel| kernel.arch);
-        efi = efi::check(report, "efi", part, arch);
+        let model = recovery.as_ref().and_then(Recovery::board);
+        efi = efi::check(report, "efi", part, arch, model);
     }
     if let Some(efi) = &efi {
         label(report, "efi", &efi.label, EFI_LABEL, &mut labels);
     }
+    let boards = efi.as_ref().map_or(&[][..], |efi| &efi.boards);
+    board::mbr(report, &region, disk.find("efi"), boards)?;
     bios(report, &disk)?;
     let Some(recovery) = &recovery else {
         return Ok(());

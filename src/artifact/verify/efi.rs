@@ -2,10 +2,10 @@
 
 use super::grub_menu::Menu;
 use super::rule::{Report, telling};
-use super::rules;
+use super::{board, rules};
 use crate::artifact::fat::{FatEntry, FatReadError, FatVolume};
 use crate::artifact::region::Region;
-use crate::distro::Arch;
+use crate::distro::{Arch, Model};
 
 /// By architecture, the name that firmware starts, and the number of the machine in the header of programs.
 ///
@@ -45,6 +45,8 @@ pub(super) struct Efi {
     pub(super) label: String,
     /// GRUB's configurations on it, by their paths.
     pub(super) menus: Vec<(String, Menu)>,
+    /// The boards that it has firmware for.
+    pub(super) boards: Vec<Model>,
 }
 
 impl Efi {
@@ -56,12 +58,13 @@ impl Efi {
     }
 }
 
-/// Checks the file system in `region`, called `path`, for a kernel of `arch`, and returns what it has where it is one.
+/// Checks the file system in `region`, called `path`, for a kernel of `arch` and the board `model`, and returns what it has where it is one.
 pub(super) fn check(
     report: &mut Report,
     path: &str,
     region: Region,
     arch: Option<Arch>,
+    model: Option<Model>,
 ) -> Option<Efi> {
     report.hold(&rules::EFI_FAT);
     let read = FatVolume::open(region).and_then(|volume| {
@@ -74,8 +77,13 @@ pub(super) fn check(
                 format!("there is no grub.cfg in {DIR}, boot/grub or where else shim's GRUB looks"),
             );
         }
+        let boards = board::check(report, path, &volume, model)?;
         let label = volume.label().to_owned();
-        Ok(Efi { label, menus })
+        Ok(Efi {
+            label,
+            menus,
+            boards,
+        })
     });
     match read {
         Ok(efi) => Some(efi),

@@ -15,6 +15,7 @@
 //! | `oem`, `recovery` | their file systems with configurations and with the recovery system |
 //! | `netboot` | directories of files for network boot |
 //! | `boot` | a kernel with its initrd |
+//! | `board` | what a Raspberry Pi starts from |
 //! | `efi` | the file system that UEFI starts from |
 //! | `root` | the root filesystem, whatever it is written as |
 //! | `squashfs` | the one of live media |
@@ -22,6 +23,7 @@
 //! | `grub_menu`, `targets` | the words of GRUB's menus, and whether there is what they name |
 //! | `checksum` | the checksum beside a file |
 
+mod board;
 mod boot;
 mod checksum;
 mod disk;
@@ -72,18 +74,46 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     let file = open_regular(path).context(doing)?;
     let len = file.metadata().context(doing)?.len();
     let region = Region::of_file(Arc::new(file.try_clone().context(doing)?), len);
-    let content = kind::of(&region).context(doing)?;
-    let mut report = Report::new(match content {
+    let found = kind::of(&region).context(doing)?;
+    let mut report = Report::new(match found {
         Content::Plain(kind) => kind,
         Content::Formed(_) => Kind::Disk,
     });
     checksum::check(&mut report, path, &file, stop).context(doing)?;
-    match content {
-        Content::Plain(Kind::Iso) => iso::check(&mut report, &region, stop),
-        Content::Plain(Kind::Disk) => disk::check(&mut report, &region, stop),
+    match found {
+        Content::Plain(_) => content(&mut report, &region, stop),
         Content::Formed(form) => form::check(&mut report, file, form, stop),
-        Content::Plain(Kind::Netboot) => unreachable!("no file is a directory"),
     }
     .context(doing)?;
     Ok(report.finish())
+}
+
+/// Checks a medium or disk that was made and has not its name yet.
+///
+/// # Errors
+///
+/// It would not boot, it cannot be read, or the run is stopped.
+pub fn made(kind: Kind, file: &Region, stop: &CancelToken) -> Result<()> {
+    let mut report = Report::new(kind);
+    content(&mut report, file, Some(stop))?;
+    report.finish().demand()
+}
+
+/// Checks files for network boot that were made in `dir`, which has not its name yet.
+///
+/// # Errors
+///
+/// As [`made`].
+pub fn made_files(dir: &Path, stop: &CancelToken) -> Result<()> {
+    let mut report = Report::new(Kind::Netboot);
+    netboot::check(&mut report, dir, Some(stop))?;
+    report.finish().demand()
+}
+
+fn content(report: &mut Report, file: &Region, stop: Option<&CancelToken>) -> Result<()> {
+    match report.kind {
+        Kind::Iso => iso::check(report, file, stop),
+        Kind::Disk => disk::check(report, file, stop),
+        Kind::Netboot => unreachable!("no file is a directory"),
+    }
 }

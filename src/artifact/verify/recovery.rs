@@ -12,16 +12,17 @@ use super::grub_menu::{Menu, Search};
 use super::rule::{Report, telling};
 use super::targets::{self, There};
 use super::{root, rules};
+use crate::artifact::board;
+use crate::artifact::names::{
+    BIOS_CHAIN as CHAIN, DISK_MENU as MENU, RECOVERY_IMAGE as IMAGE, SYSTEM_LABEL,
+};
+use crate::distro::Model;
 use crate::error::Result;
+use crate::kairos::release::RELEASE_PATH;
 use crate::stop::Stopped;
 use crate::validate::kernel_image::KernelImage;
 
 const PART: &str = "recovery";
-const MENU: &str = "etc/cos/grub.cfg";
-/// Where a BIOS has GRUB look first.
-const CHAIN: &str = "grub2/grub.cfg";
-const IMAGE: &str = "cOS/recovery.img";
-const IMAGE_LABEL: &str = "COS_SYSTEM";
 /// Another form of the recovery system, which is not looked into here.
 const SQUASHFS: &str = "cOS/recovery.squashfs";
 /// What the menu takes the kernel's arguments from, in the recovery system.
@@ -53,6 +54,13 @@ impl Recovery {
     /// Tells whether there is such a file.
     pub(super) fn has(&self, path: &str) -> bool {
         matches!(self.volume.file(path), Ok(Some(_)))
+    }
+
+    /// Returns the board that the recovery system says it is for; none where it cannot be asked.
+    pub(super) fn board(&self) -> Option<Model> {
+        let image = self.volume.within(IMAGE).ok().flatten()?;
+        let text = image.text(RELEASE_PATH, MAX_TEXT).ok().flatten()?;
+        board::of_release(&text)
     }
 
     /// Checks the recovery system, and returns what its kernel says of itself.
@@ -104,7 +112,7 @@ impl Recovery {
                 return Ok(None);
             }
         };
-        disk::label(report, IMAGE, &image.label(), IMAGE_LABEL, &mut Vec::new());
+        disk::label(report, IMAGE, &image.label(), SYSTEM_LABEL, &mut Vec::new());
         self.arguments(report, &image)?;
         let mut names: BTreeSet<(String, Vec<String>)> = starts
             .into_iter()

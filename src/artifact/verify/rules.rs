@@ -155,6 +155,13 @@ rules! {
         "the configuration of the GRUB that shim starts is where one of its builds looks for it"
         "put a grub.cfg into EFI/BOOT that leads to the menu"
 
+    BOARD_FILES Error "board-files"
+        "a Raspberry Pi finds its firmware, a device tree of its own, and the files that config.txt names"
+        "put the file onto the FAT beside config.txt, or make the disk anew of an image that has it"
+    BOARD_MBR Error "board-mbr"
+        "the MBR has no FAT but the partition `efi`, and has that one for a Raspberry Pi 3, which reads no GPT"
+        "make the disk anew with `kfactory raw`"
+
     MENU_TARGET Error "menu-target"
         "the device that a configuration of GRUB's looks for and the menu that it goes to are there"
         "let it search for a file or label of this medium or disk, and go to the menu on it"

@@ -38,10 +38,13 @@ pub use uris::{PackageHash, PackageUri, UriError, parse_uris};
 /// * `update-grub`, `grub-install`: an image has no disk to configure a boot loader for.
 /// * `ssh-keygen`: host keys are made when a machine boots first; keys in an image would be shared by all machines.
 /// * `invoke-rc.d`, `start-stop-daemon`: nothing may be started in the rootfs.
+/// * `ischroot`: says yes by its exit code, which is what scripts ask before they look for a running machine. That of Debian's
+///   `raspi-firmware` fails without one, unless it finds a container's marks.
 pub const HELD_BACK: &[&str] = &[
     "dracut",
     "grub-install",
     "invoke-rc.d",
+    "ischroot",
     "mkinitramfs",
     "ssh-keygen",
     "start-stop-daemon",
@@ -485,7 +488,7 @@ mod tests {
                 .text()
                 .contains(&format!("DPkg::Path \"{first}"))
         );
-        for name in ["dracut", "update-initramfs", "ssh-keygen"] {
+        for name in ["dracut", "ischroot", "update-initramfs", "ssh-keygen"] {
             let path = format!("/run/kfactory/apt/bin/{name}");
             let file = workspace
                 .files()

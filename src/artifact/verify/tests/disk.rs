@@ -86,6 +86,42 @@ fn a_good_disk_passes_and_tells_what_it_is() {
     assert_clean(&with_footer(0));
 }
 
+const PI3: [&str; 4] = [
+    "bootcode.bin",
+    "start.elf",
+    "fixup.dat",
+    "bcm2837-rpi-3-b.dtb",
+];
+const PI4: [&str; 3] = ["start4.elf", "fixup4.dat", "bcm2711-rpi-4-b.dtb"];
+
+/// Returns the report of a good disk for a Raspberry Pi 3 after `change`.
+fn of_board(change: impl FnOnce(&mut DiskSample)) -> Report {
+    let mut disk = DiskSample::board("rpi3", &PI3);
+    change(&mut disk);
+    disk.verified(|_| {})
+}
+
+fn without_firmware(name: &str) -> Report {
+    of_board(|disk| drop(disk.efi.remove(name).unwrap()))
+}
+
+#[test]
+fn a_good_disk_for_a_board_passes_and_tells_which() {
+    let report = of_board(|_| {});
+    assert_clean(&report);
+    assert!(report.facts.contains(&("board", "rpi3".to_owned())));
+    let mut disk = DiskSample::board("rpi4", &PI4);
+    assert_clean(&disk.verified(|_| {}));
+    // Its firmware reads a GPT too.
+    disk.is_hybrid = false;
+    assert_clean(&disk.verified(|_| {}));
+    // Where the system does not say what it is for, its firmware does.
+    let disk = DiskSample::board("generic", &[&PI3[..], &PI4].concat());
+    let report = disk.verified(|_| {});
+    assert_clean(&report);
+    assert!(report.facts.contains(&("board", "rpi3, rpi4".to_owned())));
+}
+
 #[test]
 fn an_installed_disk_needs_no_first_boot() {
     assert_clean(&of(|disk| {
@@ -116,6 +152,7 @@ fn formats_that_are_not_read_are_refused_by_name() {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = layout();
+    cases.extend(boards());
     cases.extend(configurations());
     cases.extend(contents());
     cases
@@ -168,6 +205,33 @@ fn layout() -> Vec<Case> {
         ("file-system", flipped("recovery", 1024 + 0x3fc)),
         ("file-system", flipped("recovery", 1024 + 0x07)),
     ]
+}
+
+fn boards() -> Vec<Case> {
+    let mut cases: Vec<Case> = PI3
+        .iter()
+        .map(|name| ("board-files", without_firmware(name)))
+        .collect();
+    cases.extend([
+        ("board-files", without_firmware("u-boot.bin")),
+        ("board-files", without_firmware("config.txt")),
+        (
+            "board-files",
+            of_board(|disk| reword(disk.efi.get_mut("config.txt").unwrap(), "u-boot", "other")),
+        ),
+        // A disk for no board, with a configuration that nothing reads.
+        (
+            "board-files",
+            of(|disk| drop(disk.efi.insert("config.txt".to_owned(), Vec::new()))),
+        ),
+        ("board-mbr", of_board(|disk| disk.is_hybrid = false)),
+        // The low byte of the partition's first sector.
+        (
+            "board-mbr",
+            DiskSample::board("rpi3", &PI3).verified(|file| flip(file, 446 + 8)),
+        ),
+    ]);
+    cases
 }
 
 fn configurations() -> Vec<Case> {

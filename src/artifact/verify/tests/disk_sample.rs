@@ -32,6 +32,8 @@ pub(super) struct DiskSample {
     pub(super) system: Files,
     /// Of the file systems, in the order of the partitions, and of the one in a file.
     pub(super) labels: [&'static str; 4],
+    /// Whether the MBR has the first partition too.
+    pub(super) is_hybrid: bool,
 }
 
 impl DiskSample {
@@ -67,7 +69,23 @@ impl DiskSample {
                 ("sbin/init", b"program"),
             ]),
             labels: ["COS_GRUB", "COS_OEM", "COS_RECOVERY", "COS_SYSTEM"],
+            is_hybrid: false,
         }
+    }
+
+    /// Returns one for a Raspberry Pi, whose firmware is `firmware`.
+    pub(super) fn board(model: &str, firmware: &[&str]) -> Self {
+        let mut disk = Self::new();
+        disk.parts.remove(1);
+        disk.is_hybrid = true;
+        let release = disk.system.get_mut("etc/kairos-release").unwrap();
+        release.extend(format!("KAIROS_MODEL=\"{model}\"\n").bytes());
+        let config = b"arm_64bit=1\nkernel=u-boot.bin\n";
+        disk.efi.insert("config.txt".to_owned(), config.to_vec());
+        for name in [&["u-boot.bin"], firmware].concat() {
+            disk.efi.insert(name.to_owned(), b"content".to_vec());
+        }
+        disk
     }
 
     /// Returns where the partition `name` starts, in bytes.
@@ -109,7 +127,10 @@ impl DiskSample {
         let core = self.start("bios") / SECTOR_BYTES;
         let mut code = [0x90; 440];
         code[0x5c..0x64].copy_from_slice(&core.to_le_bytes());
-        table.write(&code, &disk).unwrap();
+        match self.is_hybrid {
+            true => table.write_hybrid(&table.partitions[0], &disk).unwrap(),
+            false => table.write(&code, &disk).unwrap(),
+        }
         for partition in &table.partitions {
             let part = disk.part(&[partition.extent()]).unwrap();
             match partition.name.as_str() {

@@ -1,4 +1,4 @@
-//! A directory of the user's whose files go onto a medium.
+//! A directory of the user's whose files go onto a medium, or onto the FAT that firmware starts from.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,6 +49,20 @@ pub(super) struct File {
     pub(super) mode: u32,
     pub(super) size: u64,
     source: PathBuf,
+}
+
+/// Returns the files below `dir`, where one is given, by their paths, with their contents.
+///
+/// # Errors
+///
+/// As [`Overlay::read`]; or a file that is too large for such a FAT.
+pub(super) fn contents(dir: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>> {
+    let Some(overlay) = dir.map(Overlay::read).transpose()? else {
+        return Ok(Vec::new());
+    };
+    let files = overlay.files.iter();
+    let content = |file: &File| Ok((file.utf8_path()?.to_owned(), file.read()?));
+    files.map(content).collect()
 }
 
 impl Overlay {
