@@ -109,7 +109,7 @@ rules! {
 
     ROOT_UNREAD Warning "root-unread"
         "the root filesystem can be looked into"
-        "choose gzip, xz or zstd to have its content checked"
+        "choose gzip, xz, zstd or lz4 to have its content checked"
     ROOT_FILES Error "root-files"
         "the root filesystem has an init, and /etc/kairos-release says what it is"
         "make it of an image that `kfactory convert` made; `kfactory validate` tells what else lacks"
