@@ -13,6 +13,8 @@ use crate::support::{need, run, skipped};
 
 /// Emulation of so little takes seconds, but the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(300);
+/// A kernel of a distribution in that machine takes minutes.
+const KERNEL_LIMIT: Duration = Duration::from_secs(900);
 /// QEMU's SD cards have a size that is a power of two.
 const CARD: &str = "2G";
 const RELEASE: &str =
@@ -187,10 +189,10 @@ fn a_card_leads_a_raspberry_pi_to_the_kernel_of_its_recovery_system() {
     let Some(mut machine) = card.start() else {
         return;
     };
-    machine.wait_for(&["Booting Linux"], LIMIT);
-    machine.wait_for(&["cos-img/filename=/cOS/recovery.img"], LIMIT);
+    machine.wait_for(&["Booting Linux"], KERNEL_LIMIT);
+    machine.wait_for(&["cos-img/filename=/cOS/recovery.img"], KERNEL_LIMIT);
     // The serial line that the image's arguments name is that of the board.
-    machine.wait_for(&["console [ttyS0] enabled"], LIMIT);
+    machine.wait_for(&["console [ttyS0] enabled"], KERNEL_LIMIT);
     eprintln!("after {:.0} s", machine.uptime().as_secs_f64());
 }
 
