@@ -71,8 +71,10 @@ fn open_any(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The type of `f_type` differs between architectures and libraries.
-#[allow(clippy::unnecessary_cast)]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the type of `f_type` differs between architectures and libraries"
+)]
 fn is_nameless(pipe: &File) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(pipe)?.f_type as i64 == PIPEFS)
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use kfactory_layers::input::open_input_or_device;
+use serde_json::Value;
 
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
@@ -59,6 +60,32 @@ fn check(bytes: &[u8]) -> Result<()> {
     yaml::check(text)
 }
 
+/// Returns whether the agent installs a system with this configuration: it wants a user of the group `admin`, or `install.nousers`.
+/// What the configuration fetches from elsewhere may bring one.
+pub fn installs(config: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(config);
+    let config: Value = yaml::read(&text, "the configuration").unwrap_or_default();
+    config.get("config_url").is_some()
+        || config.pointer("/install/nousers") == Some(&Value::Bool(true))
+        || has_admin(&config)
+}
+
+/// Returns whether anything in `config` is of the group `admin`, as users of stages and of cloud-init are.
+fn has_admin(config: &Value) -> bool {
+    let is_admin = |groups: &Value| match groups {
+        Value::String(list) => list.split(',').any(|group| group.trim() == "admin"),
+        Value::Array(list) => list.iter().any(|group| group == "admin"),
+        _ => false,
+    };
+    match config {
+        Value::Object(keys) => {
+            keys.get("groups").is_some_and(is_admin) || keys.values().any(has_admin)
+        }
+        Value::Array(values) => values.iter().any(has_admin),
+        _ => false,
+    }
+}
+
 /// Reads at most one byte more than is allowed.
 fn bounded(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -69,6 +96,28 @@ fn bounded(input: &mut dyn Read) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_agent_installs_with_an_admin_or_where_it_is_told_that_there_is_none() {
+        for text in [
+            "users:\n- name: me\n  groups: [admin]\n",
+            "users:\n- name: me\n  groups: sudo, admin\n",
+            "stages:\n  initramfs:\n  - users:\n      me:\n        groups: [admin]\n",
+            "install: {nousers: true}\n",
+            "config_url: http://192.0.2.1/config\n",
+        ] {
+            let text = format!("#cloud-config\n{text}");
+            assert!(installs(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "hostname: admin\n",
+            "users:\n- name: admin\n  groups: [sudo]\n",
+            "install: {nousers: false}\n",
+        ] {
+            let text = format!("#cloud-config\n{text}");
+            assert!(!installs(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn what_the_agent_would_not_read_is_refused_and_nothing_of_it_is_shown() {

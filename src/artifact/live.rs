@@ -24,7 +24,7 @@ use super::grub::bios::{CoreSpec, Modules};
 use super::grub::efi::{self, Medium};
 use super::grub::menu::{LiveMenu, chain_to_live};
 use super::guid::Guid;
-use super::iso::{Bios, Content, Disc, FileId, Hybrid, Identifiers, IsoError, Layout, Tree};
+use super::iso::{Content, Disc, FileId, Hybrid, Identifiers, IsoError, Layout, Tree};
 use super::output::Output;
 use super::overlay::{self, Overlay};
 use super::region::{Extent, Region};
@@ -46,8 +46,6 @@ pub(super) const INITRD: &str = "boot/initrd";
 const MENU: &str = "boot/grub2/grub.cfg";
 /// The configuration that the agent reads.
 pub(super) const CONFIG: &str = "config.yaml";
-/// 512-byte sectors of the El Torito image that the firmware loads.
-const LOAD_SECTORS: u16 = 4;
 
 /// A medium to be made.
 #[derive(Debug, Clone)]
@@ -236,7 +234,7 @@ impl Live<'_> {
     }
 
     /// Adds what starts the medium on a BIOS, where there are such machines and the image has GRUB's modules for them.
-    fn bios(&self, flat: &Flat<'_>, tree: &mut Tree) -> Result<(Option<Bios>, Option<Vec<u8>>)> {
+    fn bios(&self, flat: &Flat<'_>, tree: &mut Tree) -> Result<(Option<FileId>, Option<Vec<u8>>)> {
         let modules = Modules::find_opt(flat.tree).filter(|_| self.arch == Arch::Amd64);
         let Some(modules) = modules else {
             return Ok((None, None));
@@ -246,13 +244,7 @@ impl Live<'_> {
         let image = tree
             .file("boot/eltorito.img", 0o644, content)
             .map_err(of_disc)?;
-        let bios = Bios {
-            image,
-            load_sectors: LOAD_SECTORS,
-            boot_info_table: true,
-            grub2_boot_info: true,
-        };
-        Ok((Some(bios), Some(modules.hybrid_mbr()?.to_vec())))
+        Ok((Some(image), Some(modules.hybrid_mbr()?.to_vec())))
     }
 
     /// Lays out the FAT.

@@ -8,12 +8,15 @@ use kfactory_layers::partial;
 use kfactory_sandbox::CancelToken;
 use serde_json::{Map, Value, json};
 
-use super::disk::{Boot, Disk, DiskSize, Made, installs};
+use super::cloud_config;
+use super::disk::{Boot, Disk, DiskSize, Made};
 use super::format::{Details, Format};
 use super::guid::Guid;
 use super::live::Live;
 use super::output::Output;
+use super::region::Region;
 use super::source::Source;
+use super::verify;
 use crate::distro::Arch;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::progress::{Reporter, bytes_text};
@@ -25,12 +28,26 @@ pub struct Making<'a> {
     pub path: &'a Path,
     /// Whether one that is there is replaced.
     pub force: bool,
+    /// Whether it is read back, and kept only if it boots as far as its bytes tell.
+    pub verify: bool,
     /// Threads that compress.
     pub threads: usize,
     /// Shows how far it is.
     pub reporter: &'a Arc<Reporter>,
     /// Ends the work when the user stops the run.
     pub stop: &'a CancelToken,
+}
+
+impl Making<'_> {
+    /// Reads back what was written to `file`, where that is wanted.
+    fn verify(&self, kind: verify::Kind, file: &File) -> Result<()> {
+        if !self.verify {
+            return Ok(());
+        }
+        let len = file.metadata()?.len();
+        let region = Region::of_file(Arc::new(file.try_clone()?), len);
+        verify::made(kind, &region, self.stop)
+    }
 }
 
 /// What was made.
@@ -52,7 +69,6 @@ pub struct Artifact {
 #[derive(Debug)]
 pub struct Unnamed {
     output: Output,
-    path: PathBuf,
     facts: Map<String, Value>,
     notes: Vec<String>,
 }
@@ -66,10 +82,10 @@ impl Unnamed {
     pub fn finish(self, stop: &CancelToken) -> Result<Artifact> {
         let Self {
             output,
-            path,
             facts,
             notes,
         } = self;
+        let path = output.path().to_owned();
         let finish = || {
             let bytes = output.file().metadata()?.len();
             Ok((bytes, output.finish(stop)?))
@@ -113,12 +129,13 @@ impl Artifact {
 ///
 /// # Errors
 ///
-/// As [`Live::write`]; or something cannot be written there.
+/// As [`Live::write`]; the medium would not boot; or something cannot be written there.
 pub fn iso(source: &Source<'_>, live: &Live<'_>, making: Making<'_>) -> Result<Unnamed> {
     let make = || {
         let output = Output::create(making.path, making.force)?;
         let progress = source.progress(making.path, making.reporter);
         let made = live.write(&source.flat(&progress), &output, making.stop)?;
+        making.verify(verify::Kind::Iso, output.file())?;
         Ok((output, made))
     };
     let (output, made) = make().map_err(|error| not_made(making.path, error))?;
@@ -128,7 +145,6 @@ pub fn iso(source: &Source<'_>, live: &Live<'_>, making: Making<'_>) -> Result<U
     }
     Ok(Unnamed {
         output,
-        path: making.path.to_owned(),
         facts: Map::from_iter([
             ("kind".to_owned(), json!("iso")),
             ("bios".to_owned(), json!(made.bios)),
@@ -142,7 +158,7 @@ pub fn iso(source: &Source<'_>, live: &Live<'_>, making: Making<'_>) -> Result<U
 ///
 /// # Errors
 ///
-/// As [`Disk::write`]; or something cannot be written there.
+/// As [`Disk::write`]; the disk would not boot; or something cannot be written there.
 pub fn raw(
     source: &Source<'_>,
     disk: &Disk<'_>,
@@ -157,7 +173,6 @@ pub fn raw(
     let (output, made) = make().map_err(|error| not_made(making.path, error))?;
     Ok(Unnamed {
         output,
-        path: making.path.to_owned(),
         facts: Map::from_iter([
             ("kind".to_owned(), json!("raw")),
             ("format".to_owned(), json!(format.name())),
@@ -195,11 +210,13 @@ fn write_disk(
     let flat = source.flat(&progress);
     if format.is_in_place() {
         let made = disk.write(&flat, out, making.stop)?;
+        making.verify(verify::Kind::Disk, out)?;
         convert(out)?;
         return Ok(made);
     }
     let raw = partial::create_beside(making.path, 0o600)?;
     let made = disk.write(&flat, raw.as_file(), making.stop)?;
+    making.verify(verify::Kind::Disk, raw.as_file())?;
     convert(raw.as_file())?;
     Ok(made)
 }
@@ -208,7 +225,7 @@ fn disk_notes(disk: &Disk<'_>, made: &Made, format: Format) -> Vec<String> {
     let mut notes = Vec::new();
     match disk.cloud_config {
         None => notes.push("there are no default credentials: nobody can log in to the installed system unless the image itself has a user; `--cloud-config FILE` brings one".to_owned()),
-        Some(config) if !installs(config) => notes.push("the configuration has no user of the group `admin`, without whom the agent installs nothing: `install.nousers: true` in it says that this is meant".to_owned()),
+        Some(config) if !cloud_config::installs(config) => notes.push("the configuration has no user of the group `admin`, without whom the agent installs nothing: `install.nousers: true` in it says that this is meant".to_owned()),
         Some(_) => {}
     }
     if disk.boot.is_none() && made.boot == Boot::Uefi && disk.arch == Arch::Amd64 {

@@ -13,11 +13,13 @@
 //! | [`squashfs`] | `mksquashfs`, fed by that archive |
 //! | [`source`] | the image that is to boot, checked, and what follows from it |
 //! | [`output`] | the file that is made, with its checksum |
+//! | `sparse` | files with holes, read where they hold something |
 //! | [`make`] | a medium or a disk in a file: what the commands write |
 //! | [`cloud_config`] | the configuration that goes along |
 //! | [`live`] | media that start a live system from CD and USB stick |
 //! | [`disk`] | disks that become installed systems when they boot first |
 //! | [`stem`](mod@stem) | what they are called |
+//! | `names` | labels and paths by which firmware, GRUB, initrd and agent find what is on them |
 //! | [`medium`] | what boots of such a medium that is there already |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
@@ -49,6 +51,7 @@ pub(crate) mod judge;
 pub mod live;
 pub mod make;
 pub mod medium;
+mod names;
 pub mod netboot;
 pub mod output;
 mod overlay;
@@ -56,6 +59,7 @@ pub mod region;
 pub mod rootfs_overlay;
 pub mod serve;
 pub mod source;
+mod sparse;
 pub mod squashfs;
 pub mod stem;
 pub mod verify;

@@ -119,12 +119,17 @@ fn create(path: &Path) -> Result<File> {
 
 impl Netboot<'_> {
     /// Fills `dir`, which is missing or empty: kernel, initrd and root filesystem come from `fill`. All of it appears there when it is
-    /// whole.
+    /// whole, and `check` is content with it.
     ///
     /// # Errors
     ///
-    /// What `fill` says, or a file that cannot be written.
-    pub fn write(&self, dir: &Path, fill: impl FnOnce(&Files) -> Result<()>) -> Result<()> {
+    /// What `fill` and `check` say, or a file that cannot be written.
+    pub fn write(
+        &self,
+        dir: &Path,
+        fill: impl FnOnce(&Files) -> Result<()>,
+        check: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         check_name(self.name)?;
         let staging = Staging::start(dir)?;
         let doing = || format!("writing into {}", dir.display());
@@ -138,6 +143,7 @@ impl Netboot<'_> {
             fs::write(staging.path().join(CONFIG), config).context(doing)?;
         }
         fs::write(staging.path().join(SCRIPT), self.script()).context(doing)?;
+        check(&staging.path())?;
         staging.finish()
     }
 

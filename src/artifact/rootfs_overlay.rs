@@ -5,16 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use kfactory_layers::compress::Compression;
 use kfactory_layers::image::{History, Image};
 use kfactory_layers::layer::LayerWriter;
-use kfactory_layers::metadata::{Entry, EntryKind};
+use kfactory_layers::metadata::{Entry, EntryKind, FileKind};
 use kfactory_layers::root::Root;
 use kfactory_layers::tar::ArchiveWriter;
-use walkdir::WalkDir;
 
 use crate::error::{Context as _, Error, Result};
 use crate::given;
@@ -28,7 +26,6 @@ use crate::tree::{self, Kind, Node, Tree};
 /// The directory cannot be read, or the store cannot be written to.
 pub fn layer(dir: &Path, image: &Image, tree: &Tree, store: &Store, jobs: usize) -> Result<Image> {
     given::directory(dir)?;
-    check(dir)?;
     let overlay = tree::of_dir(dir)?;
     let root = Root::open(dir)?;
     let doing = || "writing the layer into the store".to_owned();
@@ -52,21 +49,6 @@ pub fn layer(dir: &Path, image: &Image, tree: &Tree, store: &Store, jobs: usize)
     Ok(image.append_layer(&info, History::by("kfactory overlay")))
 }
 
-/// Refuses sockets, which an image has no form for.
-fn check(dir: &Path) -> Result<()> {
-    for entry in WalkDir::new(dir) {
-        let entry = entry.map_err(|error| Error::from_source(&error))?;
-        if entry.file_type().is_socket() {
-            let path = entry.path().display();
-            return Err(
-                Error::user(format!("`{path}` is a socket, which no image holds"))
-                    .hint("a program makes it where it runs: leave it out"),
-            );
-        }
-    }
-    Ok(())
-}
-
 /// Adds one object; `places` has for each directory above it where that is in the image.
 fn add(
     path: &Path,
@@ -77,6 +59,9 @@ fn add(
     places: &mut BTreeMap<PathBuf, PathBuf>,
     archive: &mut ArchiveWriter<impl io::Write>,
 ) -> Result<()> {
+    if matches!(node.kind, Kind::Pipe) {
+        refuse_socket(path, root)?;
+    }
     let above = path.parent().and_then(|above| places.get(above));
     let (Some(above), Some(name)) = (above, path.file_name()) else {
         return Err(Error::internal(format!(
@@ -120,6 +105,18 @@ fn add(
         }
     };
     appended.map_err(|error| Error::from_source(&error))
+}
+
+/// Refuses a socket, which an image has no form for; trees show it as a pipe.
+fn refuse_socket(path: &Path, root: &Root) -> Result<()> {
+    let found = root.symlink_metadata_opt(path)?;
+    if found.is_none_or(|it| it.kind != FileKind::Socket) {
+        return Ok(());
+    }
+    Err(
+        Error::user(format!("{path:?} is a socket, which no image holds"))
+            .hint("a program makes it where it runs: leave it out"),
+    )
 }
 
 /// Returns what `node` is in an archive.

@@ -14,6 +14,7 @@ use crate::artifact::output::Place;
 use crate::artifact::serve;
 use crate::artifact::source::Source;
 use crate::artifact::squashfs::{self, Compressor};
+use crate::artifact::verify;
 use crate::convert;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::location::Location;
@@ -32,9 +33,9 @@ pub(super) struct ArtifactArgs {
     /// A directory whose files go into the root filesystem, in place of the image's of the same name; the caller's files become root's
     #[arg(long, value_name = "DIR")]
     overlay_rootfs: Option<PathBuf>,
-    /// Do not check first whether the image is ready to boot
+    /// Check neither first whether the image is ready to boot, nor at the end whether what was made of it boots
     #[arg(long)]
-    no_validate: bool,
+    pub(super) no_validate: bool,
     /// The platform to take from a multi-platform image [default: this machine's]
     #[arg(long)]
     platform: Option<String>,
@@ -93,10 +94,7 @@ impl ArtifactArgs {
             return Err(Error::usage(format!("`{source}`: a medium is no image"))
                 .hint("`kfactory netboot` alone takes one; name the image that it was made of"));
         }
-        convert::parse_location(
-            self.source.as_deref().unwrap_or_default(),
-            session.registry(),
-        )
+        convert::parse_location(source, session.registry())
     }
 }
 
@@ -216,6 +214,7 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
     let making = Making {
         path: &place.file(&source.tree, ".iso")?,
         force: place.force,
+        verify: !common.no_validate,
         threads: session.options.jobs,
         reporter: &session.reporter,
         stop: &session.options.stop,
@@ -318,9 +317,15 @@ fn netboot_of_image(
     };
     let progress = source.progress(output, &session.reporter);
     let flat = source.flat(&progress);
-    netboot.write(output, |files| {
-        files.make(&flat, squash, &session.options.stop)
-    })?;
+    let stop = &session.options.stop;
+    netboot.write(
+        output,
+        |files| files.make(&flat, squash, stop),
+        |dir| match args.common.no_validate {
+            true => Ok(()),
+            false => verify::made_files(dir, stop),
+        },
+    )?;
     if let Some(note) = source.lost_in_squashfs() {
         session.reporter.warn(&note);
     }
@@ -357,7 +362,11 @@ fn netboot_of_medium(
         cloud_config: netboot.cloud_config.or(medium.cloud_config.as_deref()),
         ..netboot.clone()
     };
-    netboot.write(output, |files| files.copy(&medium, &session.options.stop))
+    netboot.write(
+        output,
+        |files| files.copy(&medium, &session.options.stop),
+        |_| Ok(()),
+    )
 }
 
 fn serve(args: &ServeArgs) -> Result<i32> {

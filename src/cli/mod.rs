@@ -3,6 +3,7 @@
 mod args;
 mod artifact;
 mod artifact_verify;
+mod beside;
 mod commands;
 mod doctor;
 mod examples;
@@ -25,7 +26,8 @@ use crate::framework::Variant;
 use crate::printable;
 use crate::progress::{Mode, Reporter};
 use crate::screen;
-use args::{BesideArgs, ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
+use args::{ImageArgs, ProgressArgs, RequestArgs, StoreArgs};
+use beside::BesideArgs;
 
 /// Turns any base image into a Kairos-ready OCI image: rootless, daemonless, straight on OCI layers.
 #[derive(Debug, Parser)]

@@ -25,6 +25,8 @@ pub(super) struct Artifacts<'a> {
     raw: Vec<Place<'a>>,
     cloud_config: Option<Vec<u8>>,
     compressor: Option<Compressor>,
+    /// Whether they are read back: not where the image itself need not pass all rules.
+    verify: bool,
 }
 
 impl<'a> Artifacts<'a> {
@@ -50,6 +52,7 @@ impl<'a> Artifacts<'a> {
             raw: request.raw.iter().map(place).collect::<Result<_>>()?,
             cloud_config: cloud_config.map(cloud_config::read).transpose()?,
             compressor: request.compressor()?,
+            verify: request.no_validate.is_empty(),
         };
         if artifacts.iso.is_some() {
             squashfs::check()?;
@@ -86,7 +89,7 @@ impl<'a> Artifacts<'a> {
             created: source.created()?,
             threads: engine.options.jobs,
         };
-        make::iso(source, &live, making(&path, place, engine))
+        make::iso(source, &live, self.making(&path, place, engine))
     }
 
     fn raw(&self, source: &Source<'_>, place: Place<'_>, engine: Engine<'_>) -> Result<Unnamed> {
@@ -103,17 +106,18 @@ impl<'a> Artifacts<'a> {
             overlay_uefi: None,
             created: source.created()?,
         };
-        make::raw(source, &disk, format, making(&path, place, engine))
+        make::raw(source, &disk, format, self.making(&path, place, engine))
     }
-}
 
-fn making<'a>(path: &'a Path, place: Place<'_>, engine: Engine<'a>) -> Making<'a> {
-    Making {
-        path,
-        force: place.force,
-        threads: engine.options.jobs,
-        reporter: engine.reporter,
-        stop: &engine.options.stop,
+    fn making<'p>(&self, path: &'p Path, place: Place<'_>, engine: Engine<'p>) -> Making<'p> {
+        Making {
+            path,
+            force: place.force,
+            verify: self.verify,
+            threads: engine.options.jobs,
+            reporter: engine.reporter,
+            stop: &engine.options.stop,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use kfactory_sandbox::CancelToken;
 use serde::{Deserialize, Serialize};
 
 pub use facts::Facts;
-pub use report::{Finding, Report};
+pub use report::{Finding, Report, error};
 pub use subject::Subject;
 
 use crate::distro::{Arch, Model};

@@ -139,22 +139,31 @@ impl Report {
     /// Returns the error that stops what was to be done with an image, or `None` where nothing does. `way_out` says how it is done
     /// all the same.
     pub fn error(&self, message: &str, way_out: &str) -> Option<Error> {
-        if self.passes() {
-            return None;
-        }
-        let mut error = Error::user(message);
-        let mut remedies: Vec<&str> = Vec::new();
-        for finding in self.of(Severity::Error) {
-            error = error.context_below(finding.line());
-            if !remedies.contains(&finding.remedy.as_str()) {
-                remedies.push(&finding.remedy);
-            }
-        }
-        for remedy in remedies {
-            error = error.hint(remedy);
-        }
-        Some(error.hint(way_out))
+        error(&self.findings, message, way_out)
     }
+}
+
+/// Returns the error that the errors among `findings` are, with their remedies and then the `way_out`, or `None` where there are none.
+pub fn error(findings: &[Finding], message: &str, way_out: &str) -> Option<Error> {
+    let errors: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .collect();
+    if errors.is_empty() {
+        return None;
+    }
+    let mut error = Error::user(message);
+    let mut remedies: Vec<&str> = Vec::new();
+    for finding in errors {
+        error = error.context_below(finding.line());
+        if !remedies.contains(&finding.remedy.as_str()) {
+            remedies.push(&finding.remedy);
+        }
+    }
+    for remedy in remedies {
+        error = error.hint(remedy);
+    }
+    Some(error.hint(way_out))
 }
 
 impl Finding {

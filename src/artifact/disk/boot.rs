@@ -4,10 +4,9 @@ use super::files::SmallFile;
 use crate::artifact::flat::Flat;
 use crate::artifact::grub::bios::Modules;
 use crate::artifact::grub::menu::chain_to_disk;
+use crate::artifact::names::{BIOS_CHAIN, RECOVERY_LABEL};
 use crate::distro::Arch;
 use crate::error::{Error, Result};
-
-use super::places::RECOVERY_LABEL;
 
 /// What starts the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -67,7 +66,7 @@ pub(super) fn can_be_bios(arch: Arch, flat: &Flat<'_>) -> bool {
 /// A module cannot be read.
 pub(super) fn bios_files(modules: &Modules<'_>, flat: &Flat<'_>) -> Result<Vec<SmallFile>> {
     let chain = chain_to_disk(RECOVERY_LABEL);
-    let mut files = vec![SmallFile::new("grub2/grub.cfg", chain)];
+    let mut files = vec![SmallFile::new(BIOS_CHAIN, chain)];
     for (name, node) in flat.tree.names(modules.dir()) {
         let Some(name) = name.to_str().filter(|name| is_for_menus(name)) else {
             continue;

@@ -2,7 +2,6 @@
 
 use kfactory_layers::metadata::Timestamp;
 
-use super::places::{EFI_LABEL, RECOVERY_LABEL};
 use super::size::MIB;
 use super::{Disk, boot};
 use crate::artifact::efi_volume::{EfiVolume, Room, serial};
@@ -10,6 +9,7 @@ use crate::artifact::flat::Flat;
 use crate::artifact::gpt::SECTOR_BYTES;
 use crate::artifact::grub::efi::{self, Medium};
 use crate::artifact::grub::menu::chain_to_disk;
+use crate::artifact::names::{EFI_LABEL, RECOVERY_LABEL};
 use crate::artifact::{board, fat, overlay};
 use crate::distro::Model;
 use crate::error::{Error, Result};

@@ -36,22 +36,20 @@ use super::flat::Flat;
 use super::gpt::SECTOR_BYTES;
 use super::grub::bios::{CoreSpec, Modules};
 use super::guid::Guid;
+use super::names::{DISK_MENU, OEM_LABEL};
 use super::region::Region;
 use crate::distro::{Arch, Model};
 use crate::error::{Error, Result};
 use crate::progress::bytes_text;
 use crate::tree::Tree;
 use files::{SmallFile, SmallFiles};
-use places::{OEM_LABEL, Part, Places};
+use places::{Part, Places};
 use recovery::{Recovery, Stamp};
 use size::MIB;
 
 pub use boot::Boot;
-pub use oem::installs;
 pub use size::{DiskSize, NoSize};
 
-/// The menu, in the image and on the recovery partition.
-const MENU: &str = "etc/cos/grub.cfg";
 const BIOS_BYTES: u64 = MIB;
 const OEM_BYTES: u64 = 64 * MIB;
 /// What the partition of the installed systems has beside three recovery partitions.
@@ -147,7 +145,7 @@ impl Disk<'_> {
             true => Some(Modules::find(flat.tree)?),
             false => None,
         };
-        let mut files = vec![SmallFile::new(MENU, menu(flat.tree)?)];
+        let mut files = vec![SmallFile::new(DISK_MENU, menu(flat.tree)?)];
         if let Some(modules) = &bios {
             files.extend(boot::bios_files(modules, flat)?);
         }
@@ -262,9 +260,9 @@ impl Plan<'_> {
 
 /// Reads the image's menu.
 fn menu(tree: &Tree) -> Result<Vec<u8>> {
-    tree.read(MENU)?.ok_or_else(|| {
+    tree.read(DISK_MENU)?.ok_or_else(|| {
         Error::user(format!(
-            "the image has no boot menu: /{MENU} leads to no file"
+            "the image has no boot menu: /{DISK_MENU} leads to no file"
         ))
         .hint("`kfactory convert` makes it; `kfactory validate` tells what else is missing")
     })

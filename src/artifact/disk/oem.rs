@@ -2,16 +2,16 @@
 
 use super::files::SmallFile;
 use super::size::DiskSize;
-
-/// The length of GRUB's environment blocks.
-const ENVIRONMENT_BYTES: usize = 1024;
-const ENVIRONMENT_HEAD: &str = "# GRUB Environment Block\n";
+use crate::artifact::names::{
+    ENVIRONMENT, ENVIRONMENT_BYTES, ENVIRONMENT_HEAD, FIRST_BOOT, PERSISTENT_LABEL, RECOVERY_LABEL,
+    STATE_LABEL,
+};
 
 /// Returns its files. `cloud_config` is the user's; `state` is the size of the partition for the installed systems.
 pub(super) fn files(cloud_config: Option<&[u8]>, state: DiskSize) -> Vec<SmallFile> {
     let mut files = vec![
-        SmallFile::new("grubenv", environment("next_entry=recovery\n")),
-        SmallFile::new("01_reset.yaml", first_boot(state)),
+        SmallFile::new(ENVIRONMENT, environment("next_entry=recovery\n")),
+        SmallFile::new(FIRST_BOOT, first_boot(state)),
     ];
     files.push(SmallFile {
         // It may hold passwords.
@@ -24,12 +24,6 @@ pub(super) fn files(cloud_config: Option<&[u8]>, state: DiskSize) -> Vec<SmallFi
 /// The configuration of a system that was given none. The agent installs nothing without a user of the group `admin`, unless it is
 /// told that there is to be none.
 const NO_USERS: &[u8] = b"#cloud-config\ninstall:\n  nousers: true\n";
-
-/// Returns whether the agent installs a system with this configuration; of one that it builds from other words, not.
-pub fn installs(cloud_config: &[u8]) -> bool {
-    let has = |word: &[u8]| cloud_config.windows(word.len()).any(|it| it == word);
-    has(b"admin") || has(b"nousers")
-}
 
 /// Returns an environment block with these assignments, a line each.
 fn environment(assignments: &str) -> Vec<u8> {
@@ -50,13 +44,13 @@ stages:
     - name: Add the partitions of the installed system
       layout:
         device:
-          label: COS_RECOVERY
+          label: {RECOVERY_LABEL}
         add_partitions:
-          - fsLabel: COS_STATE
+          - fsLabel: {STATE_LABEL}
             pLabel: state
             size: {mib}
             filesystem: ext4
-          - fsLabel: COS_PERSISTENT
+          - fsLabel: {PERSISTENT_LABEL}
             pLabel: persistent
             filesystem: ext4
   network:
@@ -68,7 +62,7 @@ stages:
   after-reset:
     - name: Leave it at that
       commands:
-        - rm -f /oem/01_reset.yaml
+        - rm -f /oem/{FIRST_BOOT}
 "#
     )
 }
@@ -76,6 +70,7 @@ stages:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::cloud_config;
     use crate::yip::stages_of;
 
     #[test]
@@ -117,8 +112,6 @@ mod tests {
         let without = files(None, "1".parse().unwrap());
         let last = without.last().unwrap();
         assert_eq!(last.path, "90_custom.yaml");
-        assert!(installs(&last.bytes));
-        assert!(!installs(b"#cloud-config\nhostname: me\n"));
-        assert!(installs(b"users:\n- name: me\n  groups: [admin]\n"));
+        assert!(cloud_config::installs(&last.bytes));
     }
 }

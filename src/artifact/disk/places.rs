@@ -3,6 +3,7 @@
 use super::size::MIB;
 use crate::artifact::gpt::{ALIGNMENT, Partition, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
+use crate::artifact::names::{EFI_LABEL, OEM_LABEL, RECOVERY_LABEL};
 use crate::artifact::region::Extent;
 
 /// The name that the disk's own GUID comes from.
@@ -40,13 +41,6 @@ impl Part {
         }
     }
 }
-
-/// The label of the file system that EFI firmware starts from.
-pub(super) const EFI_LABEL: &str = "COS_GRUB";
-/// The label of the file system with configurations.
-pub(super) const OEM_LABEL: &str = "COS_OEM";
-/// The label of the file system with the recovery system.
-pub(super) const RECOVERY_LABEL: &str = "COS_RECOVERY";
 
 /// Where everything is.
 #[derive(Debug)]

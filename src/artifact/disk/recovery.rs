@@ -5,19 +5,15 @@ use std::collections::BTreeSet;
 use kfactory_sandbox::CancelToken;
 
 use super::files::{SmallFile, SmallFiles, of_root};
-use super::places::RECOVERY_LABEL;
 use super::size::{DiskSize, MIB};
 use crate::artifact::ext4::{Builder, Ext4Error, FileId, Journal, Layout, Size, Volume};
 use crate::artifact::flat::Flat;
 use crate::artifact::guid::Guid;
+use crate::artifact::names::{RECOVERY_IMAGE, RECOVERY_LABEL, SYSTEM_LABEL};
 use crate::artifact::region::Region;
 use crate::error::{Context as _, Error, Result};
 use crate::stop;
 
-/// The recovery system, by which the menu and the agent find it.
-const IMAGE: &str = "cOS/recovery.img";
-/// Its label, by which the initrd finds it.
-const IMAGE_LABEL: &str = "COS_SYSTEM";
 /// What is free in it.
 const IMAGE_FREE_BYTES: u64 = 200 * MIB;
 /// What the partition has beside twice the system: an upgrade writes the next one before it removes the last.
@@ -70,7 +66,8 @@ impl Recovery {
         let volume = stamp.volume(RECOVERY_LABEL, Size::Exact(partition_bytes), Journal::Usual);
         let laid_out = || {
             let mut builder = Builder::new(volume);
-            let image = builder.file(IMAGE, of_root(0o644, stamp.created), system.size())?;
+            let image =
+                builder.file(RECOVERY_IMAGE, of_root(0o644, stamp.created), system.size())?;
             let files = SmallFiles::declare(&mut builder, files, stamp.created)?;
             Ok((builder.layout()?, image, files))
         };
@@ -132,7 +129,7 @@ fn system(flat: &Flat<'_>, size: Option<DiskSize>, stamp: &Stamp<'_>) -> Result<
         None => Size::Margin(IMAGE_FREE_BYTES),
     };
     lay_out(flat, asked, stamp).map_err(|error| {
-        let shown = Error::from_source(&error).context(format!("cannot lay out /{IMAGE}"));
+        let shown = Error::from_source(&error).context(format!("cannot lay out /{RECOVERY_IMAGE}"));
         match error {
             Ext4Error::Full { needed, .. } => match least(flat, needed, stamp) {
                 Some(least) => {
@@ -150,7 +147,7 @@ fn system(flat: &Flat<'_>, size: Option<DiskSize>, stamp: &Stamp<'_>) -> Result<
 
 fn lay_out(flat: &Flat<'_>, size: Size, stamp: &Stamp<'_>) -> Result<Layout, Ext4Error> {
     // It is mounted read-only.
-    let mut builder = Builder::new(stamp.volume(IMAGE_LABEL, size, Journal::Smallest));
+    let mut builder = Builder::new(stamp.volume(SYSTEM_LABEL, size, Journal::Smallest));
     builder.tree(flat.tree);
     builder.layout()
 }

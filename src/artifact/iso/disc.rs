@@ -15,8 +15,9 @@ pub struct Disc {
     pub time_secs: i64,
     /// What it holds.
     pub tree: Tree,
-    /// How it starts on a BIOS, from a CD and from a disk.
-    pub bios: Option<Bios>,
+    /// GRUB's boot image (`cdboot.img` and a core image), with [`Content::Bytes`], from which it starts on a BIOS, from a CD and from a
+    /// disk. It is told its place, in GRUB's way and by a boot info table.
+    pub bios: Option<FileId>,
     /// The FAT image from which it starts on UEFI.
     pub uefi: Option<FileId>,
     /// Whether it is a disk with partitions, too.
@@ -38,19 +39,6 @@ pub struct Identifiers {
     pub preparer: String,
     /// What it is for, up to 128 characters.
     pub application: String,
-}
-
-/// Boot code for a BIOS, without emulation of a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bios {
-    /// The boot image, with [`Content::Bytes`]: what is patched into it must be known.
-    pub image: FileId,
-    /// How many sectors of 512 bytes of it the firmware loads; nearly always 4.
-    pub load_sectors: u16,
-    /// Whether the image is told where it is, as `-boot-info-table` of mkisofs does: bytes 8 to 63.
-    pub boot_info_table: bool,
-    /// Whether the image is told so in GRUB's way, at byte 2548.
-    pub grub2_boot_info: bool,
 }
 
 /// What makes the disc a disk with a partition table.
@@ -92,17 +80,11 @@ impl Disc {
 
     fn check_boot(&self) -> Result<(), IsoError> {
         let fail = |why| Err(IsoError::Boot(why));
-        if let Some(bios) = &self.bios {
-            let Some(Content::Bytes(image)) = self.tree.content(bios.image.0) else {
+        if let Some(bios) = self.bios {
+            let Some(Content::Bytes(image)) = self.tree.content(bios.0) else {
                 return fail("the BIOS boot image is no file whose bytes are given");
             };
-            if bios.load_sectors == 0 || image.is_empty() {
-                return fail("the BIOS boot image is empty, or nothing of it is to be loaded");
-            }
-            if bios.boot_info_table && image.len() < 64 {
-                return fail("the BIOS boot image has no room for a boot info table");
-            }
-            if bios.grub2_boot_info && image.len() < GRUB_INFO.end {
+            if image.len() < GRUB_INFO.end {
                 return fail("the BIOS boot image is too short to be one of GRUB");
             }
         }

@@ -3,7 +3,6 @@
 //! Spec: El Torito 1.0, 2; `-boot-info-table` of mkisofs; GRUB's `cdboot.S` and `boot.S`.
 
 use super::descriptor::FIRST;
-use super::disc::Bios;
 use super::view::Extent;
 use super::{BLOCK, SECTOR};
 
@@ -12,6 +11,9 @@ use super::{BLOCK, SECTOR};
 pub(super) const GRUB_INFO: std::ops::Range<usize> = 2548..2556;
 /// Where the boot info table is, and where it ends.
 const TABLE: std::ops::Range<usize> = 8..64;
+
+/// How many sectors of GRUB's image the firmware loads: `cdboot.img`, which loads the rest.
+const LOAD_SECTORS: u16 = 4;
 
 /// The platforms of boot images.
 pub(super) const BIOS: u8 = 0;
@@ -22,8 +24,8 @@ pub(super) const BOOTABLE: u8 = 0x88;
 pub(super) const LAST_SECTION: u8 = 0x91;
 
 /// Returns the catalog, one block; none where nothing boots.
-pub(super) fn catalog(bios: Option<(&Bios, Extent)>, uefi: Option<Extent>) -> Option<Vec<u8>> {
-    let bios = bios.map(|(bios, extent)| entry(extent.block, bios.load_sectors));
+pub(super) fn catalog(bios: Option<Extent>, uefi: Option<Extent>) -> Option<Vec<u8>> {
+    let bios = bios.map(|extent| entry(extent.block, LOAD_SECTORS));
     let uefi = uefi.map(|extent| {
         let sectors = extent.size / SECTOR;
         // 0 lets firmware read on to the end; the number has 16 bits.
@@ -71,18 +73,14 @@ fn entry(block: u32, sectors: u16) -> [u8; 32] {
 }
 
 /// Tells a BIOS boot image, which starts at `block`, where it is.
-pub(super) fn patch(image: &mut [u8], bios: &Bios, block: u32) {
-    if bios.grub2_boot_info {
-        image[GRUB_INFO].copy_from_slice(&grub_sector(block).to_le_bytes());
-    }
-    if bios.boot_info_table {
-        let checksum = checksum(image);
-        let len = image.len() as u32;
-        let table = &mut image[TABLE];
-        table.fill(0);
-        for (slot, number) in table.chunks_exact_mut(4).zip([FIRST, block, len, checksum]) {
-            slot.copy_from_slice(&number.to_le_bytes());
-        }
+pub(super) fn patch(image: &mut [u8], block: u32) {
+    image[GRUB_INFO].copy_from_slice(&grub_sector(block).to_le_bytes());
+    let checksum = checksum(image);
+    let len = image.len() as u32;
+    let table = &mut image[TABLE];
+    table.fill(0);
+    for (slot, number) in table.chunks_exact_mut(4).zip([FIRST, block, len, checksum]) {
+        slot.copy_from_slice(&number.to_le_bytes());
     }
 }
 

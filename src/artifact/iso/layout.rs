@@ -180,9 +180,8 @@ impl Layout {
     }
 
     fn boot_catalog(&self) -> Option<Vec<u8>> {
-        let bios = self.disc.bios.as_ref();
         el_torito::catalog(
-            bios.map(|bios| (bios, self.extents[&bios.image.0])),
+            self.disc.bios.map(|bios| self.extents[&bios.0]),
             self.disc.uefi.map(|uefi| self.extents[&uefi.0]),
         )
     }
@@ -194,8 +193,8 @@ impl Layout {
                 return None;
             };
             let mut bytes = bytes.clone();
-            if let Some(bios) = self.disc.bios.as_ref().filter(|bios| bios.image.0 == *node) {
-                el_torito::patch(&mut bytes, bios, extent.block);
+            if self.disc.bios.is_some_and(|bios| bios.0 == *node) {
+                el_torito::patch(&mut bytes, extent.block);
             }
             (!bytes.is_empty()).then(|| Piece::at_block(extent.block, bytes))
         })
@@ -208,9 +207,8 @@ impl Layout {
         total: u32,
     ) -> Result<impl Iterator<Item = Piece>, IsoError> {
         let base = self.volumes.last().map_or(0, |volume| volume.base);
-        let bios = self.disc.bios.as_ref();
         let places = Places {
-            bios: bios.map(|bios| self.extents[&bios.image.0].block),
+            bios: self.disc.bios.map(|bios| self.extents[&bios.0].block),
             esp: self.disc.uefi.map(|uefi| self.extents[&uefi.0]),
             iso: (base, content_end),
             total,

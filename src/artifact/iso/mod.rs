@@ -55,7 +55,7 @@ mod time;
 mod tree;
 mod view;
 
-pub use disc::{Bios, Disc, Hybrid, Identifiers};
+pub use disc::{Disc, Hybrid, Identifiers};
 pub use layout::{Layout, Metadata, Piece};
 pub use tree::{Content, FileId, Tree};
 

@@ -112,12 +112,12 @@ fn read_initrd(
 }
 
 fn pair(report: &mut Report, path: &str, initrds: &[Initrd], kernel: &KernelImage, way: Way) {
-    let Some(any) = initrds.first() else {
+    if initrds.is_empty() {
         report
             .hold(&rules::INITRD)
             .add("the kernel is started without one");
         return;
-    };
+    }
     let mut held = report.hold(&rules::INITRD_KERNEL);
     let mut versions = initrds.iter().flat_map(Initrd::module_versions).peekable();
     if versions.peek().is_none() {
@@ -149,7 +149,7 @@ fn pair(report: &mut Report, path: &str, initrds: &[Initrd], kernel: &KernelImag
     let mut held = report.hold(&rules::INITRD_MODULES);
     let builtin = initrds.iter().find_map(|it| it.builtin.as_deref());
     // Without that list nobody knows what is in the kernel itself.
-    if let Some(builtin) = builtin.or(any.builtin.as_deref()) {
+    if let Some(builtin) = builtin {
         let is_builtin = |name: &str| builtin.lines().any(|line| is_module(line, name));
         let has = |name: &str| initrds.iter().any(|it| it.has_module(name)) || is_builtin(name);
         for name in way.modules().iter().filter(|name| !has(name)) {

@@ -9,16 +9,15 @@ use super::recovery::Recovery;
 use super::rule::{Report, telling};
 use super::targets::{self, There};
 use super::{board, firmware, oem, rules};
+use crate::artifact::format::vhd;
 use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
+use crate::artifact::names::{EFI_LABEL, OEM_LABEL, PERSISTENT_LABEL, RECOVERY_LABEL, STATE_LABEL};
 use crate::artifact::region::{Extent, Region};
 use crate::error::Result;
 
-const EFI_LABEL: &str = "COS_GRUB";
-const OEM_LABEL: &str = "COS_OEM";
-pub(super) const RECOVERY_LABEL: &str = "COS_RECOVERY";
 /// Of an installed system. What the menu has for it is there after the first boot.
-const LATER: [&str; 2] = ["COS_STATE", "COS_PERSISTENT"];
+const LATER: [&str; 2] = [STATE_LABEL, PERSISTENT_LABEL];
 /// The partition that the first boot adds.
 const STATE: &str = "state";
 
@@ -111,9 +110,10 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
     let end = whole.saturating_sub(FOOTER);
     file.read_exact_at(&mut footer, end)?;
     if !footer.starts_with(FOOTER_MAGIC) {
+        report.fact("format", "raw");
         return Ok(file.clone());
     }
-    report.fact("format", "VHD");
+    report.fact("format", "VHD of a fixed size");
     let be32 = |at: usize| {
         u32::from_be_bytes([footer[at], footer[at + 1], footer[at + 2], footer[at + 3]])
     };
@@ -130,6 +130,10 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
         held.add("its checksum is wrong");
     } else if size != end {
         held.add(format!("it says {size} bytes, there are {end}"));
+    }
+    let mut held = report.hold(&rules::VHD_SIZE);
+    if !end.is_multiple_of(vhd::SIZE_STEP) {
+        held.add(format!("the disk has {end} bytes"));
     }
     Ok(file.part(&[Extent { start: 0, len: end }])?)
 }

@@ -12,11 +12,11 @@ use super::targets::There;
 use super::{efi, firmware, rules, squashfs, targets};
 use crate::artifact::iso::reader::{self, Entry, Image, Kind, Volume};
 use crate::artifact::live::{INITRD, KERNEL, SQUASHFS};
+use crate::artifact::names::LIVE_LABEL;
 use crate::artifact::region::{Extent, Region};
 use crate::error::{Context as _, Result};
 
 /// The label that Kairos' tools give every live medium.
-const LABEL: &str = "COS_LIVE";
 /// Where menus are, the one that starts first at the top.
 const MENUS: [&str; 2] = ["boot/grub2/grub.cfg", "boot/grub/grub.cfg"];
 const MAX_MENU_BYTES: u64 = 1 << 20;
@@ -154,7 +154,7 @@ fn label(report: &mut Report, image: &Image) {
     let label = &image.primary.identifiers.volume;
     report.fact("label", label.as_str());
     let mut held = report.hold(&rules::LABEL);
-    if label != LABEL {
+    if label != LIVE_LABEL {
         held.add(format!("its label is {label:?}"));
     }
 }

@@ -10,6 +10,7 @@
 //! | `rule` | a rule, what breaks it, and the report of all |
 //! | `kind` | tells media, disks and directories apart, and names the formats that are not read |
 //! | `iso`, `firmware` | live media: trees and menu; what BIOS and UEFI start of them |
+//! | `form` | disks in the forms of clouds |
 //! | `disk` | disks: partitions, and what firmware starts |
 //! | `oem`, `recovery` | their file systems with configurations and with the recovery system |
 //! | `netboot` | directories of files for network boot |
@@ -29,6 +30,7 @@ mod disk;
 mod efi;
 mod ext4;
 mod firmware;
+mod form;
 mod grub_menu;
 mod iso;
 mod kind;
@@ -51,6 +53,7 @@ use kfactory_sandbox::CancelToken;
 
 pub use rule::{Kind, Report};
 
+use self::kind::Content;
 use super::region::Region;
 use crate::error::{Context as _, Result};
 use crate::given;
@@ -71,14 +74,46 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     let file = open_regular(path).context(doing)?;
     let len = file.metadata().context(doing)?.len();
     let region = Region::of_file(Arc::new(file.try_clone().context(doing)?), len);
-    let kind = kind::of(&region).context(doing)?;
-    let mut report = Report::new(kind);
+    let found = kind::of(&region).context(doing)?;
+    let mut report = Report::new(match found {
+        Content::Plain(kind) => kind,
+        Content::Formed(_) => Kind::Disk,
+    });
     checksum::check(&mut report, path, &file, stop).context(doing)?;
-    match kind {
-        Kind::Iso => iso::check(&mut report, &region, stop),
-        Kind::Disk => disk::check(&mut report, &region, stop),
-        Kind::Netboot => unreachable!("no file is a directory"),
+    match found {
+        Content::Plain(_) => content(&mut report, &region, stop),
+        Content::Formed(form) => form::check(&mut report, file, form, stop),
     }
     .context(doing)?;
     Ok(report.finish())
+}
+
+/// Checks a medium or disk that was made and has not its name yet.
+///
+/// # Errors
+///
+/// It would not boot, it cannot be read, or the run is stopped.
+pub fn made(kind: Kind, file: &Region, stop: &CancelToken) -> Result<()> {
+    let mut report = Report::new(kind);
+    content(&mut report, file, Some(stop))?;
+    report.finish().demand()
+}
+
+/// Checks files for network boot that were made in `dir`, which has not its name yet.
+///
+/// # Errors
+///
+/// As [`made`].
+pub fn made_files(dir: &Path, stop: &CancelToken) -> Result<()> {
+    let mut report = Report::new(Kind::Netboot);
+    netboot::check(&mut report, dir, Some(stop))?;
+    report.finish().demand()
+}
+
+fn content(report: &mut Report, file: &Region, stop: Option<&CancelToken>) -> Result<()> {
+    match report.kind {
+        Kind::Iso => iso::check(report, file, stop),
+        Kind::Disk => disk::check(report, file, stop),
+        Kind::Netboot => unreachable!("no file is a directory"),
+    }
 }

@@ -6,13 +6,10 @@ use super::ext4::Ext4;
 use super::root::RootFs as _;
 use super::rule::{Report, telling};
 use super::rules;
+use crate::artifact::names::{ENVIRONMENT, ENVIRONMENT_BYTES, ENVIRONMENT_HEAD, FIRST_BOOT};
 use crate::yip::stages_of;
 
 const PART: &str = "oem";
-const FIRST_BOOT: &str = "01_reset.yaml";
-const ENVIRONMENT: &str = "grubenv";
-const ENVIRONMENT_BYTES: usize = 1024;
-const ENVIRONMENT_HEAD: &str = "# GRUB Environment Block\n";
 const MAX_TEXT: usize = 1 << 20;
 
 /// Checks the configurations on `volume` of a disk that never booted, if it `is_new`, and whose menu is `menu`.

@@ -13,6 +13,9 @@ use super::rule::{Report, telling};
 use super::targets::{self, There};
 use super::{root, rules};
 use crate::artifact::board;
+use crate::artifact::names::{
+    BIOS_CHAIN as CHAIN, DISK_MENU as MENU, RECOVERY_IMAGE as IMAGE, SYSTEM_LABEL,
+};
 use crate::distro::Model;
 use crate::error::Result;
 use crate::kairos::release::RELEASE_PATH;
@@ -20,11 +23,6 @@ use crate::stop::Stopped;
 use crate::validate::kernel_image::KernelImage;
 
 const PART: &str = "recovery";
-const MENU: &str = "etc/cos/grub.cfg";
-/// Where a BIOS has GRUB look first.
-const CHAIN: &str = "grub2/grub.cfg";
-const IMAGE: &str = "cOS/recovery.img";
-const IMAGE_LABEL: &str = "COS_SYSTEM";
 /// Another form of the recovery system, which is not looked into here.
 const SQUASHFS: &str = "cOS/recovery.squashfs";
 /// What the menu takes the kernel's arguments from, in the recovery system.
@@ -114,7 +112,7 @@ impl Recovery {
                 return Ok(None);
             }
         };
-        disk::label(report, IMAGE, &image.label(), IMAGE_LABEL, &mut Vec::new());
+        disk::label(report, IMAGE, &image.label(), SYSTEM_LABEL, &mut Vec::new());
         self.arguments(report, &image)?;
         let mut names: BTreeSet<(String, Vec<String>)> = starts
             .into_iter()

@@ -7,7 +7,7 @@ use super::rules;
 use crate::error::Result;
 use crate::printable::{bounded, name};
 use crate::validate::output::{Demand, Form, Sheet};
-use crate::validate::{Finding, Severity};
+use crate::validate::{Finding, Severity, error};
 
 /// What something that boots is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,21 @@ impl Report {
         self.checked.sort_by_key(|id| place(id));
         self.findings.sort_by_key(|finding| place(&finding.rule));
         self
+    }
+
+    /// Demands that nothing keeps it from booting.
+    ///
+    /// # Errors
+    ///
+    /// What does, with the remedies.
+    pub(super) fn demand(&self) -> Result<()> {
+        let message = format!("what was made does not boot: {}", self.kind.name());
+        let error = error(
+            &self.findings,
+            &message,
+            "`--no-validate` makes it all the same",
+        );
+        error.map_or(Ok(()), Err)
     }
 
     /// Leaves out what belongs to the rules with these ids.

@@ -63,6 +63,31 @@ fn an_image_that_is_not_ready_is_refused_by_the_rules_it_breaks() {
 }
 
 #[test]
+fn a_disk_that_would_not_boot_gets_no_name_unless_that_is_meant() {
+    let Some(made) = conversion() else { return };
+    let dir = Scratch::of_user("raw-refused-menu");
+    let overlay = dir.0.join("overlay/etc/cos");
+    std::fs::create_dir_all(&overlay).expect("a directory of ours");
+    std::fs::write(overlay.join("grub.cfg"), "echo nothing\n").expect("a file of ours");
+    let output = dir.0.join("os.raw");
+    let raw = || {
+        Kfactory::new(["raw", &made.reference(), "-o"])
+            .args([&output])
+            .args([Path::new("--overlay-rootfs"), &dir.0.join("overlay")])
+            .store(&dir.0.join("store"))
+    };
+    raw().fail(1).tells(&[
+        "os.raw`\n",
+        "caused by: what was made does not boot: disk",
+        "caused by: menu: /recovery: /etc/cos/grub.cfg starts no kernel",
+        "hint: `--no-validate` makes it all the same",
+    ]);
+    assert_eq!(names(&dir.0), ["overlay"], "something was written");
+    raw().args([AS_IT_IS]).succeed();
+    assert!(output.exists());
+}
+
+#[test]
 fn an_image_without_kernel_initrd_or_menu_is_refused() {
     for (name, path, what) in [
         ("no-kernel", "boot/vmlinuz", "no kernel"),

@@ -106,14 +106,19 @@ pub(crate) fn small_tar(name: &str, files: &[(&str, u32, &str)]) -> PathBuf {
         std::fs::write(&path, content).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).expect("ours");
     }
+    pack(&dir, &tar);
+    tar
+}
+
+/// Writes what is in `dir` to `tar`, as root's, the same bytes each time.
+pub(crate) fn pack(dir: &Path, tar: &Path) {
     run(Command::new("tar")
         .arg("--numeric-owner")
         .args(["--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"])
-        .arg(&dir)
+        .arg(dir)
         .arg("-cf")
-        .arg(&tar)
+        .arg(tar)
         .arg("."));
-    tar
 }
 
 /// Returns the tar file of a root filesystem that holds nothing but `/etc/os-release`.

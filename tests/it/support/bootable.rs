@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
+use super::base::pack;
 use super::{run, skipped, world};
 
 /// What the menu shows where it is reached.
@@ -64,12 +65,6 @@ pub(crate) fn bootable(name: &str, without: &[&str], files: &[(&str, &str)]) -> 
     for path in without {
         run(Command::new("rm").arg("-r").arg(dir.join(path)));
     }
-    run(Command::new("tar")
-        .arg("--numeric-owner")
-        .args(["--owner=0", "--group=0", "--mtime=@0", "--sort=name", "-C"])
-        .arg(&dir)
-        .arg("-cf")
-        .arg(&tar)
-        .arg("."));
+    pack(&dir, &tar);
     Some(tar)
 }

@@ -1,6 +1,7 @@
 //! The menu of live media.
 
 use super::args::{bytes_in_cmdline, shell, words};
+use crate::artifact::names::LIVE_LABEL;
 use crate::distro::Arch;
 use crate::error::{Error, Result};
 
@@ -122,7 +123,7 @@ impl LiveMenu {
     pub fn new(arch: Arch) -> Self {
         Self {
             arch,
-            label: "COS_LIVE".to_owned(),
+            label: LIVE_LABEL.to_owned(),
             squashfs: "rootfs.squashfs".to_owned(),
             console: "console=ttyS0 console=tty1".to_owned(),
             cmdline: String::new(),

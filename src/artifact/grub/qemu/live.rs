@@ -10,7 +10,7 @@ use crate::artifact::grub::efi::Medium;
 use crate::artifact::grub::menu::{LiveMenu, chain_to_live};
 use crate::artifact::grub::sample::{Host, has_grub_pc};
 use crate::artifact::guid::Guid;
-use crate::artifact::iso::{Bios, Content, Disc, Hybrid, Identifiers, Tree};
+use crate::artifact::iso::{Content, Disc, Hybrid, Identifiers, Tree};
 use crate::distro::Arch;
 
 #[test]
@@ -91,12 +91,7 @@ fn medium(dir: &Path) -> Option<String> {
         },
         time_secs: 0,
         tree,
-        bios: Some(Bios {
-            image,
-            load_sectors: 4,
-            boot_info_table: true,
-            grub2_boot_info: true,
-        }),
+        bios: Some(image),
         uefi: Some(uefi),
         hybrid: Some(Hybrid {
             boot_code: Some(modules.hybrid_mbr().unwrap().to_vec()),

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::artifact::guid::Guid;
 use crate::artifact::iso::tests::write_into;
-use crate::artifact::iso::{Bios, Content, Disc, Hybrid, Tree, tests};
+use crate::artifact::iso::{Content, Disc, Hybrid, Tree, tests};
 use crate::artifact::judge::{judge, plain, skip};
 
 /// Where Debian has GRUB for BIOS, and firmware for UEFI.
@@ -73,12 +73,7 @@ fn disc() -> Option<(TempDir, String)> {
     file(&format!("boot/grub2/long/{name}"), b"read by GRUB\n".into());
     let (image, uefi) = (file("boot/eltorito.img", bios), file("boot/uefi.img", esp));
     let disc = Disc {
-        bios: Some(Bios {
-            image,
-            load_sectors: 4,
-            boot_info_table: true,
-            grub2_boot_info: true,
-        }),
+        bios: Some(image),
         uefi: Some(uefi),
         hybrid: Some(Hybrid {
             boot_code: Some(fs::read(code).expect("readable")),

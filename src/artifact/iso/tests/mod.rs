@@ -41,12 +41,7 @@ pub(super) fn bootable(mut tree: Tree) -> Disc {
     let uefi = Content::Later(3 << 20);
     let uefi = tree.file("boot/uefi.img", 0o644, uefi).expect("new");
     Disc {
-        bios: Some(Bios {
-            image,
-            load_sectors: 4,
-            boot_info_table: true,
-            grub2_boot_info: true,
-        }),
+        bios: Some(image),
         uefi: Some(uefi),
         hybrid: Some(Hybrid {
             boot_code: Some(vec![0x90; 512]),
@@ -346,7 +341,7 @@ fn what_cannot_be_is_refused_by_name() {
     disc.hybrid.as_mut().expect("hybrid").boot_code = Some(vec![0; 440]);
     refused(disc, "512 bytes");
     let mut disc = bootable(Tree::new());
-    disc.bios.as_mut().expect("BIOS").image = disc.uefi.expect("UEFI");
+    disc.bios = disc.uefi;
     refused(disc, "whose bytes are given");
     let mut disc = bootable(Tree::new());
     disc.uefi = Some(

@@ -75,31 +75,7 @@ impl Reader {
                 let offset = cursor.u16()?;
                 Inode::Dir { block, offset, len }
             }
-            2 => {
-                let start = cursor.u32()?.into();
-                let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
-                let size = cursor.u32()?.into();
-                Inode::File(FileInode {
-                    start,
-                    size,
-                    fragment,
-                    offset,
-                    blocks: self.superblock.blocks(&mut cursor, size, fragment, most)?,
-                })
-            }
-            9 => {
-                let (start, size) = (cursor.u64()?, cursor.u64()?);
-                cursor.skip(12)?;
-                let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
-                cursor.skip(4)?;
-                Inode::File(FileInode {
-                    start,
-                    size,
-                    fragment,
-                    offset,
-                    blocks: self.superblock.blocks(&mut cursor, size, fragment, most)?,
-                })
-            }
+            2 | 9 => Inode::File(self.superblock.file(&mut cursor, kind, most)?),
             3 | 10 => {
                 cursor.skip(4)?;
                 let len = cursor.u32()?;
@@ -237,6 +213,28 @@ impl Reader {
 }
 
 impl Superblock {
+    /// Reads the rest of a file's inode: of the short kind, 2, or the long one, 9; with its blocks where it has `most` bytes at most.
+    fn file(&self, cursor: &mut Cursor<'_>, kind: u16, most: usize) -> io::Result<FileInode> {
+        let (start, size, fragment, offset) = if kind == 2 {
+            let start = cursor.u32()?.into();
+            let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
+            (start, cursor.u32()?.into(), fragment, offset)
+        } else {
+            let (start, size) = (cursor.u64()?, cursor.u64()?);
+            cursor.skip(12)?;
+            let (fragment, offset) = (cursor.u32()?, cursor.u32()?);
+            cursor.skip(4)?;
+            (start, size, fragment, offset)
+        };
+        Ok(FileInode {
+            start,
+            size,
+            fragment,
+            offset,
+            blocks: self.blocks(cursor, size, fragment, most)?,
+        })
+    }
+
     /// Reads the sizes of the blocks of a file, which stand behind its inode; of one with more than `most` bytes none.
     fn blocks(
         &self,

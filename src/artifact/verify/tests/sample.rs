@@ -9,7 +9,7 @@ use kfactory_layers::metadata::Timestamp;
 use crate::artifact::fat;
 use crate::artifact::grub::menu::{LiveMenu, chain_to_live};
 use crate::artifact::guid::Guid;
-use crate::artifact::iso::{Bios, Content, Disc, Hybrid, Identifiers, Tree};
+use crate::artifact::iso::{Content, Disc, Hybrid, Identifiers, Tree};
 use crate::artifact::region::Region;
 use crate::artifact::verify::{Report, verify};
 use crate::distro::Arch;
@@ -161,12 +161,7 @@ impl Medium {
             },
             time_secs: 1_700_000_000,
             tree,
-            bios: Some(Bios {
-                image,
-                load_sectors: 4,
-                boot_info_table: true,
-                grub2_boot_info: true,
-            }),
+            bios: Some(image),
             uefi,
             hybrid: Some(Hybrid {
                 boot_code: Some(vec![0x90; 512]),
