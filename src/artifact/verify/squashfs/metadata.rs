@@ -32,11 +32,8 @@ impl Compressor {
             Self::Lz4 => {
                 plain.resize(most, 0);
                 let len = lz4_flex::block::decompress_into(packed, &mut plain);
-                len.map(|len| {
-                    plain.truncate(len);
-                    len
-                })
-                .map_err(io::Error::other)
+                len.inspect(|len| plain.truncate(*len))
+                    .map_err(io::Error::other)
             }
             Self::Xz => read(&mut liblzma::read::XzDecoder::new(packed), &mut plain),
             Self::Zstd => zstd::Decoder::with_buffer(packed).and_then(|mut decoder| {
