@@ -13,6 +13,7 @@
 //! | [`squashfs`] | `mksquashfs`, fed by that archive |
 //! | [`source`] | the image that is to boot, checked, and what follows from it |
 //! | [`output`] | the file that is made, with its checksum |
+//! | `sparse` | files with holes, read where they hold something |
 //! | [`make`] | a medium or a disk in a file: what the commands write |
 //! | [`cloud_config`] | the configuration that goes along |
 //! | [`live`] | media that start a live system from CD and USB stick |
@@ -58,6 +59,7 @@ pub mod region;
 pub mod rootfs_overlay;
 pub mod serve;
 pub mod source;
+mod sparse;
 pub mod squashfs;
 pub mod stem;
 pub mod verify;

@@ -5,15 +5,14 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kfactory_layers::digest::HashingReader;
 use kfactory_layers::partial::{self, Partial};
 
 use kfactory_sandbox::CancelToken;
 
 use super::netboot::check_name;
+use super::sparse;
 use super::stem::stem;
 use crate::error::{Context as _, Error, Result};
-use crate::stop::Stoppable;
 use crate::tree::Tree;
 use crate::{given, staging};
 
@@ -134,10 +133,7 @@ impl Output {
     pub fn finish(self, cancel: &CancelToken) -> Result<String> {
         let doing = || format!("writing `{}`", self.path.display());
         let file = File::open(self.partial.path()).context(doing)?;
-        let mut reader = HashingReader::new(Stoppable::new(file, Some(cancel)));
-        io::copy(&mut reader, &mut io::sink()).context(doing)?;
-        let (_, digest, _) = reader.finish();
-        let digest = digest.hex();
+        let digest = sparse::digest(&file, Some(cancel)).context(doing)?.hex();
         let name = self.path.file_name().unwrap_or_default();
         let checksum_path = checksum_path(&self.path);
         let checksum = partial::create_beside(&checksum_path, 0o666).context(doing)?;
@@ -183,5 +179,79 @@ fn check_one(path: &Path, force: bool) -> Result<()> {
         Ok(_) if force => Ok(()),
         Ok(_) => Err(Error::user(format!("`{shown}` exists"))
             .hint("`--force` replaces it when the new one is whole")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// Makes a file at `path` with a content of its own, while another run makes one of that name.
+    fn finish_beside_another(path: &Path, force: bool) -> Result<String> {
+        let output = Output::create(path, force).unwrap();
+        output.file().write_all(b"ours").unwrap();
+        fs::write(path, "another run's").unwrap();
+        output.finish(&CancelToken::new().unwrap())
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<_> = entries.map(name).collect();
+        names.sort();
+        names
+            .into_iter()
+            .map(|name| name.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_that_appeared_meanwhile_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("os.iso");
+        let text = finish_beside_another(&path, false)
+            .unwrap_err()
+            .render_text();
+        assert!(
+            text.contains("os.iso` exists") && text.contains("--force"),
+            "{text}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another run's");
+        assert_eq!(names(dir.path()), ["os.iso"]);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_has_the_checksum_of_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("os.iso");
+        let digest = finish_beside_another(&path, true).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ours");
+        let beside = fs::read_to_string(checksum_path(&path)).unwrap();
+        assert_eq!(beside, format!("{digest}  os.iso\n"));
+        assert_eq!(names(dir.path()), ["os.iso", "os.iso.sha256"]);
+    }
+
+    #[test]
+    fn a_name_that_no_file_can_have_is_refused_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = format!("{}/missing/", dir.path().display());
+        let with_bell = dir.path().join("a\u{7}b");
+        for (path, said, kind) in [
+            (Path::new("-"), "standard output", Kind::Usage),
+            (Path::new(&missing), "`mkdir -p ", Kind::User),
+            (&with_bell, "control character", Kind::Usage),
+        ] {
+            let place = Place {
+                path,
+                name: None,
+                force: true,
+            };
+            let error = place.check().unwrap_err();
+            let text = error.render_text();
+            assert!(text.contains(said), "{text}");
+            assert_eq!(error.kind(), kind, "{text}");
+        }
+        assert!(names(dir.path()).is_empty());
     }
 }

@@ -1,5 +1,6 @@
-//! A part of a file that a writer fills as if it were a whole one: a partition of a disk, or a file inside a file system.
+//! A part of a file that is filled or read as if it were a whole one: a partition of a disk, or a file inside a file system.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -14,12 +15,29 @@ pub struct Extent {
     pub len: u64,
 }
 
+/// Bytes that are read at any place: of a disk that a file holds in another form.
+pub trait ReadAt: fmt::Debug + Send + Sync {
+    /// Fills `bytes` with what stands at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// What is behind cannot be read, or contradicts itself (`InvalidData`).
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// What a region is of.
+#[derive(Debug, Clone)]
+enum Whole {
+    File(Arc<File>),
+    View(Arc<dyn ReadAt>),
+}
+
 /// The bytes of some extents of a file, in their order, numbered from 0.
 ///
 /// Writers leave out what is zero: the file is a fresh one, whose holes read as zeros.
 #[derive(Debug, Clone)]
 pub struct Region {
-    file: Arc<File>,
+    whole: Whole,
     /// By where they start in the region, each with where it is in the file.
     pieces: Vec<(u64, Extent)>,
     len: u64,
@@ -28,10 +46,18 @@ pub struct Region {
 impl Region {
     /// Returns the first `len` bytes of `file`; it need not be so long yet.
     pub fn of_file(file: Arc<File>, len: u64) -> Self {
-        let whole = Extent { start: 0, len };
+        Self::of(Whole::File(file), len)
+    }
+
+    /// Returns the first `len` bytes of `view`, to be read only.
+    pub fn of_view(view: Arc<dyn ReadAt>, len: u64) -> Self {
+        Self::of(Whole::View(view), len)
+    }
+
+    fn of(whole: Whole, len: u64) -> Self {
         Self {
-            file,
-            pieces: vec![(0, whole)],
+            whole,
+            pieces: vec![(0, Extent { start: 0, len })],
             len,
         }
     }
@@ -61,7 +87,7 @@ impl Region {
             })?;
         }
         Ok(Self {
-            file: Arc::clone(&self.file),
+            whole: self.whole.clone(),
             pieces,
             len,
         })
@@ -71,12 +97,15 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// The end of the region, or the file cannot be written.
+    /// The end of the region, the file cannot be written, or there is only a view.
     pub fn write_all_at(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
         self.each(offset, bytes.len() as u64, |piece| {
             let now;
             (now, bytes) = bytes.split_at(piece.len as usize);
-            self.file.write_all_at(now, piece.start)
+            match &self.whole {
+                Whole::File(file) => file.write_all_at(now, piece.start),
+                Whole::View(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            }
         })
     }
 
@@ -89,7 +118,10 @@ impl Region {
         self.each(offset, bytes.len() as u64, |piece| {
             let (now, rest) = std::mem::take(&mut bytes).split_at_mut(piece.len as usize);
             bytes = rest;
-            self.file.read_exact_at(now, piece.start)
+            match &self.whole {
+                Whole::File(file) => file.read_exact_at(now, piece.start),
+                Whole::View(view) => view.read_exact_at(now, piece.start),
+            }
         })
     }
 

@@ -387,6 +387,44 @@ mod tests {
         );
     }
 
+    /// Has a shell's `script` stand for the program, which `write` feeds; returns what is said of it.
+    fn fed(script: &str, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> String {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let program = Squashfs {
+            child,
+            stderr: std::thread::spawn(move || listen(stderr)),
+        };
+        let fed = program.feed(&CancelToken::new().unwrap(), write);
+        fed.unwrap_err().render_text()
+    }
+
+    #[test]
+    fn what_the_archive_failed_by_is_told_and_not_that_it_is_short() {
+        let text = fed("cat > /dev/null; echo short archive >&2; exit 1", |out| {
+            out.write_all(b"half of it")?;
+            Err(Error::user("a layer is damaged"))
+        });
+        assert!(text.contains("a layer is damaged"), "{text}");
+        assert!(!text.contains("short archive"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_ends_early_is_the_reason_and_not_that_nothing_reads() {
+        let text = fed("echo no such option >&2; exit 1", |out| {
+            loop {
+                out.write_all(&[0; 1 << 16])?;
+            }
+        });
+        assert!(text.contains("no such option"), "{text}");
+        assert!(!text.contains("Broken pipe"), "{text}");
+    }
+
     #[test]
     fn a_compressor_is_an_algorithm_with_a_level_it_has() {
         let zstd: Compressor = "zstd:3".parse().unwrap();

@@ -19,7 +19,11 @@ pub(super) enum ArtifactCommand {
 /// Options of `kfactory artifact verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArgs {
-    /// An ISO 9660 medium, a disk (raw, or VHD of a fixed size), or a directory of network boot files; the checksum in FILE.sha256 is checked, too
+    /// An ISO 9660 medium, a disk, or a directory of network boot files; the checksum in FILE.sha256 is checked, too
+    ///
+    /// Disks are read raw, as qcow2, VMDK (stream-optimised or one file that grows), VHD of a fixed size, disk.raw in a tar.gz (Google
+    /// Compute Engine) and compressed with gzip (MAAS). These two are unpacked into a temporary file first (`TMPDIR`), which takes as
+    /// much room as the disk has content.
     #[arg(required_unless_present = "rules", value_name = "FILE|DIR")]
     path: Option<PathBuf>,
     /// How to print the report

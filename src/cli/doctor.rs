@@ -9,7 +9,7 @@ use crate::artifact::squashfs;
 use crate::convert::space::WHOLE_BYTES;
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
-use crate::store::check_user;
+use crate::store::{Store, check_user};
 
 pub(super) fn run(args: &DoctorArgs) -> Result<i32> {
     let findings = findings(&args.store.dir()?)?;
@@ -68,7 +68,7 @@ impl Made {
         let missing = whole.ancestors().take_while(|above| !above.exists());
         // Holds them before they are made: some of them may be when another cannot.
         let made = Self(missing.map(Path::to_owned).collect());
-        std::fs::create_dir_all(dir).context(doing)?;
+        Store::make_dir(dir)?;
         Ok(made)
     }
 }

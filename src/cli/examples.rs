@@ -93,7 +93,9 @@ Examples:
   kfactory raw oci:out:v1.0.0 -o os.qcow2 --cloud-config user.yaml --size 32G
       The same for QEMU; `.vhd`, `.vmdk`, `.tar.gz` (Google) and `.gz` (MAAS) are known too.
   kfactory raw store:debian-12-kairos:v1.0.0 -o disk.raw --boot uefi
-      No larger than what is in it: the machine's disk must have the room that the first boot needs.";
+      No larger than what is in it: the machine's disk must have the room that the first boot needs.
+  kfactory raw ghcr.io/me/os-rpi4:v1.0.0 -o card.raw --platform linux/arm64 --overlay-uefi fat
+      For a Raspberry Pi, whose model the image says; the directory may bring a config.txt.";
 
 pub(super) const ARTIFACT_VERIFY: &str = "\
 Examples:

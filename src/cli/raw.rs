@@ -28,6 +28,9 @@ pub(super) struct RawArgs {
     boot: Option<Boot>,
     /// The size of the disk, in MiB or with a unit: `32G` [default: as large as its partitions, about twice the image's files]
     ///
+    /// Units are those of `truncate` and `qemu-img`, in any case: M, G, T and MiB, GiB, TiB are powers of 1024; MB, GB, TB are powers of
+    /// 1000, rounded up to whole MiB. So it is for the other sizes here.
+    ///
     /// The first boot adds the partitions of the installed system behind the others, and needs a disk that has room for them: four
     /// times as large as by default, or larger; the command says how large exactly. Give that here, or make the disk so large before
     /// it boots first: clouds and hypervisors have a size of their own for it, `truncate -s SIZE FILE` does it for a raw disk and

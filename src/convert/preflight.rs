@@ -9,12 +9,13 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::{Engine, replaced};
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::given;
 use crate::location::Location;
 use crate::registry::Registry;
 use crate::staging;
 use crate::stop;
+use crate::store::Store;
 
 /// Where every tar archive says what it is. Spec: POSIX.1-2017, pax, "ustar Interchange Format": the field `magic`.
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
@@ -26,8 +27,7 @@ const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 /// The first thing that is missing, with its remedy.
 pub(super) fn local(store: &Path, destinations: &[Location]) -> Result<()> {
     bubblewrap()?;
-    std::fs::create_dir_all(store)
-        .context(|| format!("creating the store in {}", store.display()))?;
+    Store::make_dir(store)?;
     writable(destinations)
 }
 

@@ -82,6 +82,9 @@ pub struct ImageRecord {
     pub size: u64,
 }
 
+/// The way out where a store cannot be.
+const ELSEWHERE: &str = "`--store DIR` or the variable `KFACTORY_STORE` names another place";
+
 /// Returns the link on the way to `dir` that leads nowhere, and where it leads.
 fn dangling_link(dir: &Path) -> Option<(&Path, PathBuf)> {
     let named = dir.ancestors().filter(|path| !path.as_os_str().is_empty());
@@ -89,7 +92,22 @@ fn dangling_link(dir: &Path) -> Option<(&Path, PathBuf)> {
     missing.find_map(|path| Some((path, fs::read_link(path).ok()?)))
 }
 
+fn make_in(store: &Path, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)
+        .context(|| format!("creating the store in {}", store.display()))
+        .map_err(|error| error.hint(ELSEWHERE))
+}
+
 impl Store {
+    /// Makes the directory of a store, where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// Nothing can be written there, with the ways to name another place.
+    pub fn make_dir(dir: &Path) -> Result<()> {
+        make_in(dir, dir)
+    }
+
     /// Returns the store's directory: `--store`, `KFACTORY_STORE`, `$XDG_DATA_HOME/kfactory` or `~/.local/share/kfactory`.
     ///
     /// # Errors
@@ -110,7 +128,7 @@ impl Store {
             .or_else(|| from("HOME").map(|dir| dir.join(".local/share/kfactory")))
             .ok_or_else(|| {
                 Error::usage("no place for the store: neither `HOME` nor `XDG_DATA_HOME` is set")
-                    .hint("pass `--store DIR`")
+                    .hint("`--store DIR` or the variable `KFACTORY_STORE` names one")
             })
     }
 
@@ -124,8 +142,7 @@ impl Store {
         let lock = dir.join("lock");
         let unusable = |error: Error| {
             let named = format!("cannot use the store in {}", dir.display());
-            let hint = "`--store DIR` or the variable `KFACTORY_STORE` names another place";
-            error.context(named).hint(hint)
+            error.context(named).hint(ELSEWHERE)
         };
         match fs::symlink_metadata(&lock) {
             Ok(found) if found.is_file() => Ok(true),
@@ -201,11 +218,11 @@ impl Store {
         check_user(dir)?;
         Self::exists(dir)?;
         for name in ["trees", "changes", "steps", "images", "cache", "runs"] {
-            fs::create_dir_all(dir.join(name))
-                .context(|| format!("creating the store in {}", dir.display()))?;
+            make_in(dir, &dir.join(name))?;
         }
         let lock = lock::file(&dir.join("lock"))
-            .context(|| format!("opening the store's lock in {}", dir.display()))?;
+            .context(|| format!("opening the store's lock in {}", dir.display()))
+            .map_err(|error| error.hint(ELSEWHERE))?;
         take(&lock)?;
         let blobs =
             BlobStore::ensure(dir).context(|| format!("opening the blobs in {}", dir.display()))?;
@@ -548,6 +565,19 @@ mod tests {
         );
         assert!(lock::file(&store.join("lock")).is_err());
         assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    }
+
+    #[test]
+    fn where_no_store_can_be_made_another_place_is_proposed() {
+        // No directory can be made there, by root neither.
+        let text = Store::for_test(Path::new("/proc/home/kfactory"))
+            .unwrap_err()
+            .render_text();
+        assert!(text.contains("creating the store in"), "{text}");
+        assert!(
+            text.contains("hint: `--store DIR` or the variable `KFACTORY_STORE`"),
+            "{text}"
+        );
     }
 
     #[test]

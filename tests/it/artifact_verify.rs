@@ -109,6 +109,44 @@ fn what_is_made_of_an_image_passes_until_a_byte_is_another() {
 }
 
 #[test]
+fn a_disk_passes_in_every_form_until_a_byte_is_another() {
+    let Some(made) = conversion() else { return };
+    let dir = Scratch::of_caller("artifact-verify-forms");
+    std::fs::create_dir_all(&dir.0).expect("it can be made");
+    let store = dir.0.join("store");
+    for (name, format, rule) in [
+        ("os.qcow2", "qcow2", "qcow2"),
+        ("os.vmdk", "VMDK", "vmdk"),
+        ("os.vhd", "VHD", "vhd-footer"),
+        ("os.tar.gz", "disk.raw", "gzip"),
+        ("os.img.gz", "gzip", "gzip"),
+    ] {
+        let file = dir.0.join(name);
+        let path = file.to_str().expect("UTF-8");
+        Kfactory::as_caller(["raw", &made.reference(), "-o", path])
+            .store(&store)
+            .dated()
+            .succeed();
+        let ran = verify(path, &["--strict"]).succeed();
+        let told = format!("format     {format}");
+        assert!(ran.stdout.contains(&told), "{}", ran.stdout);
+        std::fs::remove_file(format!("{path}.sha256")).expect("it was there");
+        let len = file.metadata().expect("made").len();
+        let place = match rule {
+            // The pointer to the first table, the end, the size in it, and what is unpacked.
+            "qcow2" => (1 << 16) + 3,
+            "vmdk" => len - 1024,
+            "vhd-footer" => len - 512 + 52,
+            _ => len / 2,
+        };
+        damage(&file, place);
+        let ran = verify(path, &["--output", "json"]).fail(1);
+        assert_eq!(rules_of(&ran), [rule], "{}", ran.stdout);
+        std::fs::remove_file(file).expect("ours");
+    }
+}
+
+#[test]
 fn what_is_no_artifact_is_refused_by_name() {
     let dir = Scratch::of_caller("artifact-verify-no");
     std::fs::create_dir_all(&dir.0).expect("it can be made");

@@ -236,6 +236,7 @@ impl Plan<'_> {
             boot_code = modules.mbr_code(lba)?.to_vec();
         }
         let table = self.places.table();
+        // The first boot adds partitions to the GPT; its go-diskfs leaves an MBR alone that is not the protective one.
         let written = match self.made.board.and(self.places.partition(Part::Efi)) {
             Some(efi) => table.write_hybrid(efi, disk),
             None => table.write(&boot_code, disk),

@@ -3,23 +3,28 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A size in whole MiB, written as a number of them or with a unit.
+/// A size in whole MiB, written as a number of them or with a unit; one that is not whole is rounded up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DiskSize(u64);
 
 /// Bytes of a MiB.
 pub(super) const MIB: u64 = 1 << 20;
-/// What each unit is in MiB.
-const UNITS: [(&str, u64); 6] = [
-    ("MiB", 1),
-    ("GiB", 1 << 10),
-    ("TiB", 1 << 20),
-    ("M", 1),
-    ("G", 1 << 10),
-    ("T", 1 << 20),
+/// What each unit is in bytes, as `truncate` and `qemu-img` have it, in whose lower case none is another one.
+///
+/// Spec: GNU coreutils manual, "Block size".
+const UNITS: [(&str, u64); 9] = [
+    ("mib", MIB),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("m", MIB),
+    ("g", 1 << 30),
+    ("t", 1 << 40),
 ];
 /// No disk is larger: what counts bytes in 63 bits, as files do, has room for it.
-const MAX_MIB: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 50;
 
 impl DiskSize {
     /// Returns the smallest that has room for `bytes`.
@@ -48,7 +53,7 @@ impl fmt::Display for DiskSize {
 /// Why a text is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no size from 1 MiB to 1 PiB: a number of MiB, or one with M, G or T behind it (powers of 1024): 8192, 8G, 8GiB"
+    "{0:?} is no size from 1 MiB to 1 PiB: a whole number of MiB, or one with a unit: M, G, T, MiB, GiB, TiB (powers of 1024), MB, GB, TB (of 1000)"
 )]
 pub struct NoSize(String);
 
@@ -57,17 +62,18 @@ impl FromStr for DiskSize {
 
     fn from_str(text: &str) -> Result<Self, NoSize> {
         let refused = || NoSize(text.to_owned());
+        let lower = text.to_ascii_lowercase();
         let with_unit = UNITS
             .iter()
-            .find_map(|(unit, mib)| Some((text.strip_suffix(unit)?, *mib)));
-        let (digits, mib) = with_unit.unwrap_or((text, 1));
+            .find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, *bytes)));
+        let (digits, unit) = with_unit.unwrap_or((&lower, MIB));
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(refused());
         }
         let number: u64 = digits.parse().map_err(|_| refused())?;
-        let mib = number.checked_mul(mib).ok_or_else(refused)?;
-        match (1..=MAX_MIB).contains(&mib) {
-            true => Ok(Self(mib)),
+        let bytes = number.checked_mul(unit).ok_or_else(refused)?;
+        match (1..=MAX_BYTES).contains(&bytes) {
+            true => Ok(Self::for_bytes(bytes)),
             false => Err(refused()),
         }
     }
@@ -84,7 +90,16 @@ mod tests {
             ("8G", 8192),
             ("8GiB", 8192),
             ("1T", 1 << 20),
+            ("32g", 32 << 10),
+            ("32gib", 32 << 10),
             ("5MiB", 5),
+            ("5m", 5),
+            // As `truncate` has it: 32 000 000 000 bytes are 30 517.6 MiB.
+            ("32GB", 30_518),
+            ("32gb", 30_518),
+            ("1MB", 1),
+            ("1tB", 953_675),
+            ("1024T", 1 << 30),
         ] {
             let size: DiskSize = text.parse().unwrap();
             assert_eq!(size.mib(), mib, "{text}");
@@ -97,14 +112,19 @@ mod tests {
             "G",
             "-1",
             "+1",
-            "8GB",
+            "GB",
             "1.5G",
             "8 G",
-            "8g",
+            "8K",
+            "8Gi",
+            "8GIBB",
+            "0xG",
+            "1025T",
             "99999999T",
             "18446744073709551616",
         ] {
-            assert!(text.parse::<DiskSize>().is_err(), "{text}");
+            let error = text.parse::<DiskSize>().expect_err(text).to_string();
+            assert!(error.contains("MiB") && error.contains("GB"), "{error}");
         }
     }
 }

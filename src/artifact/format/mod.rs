@@ -13,6 +13,7 @@
 //! | [`qcow2`] | QEMU, OpenStack, Proxmox |
 //! | [`vhd`] | Azure: fixed VHD |
 //! | [`vmdk`] | vSphere: stream-optimised VMDK, as in an OVA |
+//! | [`view`] | what is in such a file, read back |
 
 pub mod gce;
 mod kinds;
@@ -22,6 +23,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 pub mod vhd;
+pub mod view;
 pub mod vmdk;
 
 pub use kinds::{Details, Format};

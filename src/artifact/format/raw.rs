@@ -5,11 +5,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use kfactory_sandbox::CancelToken;
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
 
 use super::CHUNK_BYTES;
 use crate::artifact::region::Extent;
+use crate::artifact::sparse;
 use crate::stop::Stopped;
 
 /// How many chunks each thread is given at once.
@@ -127,18 +126,12 @@ impl<'a> RawDisk<'a> {
 
     /// Returns the next part of the file that is no hole, widened to whole chunks.
     fn data_after(&self, at: u64) -> io::Result<Option<Extent>> {
-        let found = match seek(self.file, SeekFrom::Data(at)) {
-            Ok(found) => found,
-            // Nothing more.
-            Err(Errno::NXIO) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        if found >= self.size {
+        let Some(found) = sparse::data_after(self.file, at, self.size)? else {
             return Ok(None);
-        }
-        let start = found / CHUNK_BYTES * CHUNK_BYTES;
-        let end = seek(self.file, SeekFrom::Hole(found))?;
-        let end = end.next_multiple_of(CHUNK_BYTES).min(self.size);
+        };
+        let start = found.start / CHUNK_BYTES * CHUNK_BYTES;
+        let end = (found.start + found.len).next_multiple_of(CHUNK_BYTES);
+        let end = end.min(self.size);
         // What was widened last time is behind us.
         let start = start.max(at);
         Ok(Some(Extent {
@@ -167,6 +160,6 @@ fn on_threads<S: Sync, T: Send>(
     })
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |all, byte| all | byte) == 0
 }

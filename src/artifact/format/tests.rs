@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 const EPOCH: i64 = 1_709_251_199;
 
 /// A raw disk of `size` with data at its start and end, inside and across chunks and tables, and zeros that are no hole where `zeros` says so.
-fn raw(dir: &Path, size: u64, zeros: bool) -> File {
+pub(super) fn raw(dir: &Path, size: u64, zeros: bool) -> File {
     let options = File::options()
         .read(true)
         .write(true)
@@ -48,11 +48,11 @@ fn raw(dir: &Path, size: u64, zeros: bool) -> File {
     file
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
-fn create(dir: &Path, name: &str) -> (PathBuf, File) {
+pub(super) fn create(dir: &Path, name: &str) -> (PathBuf, File) {
     let path = dir.join(name);
     let file = File::create_new(&path).expect("a file");
     (path, file)

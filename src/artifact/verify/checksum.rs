@@ -1,18 +1,18 @@
 //! The checksum beside a file, as `sha256sum -c` reads it.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use kfactory_layers::digest::{Digest, HashingReader};
+use kfactory_layers::digest::Digest;
 use kfactory_layers::input::open_regular;
 use kfactory_sandbox::CancelToken;
 
 use super::rule::{Report, telling};
 use super::rules;
 use crate::artifact::output::checksum_path;
+use crate::artifact::sparse;
 use crate::error::{Context as _, Result};
-use crate::stop::Stoppable;
 
 /// A list of many files has more, but not beside one of them.
 const MAX_BYTES: u64 = 64 << 10;
@@ -46,9 +46,7 @@ pub(super) fn check(
         held.add(format!("{shown} has no checksum of a file called {name}"));
         return Ok(());
     };
-    let mut reader = HashingReader::new(Stoppable::new(file, stop));
-    io::copy(&mut reader, &mut io::sink()).context(|| format!("reading {}", path.display()))?;
-    let found = reader.finish().1;
+    let found = sparse::digest(file, stop).context(|| format!("reading {}", path.display()))?;
     if found != wanted {
         let (found, wanted) = (found.hex(), wanted.hex());
         held.add(format!(

@@ -9,6 +9,7 @@ use super::recovery::Recovery;
 use super::rule::{Report, telling};
 use super::targets::{self, There};
 use super::{board, firmware, oem, rules};
+use crate::artifact::format::vhd;
 use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
 use crate::artifact::names::{EFI_LABEL, OEM_LABEL, PERSISTENT_LABEL, RECOVERY_LABEL, STATE_LABEL};
@@ -109,9 +110,10 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
     let end = whole.saturating_sub(FOOTER);
     file.read_exact_at(&mut footer, end)?;
     if !footer.starts_with(FOOTER_MAGIC) {
+        report.fact("format", "raw");
         return Ok(file.clone());
     }
-    report.fact("format", "VHD");
+    report.fact("format", "VHD of a fixed size");
     let be32 = |at: usize| {
         u32::from_be_bytes([footer[at], footer[at + 1], footer[at + 2], footer[at + 3]])
     };
@@ -128,6 +130,10 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
         held.add("its checksum is wrong");
     } else if size != end {
         held.add(format!("it says {size} bytes, there are {end}"));
+    }
+    let mut held = report.hold(&rules::VHD_SIZE);
+    if !end.is_multiple_of(vhd::SIZE_STEP) {
+        held.add(format!("the disk has {end} bytes"));
     }
     Ok(file.part(&[Extent { start: 0, len: end }])?)
 }

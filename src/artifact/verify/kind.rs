@@ -1,25 +1,52 @@
 //! Tells by its content what a file is.
 
 use super::rule::Kind;
+use crate::artifact::format::view::{gzip, qcow2, vmdk};
 use crate::artifact::region::Region;
 use crate::error::{Error, Result};
 
-const CONVERT: &str =
+/// What makes any disk one that is read.
+pub(super) const CONVERT: &str =
     "`qemu-img convert -O raw FILE disk.raw` makes a raw disk of it, which is read";
 
+/// What unpacks what is compressed with gzip.
+pub(super) const UNPACK: &str = "`gzip -dc FILE > UNPACKED` unpacks it, `tar -xzf FILE` an archive";
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Something that boots, as it is.
+    Plain(Kind),
+    /// A disk in another form.
+    Formed(Form),
+}
+
+/// A form in which a disk is read, beside the raw one and that with a footer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Qcow2,
+    Vmdk,
+    /// Alone, or in an archive.
+    Gzip,
+}
+
+/// Forms by their first bytes.
+const FORMS: [(&[u8], Form); 3] = [
+    (qcow2::MAGIC, Form::Qcow2),
+    (vmdk::MAGIC, Form::Vmdk),
+    (gzip::MAGIC, Form::Gzip),
+];
 /// Formats that are not read, by their first bytes, with what to do.
-const OTHERS: [(&[u8], &str, &str); 10] = [
-    (b"QFI\xfb", "a qcow2 disk", CONVERT),
-    (b"KDMV", "a VMDK disk", CONVERT),
-    (b"# Disk DescriptorFile", "a VMDK disk", CONVERT),
+const OTHERS: [(&[u8], &str, &str); 8] = [
+    (
+        b"# Disk DescriptorFile",
+        "a VMDK disk of several files",
+        CONVERT,
+    ),
+    (b"COWD", "a VMDK disk of ESX's", CONVERT),
     (b"conectix", "a VHD disk that grows", CONVERT),
     (b"vhdxfile", "a VHDX disk", CONVERT),
     (b"<<< Oracle V", "a VDI disk", CONVERT),
-    (
-        b"\x1f\x8b",
-        "compressed with gzip",
-        "`gzip -dc FILE > disk.raw` unpacks a disk for MAAS, `tar -xzf FILE` one for Google's cloud",
-    ),
     (
         b"\xfd7zXZ\0",
         "compressed with xz",
@@ -48,14 +75,17 @@ pub(super) const FOOTER_MAGIC: &[u8] = b"conectix";
 /// # Errors
 ///
 /// A format that is not read, by its name and with the way out; or none that is known.
-pub(super) fn of(file: &Region) -> Result<Kind> {
+pub(super) fn of(file: &Region) -> Result<Content> {
     let is = |at: u64, magic: &[u8]| {
         let mut bytes = vec![0; magic.len()];
         file.read_exact_at(&mut bytes, at).is_ok() && bytes == magic
     };
     // The first descriptor may be what is damaged.
     if (16..19).any(|block| is(block * 2048 + 1, b"CD001")) {
-        return Ok(Kind::Iso);
+        return Ok(Content::Plain(Kind::Iso));
+    }
+    if let Some((_, form)) = FORMS.iter().find(|form| is(0, form.0)) {
+        return Ok(Content::Formed(*form));
     }
     let mut others = OTHERS.iter();
     if let Some((_, name, remedy)) = others.find(|other| is(0, other.0)) {
@@ -65,7 +95,7 @@ pub(super) fn of(file: &Region) -> Result<Kind> {
     // A disk whose first sector was damaged has the table behind it still.
     let is_disk = is(GPT, b"EFI PART") || is(MBR_END, &[0x55, 0xaa]) && is_protective(file);
     if is_disk || is(file.len().saturating_sub(FOOTER), FOOTER_MAGIC) {
-        return Ok(Kind::Disk);
+        return Ok(Content::Plain(Kind::Disk));
     }
     Err(
         Error::user("it is neither an ISO 9660 medium nor a disk with a GPT")

@@ -10,6 +10,7 @@
 //! | `rule` | a rule, what breaks it, and the report of all |
 //! | `kind` | tells media, disks and directories apart, and names the formats that are not read |
 //! | `iso`, `firmware` | live media: trees and menu; what BIOS and UEFI start of them |
+//! | `form` | disks in the forms of clouds |
 //! | `disk` | disks: partitions, and what firmware starts |
 //! | `oem`, `recovery` | their file systems with configurations and with the recovery system |
 //! | `netboot` | directories of files for network boot |
@@ -29,6 +30,7 @@ mod disk;
 mod efi;
 mod ext4;
 mod firmware;
+mod form;
 mod grub_menu;
 mod iso;
 mod kind;
@@ -51,6 +53,7 @@ use kfactory_sandbox::CancelToken;
 
 pub use rule::{Kind, Report};
 
+use self::kind::Content;
 use super::region::Region;
 use crate::error::{Context as _, Result};
 use crate::given;
@@ -71,10 +74,17 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     let file = open_regular(path).context(doing)?;
     let len = file.metadata().context(doing)?.len();
     let region = Region::of_file(Arc::new(file.try_clone().context(doing)?), len);
-    let kind = kind::of(&region).context(doing)?;
-    let mut report = Report::new(kind);
+    let found = kind::of(&region).context(doing)?;
+    let mut report = Report::new(match found {
+        Content::Plain(kind) => kind,
+        Content::Formed(_) => Kind::Disk,
+    });
     checksum::check(&mut report, path, &file, stop).context(doing)?;
-    content(&mut report, &region, stop).context(doing)?;
+    match found {
+        Content::Plain(_) => content(&mut report, &region, stop),
+        Content::Formed(form) => form::check(&mut report, file, form, stop),
+    }
+    .context(doing)?;
     Ok(report.finish())
 }
 

@@ -1,5 +1,6 @@
 //! `kfactory raw`: disks as the programs see them that check disks, and the machines that start from them.
 
+mod board;
 mod chain;
 mod forms;
 mod judges;

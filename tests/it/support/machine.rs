@@ -33,11 +33,34 @@ impl Machine {
         if !need(&["qemu-system-x86_64"]) || std::env::consts::ARCH != "x86_64" {
             return None;
         }
-        let mut child = Command::new("qemu-system-x86_64")
+        let mut command = Command::new("qemu-system-x86_64");
+        command
             .args(["-accel", "tcg,thread=multi", "-smp", "2"])
             .args(["-m", &memory_mib.to_string()])
             .args(["-nographic", "-no-reboot"])
-            .args(arguments)
+            .args(arguments);
+        Some(Self::run_it(command))
+    }
+
+    /// Starts a Raspberry Pi 3 with these devices; `None`, and a line that says so, where there is no emulator. Its console is the
+    /// second serial line, which is the one that its device tree names.
+    pub(crate) fn raspberry_pi<S: AsRef<std::ffi::OsStr>>(
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Option<Self> {
+        if !need(&["qemu-system-aarch64"]) {
+            return None;
+        }
+        let mut command = Command::new("qemu-system-aarch64");
+        command
+            .args(["-M", "raspi3b", "-accel", "tcg,thread=multi"])
+            .args(["-display", "none", "-monitor", "none", "-no-reboot"])
+            .args(["-serial", "null", "-serial", "stdio"])
+            .args(arguments);
+        Some(Self::run_it(command))
+    }
+
+    fn run_it(mut command: Command) -> Self {
+        let mut child = command
             .current_dir(&world().dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -54,14 +77,14 @@ impl Machine {
                 }
             }
         });
-        Some(Self {
+        Self {
             keys: child.stdin.take().expect("piped"),
             child,
             console,
             said: String::new(),
             seen: 0,
             start: Instant::now(),
-        })
+        }
     }
 
     /// Waits until the console shows one of `words` after what was waited for last; returns which.

@@ -14,6 +14,7 @@ const BUDGET: u64 = 1 << 29;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compressor {
     Gzip,
+    Lz4,
     Xz,
     Zstd,
 }
@@ -22,17 +23,23 @@ impl Compressor {
     /// Unpacks `packed` to at most `most` bytes.
     fn unpack(self, packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        let mut read = |decoder: &mut dyn Read| {
+        let read = |decoder: &mut dyn Read, plain: &mut Vec<u8>| {
             let most = most as u64 + 1;
-            decoder.take(most).read_to_end(&mut plain)
+            decoder.take(most).read_to_end(plain)
         };
         let done = match self {
-            Self::Gzip => read(&mut flate2::read::ZlibDecoder::new(packed)),
-            Self::Xz => read(&mut liblzma::read::XzDecoder::new(packed)),
+            Self::Gzip => read(&mut flate2::read::ZlibDecoder::new(packed), &mut plain),
+            Self::Lz4 => {
+                plain.resize(most, 0);
+                let len = lz4_flex::block::decompress_into(packed, &mut plain);
+                len.inspect(|len| plain.truncate(*len))
+                    .map_err(io::Error::other)
+            }
+            Self::Xz => read(&mut liblzma::read::XzDecoder::new(packed), &mut plain),
             Self::Zstd => zstd::Decoder::with_buffer(packed).and_then(|mut decoder| {
                 // No block is larger than a megabyte.
                 decoder.window_log_max(20)?;
-                read(&mut decoder)
+                read(&mut decoder, &mut plain)
             }),
         };
         match done {

@@ -59,6 +59,7 @@ pub(super) fn check(
     report.fact("squashfs", format!("{name}, {used}"));
     let compressor = match *name {
         "gzip" => Compressor::Gzip,
+        "lz4" => Compressor::Lz4,
         "xz" => Compressor::Xz,
         "zstd" => Compressor::Zstd,
         other => {

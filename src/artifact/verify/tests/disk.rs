@@ -75,6 +75,7 @@ fn a_good_disk_passes_and_tells_what_it_is() {
     let text = report.render("disk.raw".as_ref(), Form::Text).unwrap();
     for words in [
         "kind       disk\n",
+        "format     raw\n",
         "partitions efi, bios, oem, recovery\n",
         "starts on  UEFI, BIOS\n",
         "kernel     6.1.0-test (amd64)\n",
@@ -134,10 +135,12 @@ fn formats_that_are_not_read_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     for (head, name) in [
-        (&b"QFI\xfb"[..], "qcow2"),
-        (b"KDMV", "VMDK"),
+        (&b"QFI\xfb\0\0\0\x09"[..], "qcow2 image of version 9"),
+        (b"KDMV\x04\0\0\0", "VMDK disk of version 4"),
+        (b"# Disk DescriptorFile", "VMDK disk of several files"),
         (b"conectix", "VHD"),
-        (b"\x1f\x8b", "gzip"),
+        (b"vhdxfile", "VHDX"),
+        (b"\xfd7zXZ\0", "xz"),
     ] {
         let mut bytes = vec![0; 4096];
         bytes[..head.len()].copy_from_slice(head);

@@ -1,7 +1,7 @@
 //! Live media.
 
 use super::sample::{
-    MODULES, Medium, VERSION, XZ, ZSTD, find, initrd, program, reword, verify_bytes,
+    LZ4, MODULES, Medium, VERSION, XZ, ZSTD, find, initrd, program, reword, verify_bytes,
 };
 use super::{Case, assert_clean};
 use crate::artifact::grub::menu::chain_to_live;
@@ -109,6 +109,7 @@ fn a_good_medium_passes_and_tells_what_it_is() {
     assert_eq!(json["passes"], true);
     assert_eq!(json["facts"]["starts_on"], "BIOS, UEFI");
     assert_clean(&with(ROOT, ZSTD));
+    assert_clean(&with(ROOT, LZ4));
 }
 
 #[test]
@@ -205,6 +206,16 @@ fn root() -> Vec<Case> {
         ("squashfs", with(ROOT, &ZSTD[..100])),
         (
             "squashfs",
+            of(|medium| {
+                medium.files.insert(ROOT.to_owned(), LZ4.to_vec());
+                medium.edit(ROOT, |bytes| {
+                    let inodes = le32(bytes, 64);
+                    bytes[inodes + 2..inodes + 60].fill(0xff);
+                });
+            }),
+        ),
+        (
+            "squashfs",
             of(|medium| medium.edit(ROOT, |bytes| bytes[28] = 3)),
         ),
         // The inodes, of which the first is the root directory's.
@@ -224,7 +235,7 @@ fn root() -> Vec<Case> {
         ),
         (
             "root-unread",
-            of(|medium| medium.edit(ROOT, |bytes| bytes[20] = 5)),
+            of(|medium| medium.edit(ROOT, |bytes| bytes[20] = 3)),
         ),
         ("root-files", renamed(b"kairos-release", b"kairos-removed")),
         ("root-files", renamed(b"init", b"exit")),

@@ -4,6 +4,7 @@ mod damage;
 mod disk;
 mod disk_sample;
 mod foreign;
+mod forms;
 mod medium;
 mod netboot;
 mod sample;
@@ -23,7 +24,12 @@ fn assert_clean(report: &Report) {
 #[test]
 fn every_rule_is_seen_broken_in_what_lacks_only_that() {
     let (mut seen, mut missed) = (BTreeSet::new(), Vec::new());
-    let cases = [medium::cases(), netboot::cases(), disk::cases()];
+    let cases = [
+        medium::cases(),
+        netboot::cases(),
+        disk::cases(),
+        forms::cases(),
+    ];
     for (rule, report) in cases.into_iter().flatten() {
         if report.findings.iter().any(|finding| finding.rule == rule) {
             seen.insert(rule);

@@ -20,6 +20,7 @@ use crate::validate::kernel_image::bzimage_for_tests;
 pub(super) const VERSION: &str = "6.1.0-test";
 /// `mksquashfs` of a small root filesystem, whose kernel does not read xz: `-comp C -b 4096 -all-root -mkfs-time 0 -all-time 0`.
 pub(super) const GZIP: &[u8] = include_bytes!("../../../../testdata/squashfs/gzip.squashfs");
+pub(super) const LZ4: &[u8] = include_bytes!("../../../../testdata/squashfs/lz4.squashfs");
 pub(super) const XZ: &[u8] = include_bytes!("../../../../testdata/squashfs/xz.squashfs");
 pub(super) const ZSTD: &[u8] = include_bytes!("../../../../testdata/squashfs/zstd.squashfs");
 
