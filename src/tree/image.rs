@@ -1,13 +1,13 @@
-//! A tree from the layers of an image, read one after the other without writing any of their files.
+//! A tree from the layers of an image, without writing any of their files: several are read at the same time, and applied one after the
+//! other.
 
 use std::collections::{HashSet, btree_map};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use kfactory_layers::apply::{ApplyError, clean_path, link_target, meaning};
-use kfactory_layers::digest::{Digest, Hasher};
+use kfactory_layers::apply::{ApplyError, link_target, meaning};
 use kfactory_layers::image::Image;
 use kfactory_layers::limits;
 use kfactory_layers::metadata::{Entry, EntryKind, Xattrs};
@@ -16,21 +16,15 @@ use kfactory_layers::whiteout::Special;
 
 use rustix::io::Errno;
 
-use super::{Content, FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
+use super::list::{Item, List, Read, Room, count, in_order, refused};
+use super::{FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
 use crate::printable::counted;
-use crate::progress::bytes_text;
 use crate::store::Store;
 
-/// The largest distribution images hold some 400 000 names.
-const MAX_ENTRIES: u64 = 4_000_000;
 /// Each takes two kilobytes as soon as something is in it, and one entry may imply hundreds.
 const MAX_DIRECTORIES: u64 = 500_000;
-/// What all extended attributes may take, in bytes: labels of SELinux on every file take a tenth.
-const MAX_XATTR_BYTES: usize = 256 << 20;
-/// The most that is kept of an image's files: programs, kernels and initrds have some gigabytes.
-const MAX_KEPT_BYTES: u64 = 16 << 30;
 
 /// What is to be known of the files' contents.
 #[derive(Debug, Clone, Copy)]
@@ -62,9 +56,8 @@ pub fn with_last_layer(tree: Tree, image: &Image, store: &Store, wanted: Wanted)
     let Source::Kept(kept) = tree.source else {
         return Err(Error::internal("the tree was not made of an image"));
     };
-    let mut reading = Reading::new(kept, wanted);
-    reading.top = tree.top;
-    reading.kept_bytes = reading.kept.metadata()?.len();
+    let mut reading = Reading::new(kept, wanted)?;
+    reading.growing.top = tree.top;
     reading.layers(image, store, image.layers().len().saturating_sub(1))
 }
 
@@ -77,7 +70,7 @@ pub fn of_archive(input: impl io::Read, store: &Store, wanted: Wanted) -> Result
     let mut reading = Reading::beside(store, wanted)?;
     let mut archive = ArchiveReader::new(input);
     reading.layer(0, &mut archive)?;
-    check_end(reading.entries, &archive)?;
+    check_end(reading.room.entries(), &archive)?;
     Ok(reading.finish())
 }
 
@@ -100,80 +93,89 @@ pub fn check_end(entries: u64, archive: &ArchiveReader<impl io::Read>) -> Result
 }
 
 struct Reading {
+    room: Room,
+    growing: Growing,
+}
+
+/// The tree of the layers so far.
+struct Growing {
     top: Node,
-    kept: File,
-    kept_bytes: u64,
     next_id: u64,
-    entries: u64,
     directories: u64,
-    xattr_bytes: usize,
     /// What whiteouts of the layer have hidden: names, and directories in which everything is hidden (`true`).
     hidden: HashSet<(PathBuf, bool)>,
-    wanted: Wanted,
 }
 
 impl Reading {
     fn beside(store: &Store, wanted: Wanted) -> Result<Self> {
         let kept = tempfile::tempfile_in(store.dir())
             .context(|| format!("making a file in {}", store.dir().display()))?;
-        Ok(Self::new(kept, wanted))
+        Self::new(kept, wanted)
     }
 
-    fn new(kept: File, wanted: Wanted) -> Self {
-        Self {
-            top: Node::directory(0),
-            kept,
-            kept_bytes: 0,
-            next_id: 0,
-            entries: 0,
-            directories: 0,
-            xattr_bytes: 0,
-            hidden: HashSet::new(),
-            wanted,
-        }
+    /// Keeps contents in `kept`, behind what is in it.
+    fn new(kept: File, wanted: Wanted) -> Result<Self> {
+        Ok(Self {
+            room: Room::behind(kept, wanted)?,
+            growing: Growing {
+                top: Node::directory(0),
+                next_id: 0,
+                directories: 0,
+                hidden: HashSet::new(),
+            },
+        })
     }
 
     fn finish(self) -> Tree {
         Tree {
-            top: self.top,
-            source: Source::Kept(self.kept),
+            top: self.growing.top,
+            source: Source::Kept(self.room.into_file()),
         }
     }
 
     /// Reads the layers of `image` from the one with the index `first` on.
     fn layers(mut self, image: &Image, store: &Store, first: usize) -> Result<Tree> {
-        let total = image.layers().len();
-        let layers = image.layers().iter().zip(image.diff_ids()).enumerate();
-        for (index, (layer, diff_id)) in layers.skip(first) {
-            let doing = || format!("reading layer {} of {total} ({})", index + 1, layer.digest);
-            let mut changeset = Changeset::open(store, layer, *diff_id, None).context(doing)?;
-            self.next_id = super::first_id(index);
-            self.layer(index, &mut ArchiveReader::new(&mut changeset))
-                .context(doing)?;
-            changeset.finish().context(doing)?;
-        }
+        let Self { room, growing } = &mut self;
+        let layers: Vec<_> = image.layers().iter().zip(image.diff_ids()).collect();
+        let read = |index: usize| -> Result<List> {
+            let (layer, diff_id) = layers[index];
+            let mut changeset = Changeset::open(store, layer, *diff_id, None)?;
+            let list = room.list(&mut ArchiveReader::new(&mut changeset));
+            Ok(list.then(|| changeset.finish()))
+        };
+        in_order(first..layers.len(), read, |index, list| {
+            let applied = list.and_then(|list| growing.layer(index, list));
+            applied.context(|| {
+                let (total, digest) = (layers.len(), layers[index].0.digest);
+                format!("reading layer {} of {total} ({digest})", index + 1)
+            })
+        })?;
         Ok(self.finish())
     }
 
+    /// Reads the next layer from its archive.
     fn layer<R: io::Read>(&mut self, layer: usize, archive: &mut ArchiveReader<R>) -> Result<()> {
+        self.growing.layer(layer, self.room.list(archive))
+    }
+}
+
+impl Growing {
+    /// Applies what was read of a layer.
+    fn layer(&mut self, layer: usize, list: List) -> Result<()> {
         self.hidden.clear();
-        while let Some(entry) = archive
-            .next_entry()
-            .map_err(|error| Error::from_source(&error))?
-        {
-            count(&mut self.entries, MAX_ENTRIES, "entries")?;
-            self.entry(layer, entry, archive)?;
+        self.next_id = super::first_id(layer);
+        for item in list.items {
+            self.item(layer, item)?;
         }
-        Ok(())
+        list.end
     }
 
-    fn entry<R: io::Read>(
-        &mut self,
-        layer: usize,
-        entry: Entry,
-        archive: &mut ArchiveReader<R>,
-    ) -> Result<()> {
-        let path = clean_path(&entry).map_err(refused)?;
+    fn item(&mut self, layer: usize, item: Item) -> Result<()> {
+        let Item {
+            path,
+            entry,
+            content,
+        } = item;
         let special = meaning(&path, &entry).map_err(refused)?;
         let Some((parents, name)) = split(&path) else {
             // The root itself.
@@ -204,8 +206,7 @@ impl Reading {
             }
             Special::Ignored => return Ok(()),
         }
-        let kind = self.kind(&path, &entry, archive)?;
-        self.count_xattrs(&entry.xattrs)?;
+        let kind = self.kind(&path, &entry, content)?;
         let names = self.dir(&parents, &name, layer)?;
         let made =
             entry.kind == EntryKind::Directory && !names.get(&name).is_some_and(Node::is_dir);
@@ -217,29 +218,13 @@ impl Reading {
         }
         set_metadata(slot, &entry, layer);
         if made {
-            count(&mut self.directories, MAX_DIRECTORIES, "directories")?;
+            self.directories += 1;
+            count(self.directories, MAX_DIRECTORIES, "directories")?;
         }
         Ok(())
     }
 
-    fn count_xattrs(&mut self, xattrs: &Xattrs) -> Result<()> {
-        let bytes = xattrs.iter().map(|(name, value)| name.len() + value.len());
-        self.xattr_bytes = self.xattr_bytes.saturating_add(bytes.sum());
-        if self.xattr_bytes > MAX_XATTR_BYTES {
-            let most = MAX_XATTR_BYTES >> 20;
-            return Err(Error::user(format!(
-                "the image's extended attributes take more than {most} MiB"
-            )));
-        }
-        Ok(())
-    }
-
-    fn kind<R: io::Read>(
-        &mut self,
-        path: &Path,
-        entry: &Entry,
-        archive: &mut ArchiveReader<R>,
-    ) -> Result<Kind> {
+    fn kind(&mut self, path: &Path, entry: &Entry, read: Read) -> Result<Kind> {
         Ok(match &entry.kind {
             EntryKind::Directory => Kind::Directory(Names::new()),
             EntryKind::Symlink { target } => Kind::Symlink(target.clone()),
@@ -250,59 +235,14 @@ impl Reading {
             EntryKind::File { size } => {
                 let id = self.next_id;
                 self.next_id += 1;
-                let (content, digest) = self.content(path, *size, archive)?;
                 Kind::File(FileNode {
                     size: *size,
                     id,
-                    digest,
-                    content,
+                    digest: read.digest,
+                    content: read.content,
                 })
             }
         })
-    }
-
-    /// Keeps and hashes a file's content, as far as it is wanted.
-    fn content<R: io::Read>(
-        &mut self,
-        path: &Path,
-        size: u64,
-        archive: &mut ArchiveReader<R>,
-    ) -> Result<(Content, Option<Digest>)> {
-        let keep = (self.wanted.kept)(path);
-        if keep && size > MAX_KEPT_BYTES - self.kept_bytes {
-            return Err(Error::user(format!(
-                "{path:?} has {}: with it, more than {} of files are to be read",
-                bytes_text(size),
-                bytes_text(MAX_KEPT_BYTES)
-            )));
-        }
-        if !keep && !self.wanted.digests {
-            return Ok((Content::Dropped, None));
-        }
-        let mut hasher = Hasher::new();
-        let mut content = archive.content(size);
-        let mut buffer = vec![0; 1 << 16];
-        let start = self.kept_bytes;
-        loop {
-            let count = content.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            if keep {
-                self.kept.write_all(&buffer[..count])?;
-                self.kept_bytes += count as u64;
-            }
-            if self.wanted.digests {
-                hasher.update(&buffer[..count]);
-            }
-        }
-        let kept = if keep {
-            Content::Kept(start)
-        } else {
-            Content::Dropped
-        };
-        let digest = self.wanted.digests.then(|| hasher.finish());
-        Ok((kept, digest))
     }
 
     fn hard_link(&self, path: &Path, target: &Path, entry: &Entry) -> Result<Kind> {
@@ -336,7 +276,8 @@ impl Reading {
             node = match names_of(node, parents)?.entry(name.clone()) {
                 btree_map::Entry::Occupied(there) => there.into_mut(),
                 btree_map::Entry::Vacant(free) => {
-                    count(&mut self.directories, MAX_DIRECTORIES, "directories")?;
+                    self.directories += 1;
+                    count(self.directories, MAX_DIRECTORIES, "directories")?;
                     free.insert(Node::directory(layer))
                 }
             };
@@ -445,24 +386,8 @@ fn xattrs(all: &Xattrs) -> Option<Box<Xattrs>> {
     (!all.is_empty()).then(|| Box::new(all.clone()))
 }
 
-/// Counts one more of `what`.
-fn count(number: &mut u64, most: u64, what: &str) -> Result<()> {
-    *number += 1;
-    if *number > most {
-        return Err(Error::user(format!(
-            "the image holds more than {most} {what}"
-        )));
-    }
-    Ok(())
-}
-
 fn place(names: &[OsString]) -> PathBuf {
     names.iter().collect()
-}
-
-/// Says what applying the layer would say.
-fn refused(error: ApplyError) -> Error {
-    Error::from_source(&error)
 }
 
 /// Splits a clean path into the names above and its own; `None` for the root.

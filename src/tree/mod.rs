@@ -7,6 +7,7 @@
 mod contents;
 mod dir;
 mod image;
+mod list;
 #[cfg(test)]
 pub(crate) mod samples;
 mod window;

@@ -5,6 +5,7 @@ use kfactory_layers::metadata::Device;
 use kfactory_layers::tar::ArchiveWriter;
 use proptest::prelude::*;
 
+use super::super::list::{MAX_ENTRIES, MAX_KEPT_BYTES, MAX_XATTR_BYTES};
 use super::*;
 
 /// Returns a layer of these names: one that ends in `/` is a directory, any other an empty file or a whiteout.
@@ -26,7 +27,7 @@ fn reading(kept: fn(&Path) -> bool) -> Reading {
         kept,
         digests: false,
     };
-    Reading::new(tempfile::tempfile().unwrap(), wanted)
+    Reading::new(tempfile::tempfile().unwrap(), wanted).unwrap()
 }
 
 /// Returns every path of the tree that the layers make, directories with a slash; `None` where one is refused.
@@ -146,9 +147,9 @@ fn what_would_fill_the_memory_is_refused() {
         (0, 0, MAX_XATTR_BYTES - 100, "more than 256 MiB"),
     ] {
         let mut reading = reading(|_| false);
-        reading.entries = entries;
-        reading.directories = directories;
-        reading.xattr_bytes = xattr_bytes;
+        reading.room.entries = entries.into();
+        reading.growing.directories = directories;
+        reading.room.xattr_bytes = xattr_bytes.into();
         let error = reading.layer(0, &mut ArchiveReader::new(layer.as_slice()));
         let error = error.unwrap_err().render_text();
         assert!(error.contains(word), "{error}");
