@@ -49,7 +49,7 @@ dist arch="x86_64":
     cargo build --release --locked --target {{arch}}-unknown-linux-musl
     @ls -l {{target}}/{{arch}}-unknown-linux-musl/release/kfactory
 
-# Feed a fuzz target (yip) whatever breaks it, say `just fuzz yip -max_total_time=900`; needs cargo-fuzz and a nightly compiler
+# Feed a fuzz target (yip, artifact) whatever breaks it, say `just fuzz yip -max_total_time=900`; needs cargo-fuzz and a nightly compiler
 fuzz target="yip" *ARGS:
     bash fuzz/run {{target}} {{ARGS}}
 

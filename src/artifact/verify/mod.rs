@@ -45,11 +45,14 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use kfactory_layers::input::open_regular;
 use kfactory_sandbox::CancelToken;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 pub use rule::{Kind, Report};
 
@@ -80,12 +83,44 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
         Content::Formed(_) => Kind::Disk,
     });
     checksum::check(&mut report, path, &file, stop).context(doing)?;
-    match found {
-        Content::Plain(_) => content(&mut report, &region, stop),
-        Content::Formed(form) => form::check(&mut report, file, form, stop),
-    }
-    .context(doing)?;
+    any(&mut report, found, file, &region, stop).context(doing)?;
     Ok(report.finish())
+}
+
+/// Has every reader look at `bytes`, whatever they are: for fuzzing.
+///
+/// # Panics
+///
+/// One of them does, which is a defect, or there is no memory for a copy.
+pub fn exercise(bytes: &[u8]) {
+    let file = memfd_create("fuzz", MemfdFlags::CLOEXEC);
+    let file = File::from(file.expect("memory"));
+    file.write_all_at(bytes, 0).expect("memory");
+    let copy = Arc::new(file.try_clone().expect("a descriptor"));
+    let region = Region::of_file(copy, bytes.len() as u64);
+    let mut report = Report::new(Kind::Disk);
+    // What only few bytes lead to, at once.
+    let _ = squashfs::check(&mut report, "fuzz", &region, None);
+    efi::check(&mut report, "fuzz", region.clone(), None, None);
+    let _ = super::gpt::Table::read_first(&region);
+    let _ = iso::check(&mut report, &region, None);
+    if let Ok(found) = kind::of(&region) {
+        let _ = any(&mut report, found, file, &region, None);
+    }
+    report.finish();
+}
+
+fn any(
+    report: &mut Report,
+    found: Content,
+    file: File,
+    region: &Region,
+    stop: Option<&CancelToken>,
+) -> Result<()> {
+    match found {
+        Content::Plain(_) => content(report, region, stop),
+        Content::Formed(form) => form::check(report, file, form, stop),
+    }
 }
 
 /// Checks a medium or disk that was made and has not its name yet.

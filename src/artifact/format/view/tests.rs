@@ -207,7 +207,8 @@ fn what_needs_something_else_is_refused_by_what_that_is() {
 /// A small qcow2 image of ours, to be changed.
 fn small(compressed: bool) -> (tempfile::TempDir, std::path::PathBuf, File) {
     let dir = tempfile::tempdir().expect("a directory");
-    let raw = raw(dir.path(), 50 * MIB, false);
+    // Two tables.
+    let raw = raw(dir.path(), 600 * MIB, false);
     let (path, out) = create(dir.path(), "image");
     format::qcow2::write(&RawDisk::new(&raw).expect("a disk"), &out, compressed, 1)
         .expect("written");
@@ -230,6 +231,9 @@ fn a_qcow2_that_contradicts_itself_is_damaged() {
     drop(reading);
     let second = be64_at(&file, FIRST) & !(1 << 63);
     let counts = be64_at(&file, 48);
+    let first = be64_at(&file, second) & !(1 << 63);
+    let count = be64_at(&file, counts) + 2 * (first >> 16);
+    let same = be64_at(&file, FIRST).to_be_bytes();
     let far = (1u64 << 63 | 1 << 40).to_be_bytes();
     for (at, bytes, said) in [
         (20, &40u32.to_be_bytes()[..], "2^40"),
@@ -247,7 +251,13 @@ fn a_qcow2_that_contradicts_itself_is_damaged() {
         (FIRST, &(second | 512).to_be_bytes(), "no cluster begins"),
         (second, &far, "cluster 0 of the disk is at 1099511627776"),
         // A table is not where a cluster may be, nor the other way round; but reading ends.
-        (counts, &[0; 8], "counts as free"),
+        (
+            counts,
+            &[0; 8],
+            "the header is in cluster 0 of the file, which counts as free",
+        ),
+        (count, &[0; 2], "cluster 0 of the disk is in cluster"),
+        (FIRST + 8, &same, "table 1 is another one, too"),
         (second, &(1u64 << 62 | 1 << 40).to_be_bytes(), "cluster 0"),
     ] {
         file.write_all_at(&whole, 0).expect("mended");
