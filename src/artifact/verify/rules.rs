@@ -41,7 +41,7 @@ rules! {
         "write the medium or disk again from its source; `sgdisk --verify` tells more"
     BACKUP_TABLE Warning "partition-table-backup"
         "the second partition table is at the very end, sound, and says the same"
-        "`sgdisk --move-second-header FILE` puts it there"
+        "`sgdisk --move-second-header FILE` puts it to the end of a raw disk, and would damage a disk in another form: make a raw one of that first"
 
     FOOTER Error "vhd-footer"
         "the end of a VHD says how large the disk before it is"
