@@ -73,6 +73,9 @@ rules! {
     FILE_SYSTEM Error "file-system"
         "an ext4 file system is whole: no larger than its place, and what is read of it has its checksums"
         "make the disk anew; `e2fsck -fn` tells more"
+    FILE_SYSTEM_UNREAD Warning "file-system-unread"
+        "ext4 file systems can be looked into"
+        "make it without the feature to have its content checked: `mke2fs -O ^FEATURE`"
 
     OEM_FILES Error "oem-files"
         "the configurations have what the first boot does: 01_reset.yaml, in the dialect of yip, adds partitions and resets"
