@@ -55,8 +55,8 @@ fn check_place(source: &Location, what: &str, place: &Path, remedy: &str) -> Res
     .hint(remedy))
 }
 
-/// Returns a path without links, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
+/// Returns a path without links, as far as it exists: two that lead to one place are equal then.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = whole.ancestors().find_map(|above| {
         let real = above.canonicalize().ok()?;

@@ -14,7 +14,6 @@ use super::format::{Details, Format};
 use super::guid::Guid;
 use super::live::Live;
 use super::output::Output;
-use super::region::Region;
 use super::source::Source;
 use super::verify;
 use crate::distro::Arch;
@@ -39,14 +38,12 @@ pub struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// Reads back what was written to `file`, where that is wanted.
-    fn verify(&self, kind: verify::Kind, file: &File) -> Result<()> {
-        if !self.verify {
-            return Ok(());
+    /// Reads back what was written to `output`, where that is wanted.
+    fn verify(&self, output: &Output) -> Result<()> {
+        match self.verify {
+            true => verify::made(output.file(), self.stop),
+            false => Ok(()),
         }
-        let len = file.metadata()?.len();
-        let region = Region::of_file(Arc::new(file.try_clone()?), len);
-        verify::made(kind, &region, self.stop)
     }
 }
 
@@ -135,7 +132,7 @@ pub fn iso(source: &Source<'_>, live: &Live<'_>, making: Making<'_>) -> Result<U
         let output = Output::create(making.path, making.force)?;
         let progress = source.progress(making.path, making.reporter);
         let made = live.write(&source.flat(&progress), &output, making.stop)?;
-        making.verify(verify::Kind::Iso, output.file())?;
+        making.verify(&output)?;
         Ok((output, made))
     };
     let (output, made) = make().map_err(|error| not_made(making.path, error))?;
@@ -168,6 +165,7 @@ pub fn raw(
     let make = || {
         let output = Output::create(making.path, making.force)?;
         let made = write_disk(source, disk, format, making, output.file())?;
+        making.verify(&output)?;
         Ok((output, made))
     };
     let (output, made) = make().map_err(|error| not_made(making.path, error))?;
@@ -210,13 +208,11 @@ fn write_disk(
     let flat = source.flat(&progress);
     if format.is_in_place() {
         let made = disk.write(&flat, out, making.stop)?;
-        making.verify(verify::Kind::Disk, out)?;
         convert(out)?;
         return Ok(made);
     }
     let raw = partial::create_beside(making.path, 0o600)?;
     let made = disk.write(&flat, raw.as_file(), making.stop)?;
-    making.verify(verify::Kind::Disk, raw.as_file())?;
     convert(raw.as_file())?;
     Ok(made)
 }

@@ -22,7 +22,7 @@ pub type Say<'a> = dyn FnMut(&str) -> Result<()> + 'a;
 
 /// Serves `dir` at `address` until the user stops it.
 ///
-/// Whole files and ranges of them, by `GET` and `HEAD`; no listings, nothing outside of the directory.
+/// Whole files and ranges of them, by `GET` and `HEAD`; no listings, and nothing outside of the directory but what links in it lead to.
 ///
 /// # Errors
 ///

@@ -255,7 +255,7 @@ pub(super) struct RequestArgs {
     /// The network for steps that ask for one [default: host]
     #[arg(long, value_enum)]
     pub(super) network: Option<Network>,
-    /// Push without checking the result first, or, with names, without these rules (`kfactory validate --rules` lists them)
+    /// Push without checking the result first, or, with names, without these rules (`kfactory validate --rules` lists them); with either, `--iso` and `--raw` are not read back
     #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "all")]
     pub(super) no_validate: Vec<String>,
     #[command(flatten)]

@@ -88,6 +88,14 @@ impl ArtifactArgs {
         }
     }
 
+    /// Reads back files for network boot that were made in `dir`, where that is wanted.
+    fn verify_files(&self, dir: &Path, session: &Session) -> Result<()> {
+        match self.no_validate {
+            true => Ok(()),
+            false => verify::made_files(dir, &session.options.stop),
+        }
+    }
+
     fn location(&self, session: &Session) -> Result<Location> {
         let source = self.source.as_deref().unwrap_or_default();
         if source.starts_with(MEDIUM_SCHEME) {
@@ -321,10 +329,7 @@ fn netboot_of_image(
     netboot.write(
         output,
         |files| files.make(&flat, squash, stop),
-        |dir| match args.common.no_validate {
-            true => Ok(()),
-            false => verify::made_files(dir, stop),
-        },
+        |dir| args.common.verify_files(dir, session),
     )?;
     if let Some(note) = source.lost_in_squashfs() {
         session.reporter.warn(&note);
@@ -347,7 +352,6 @@ fn netboot_of_medium(
             "--squash-compression",
             args.squash.squash_compression.is_some(),
         ),
-        ("--no-validate", common.no_validate),
         ("--platform", common.platform.is_some()),
     ] {
         if is_given {
@@ -365,7 +369,7 @@ fn netboot_of_medium(
     netboot.write(
         output,
         |files| files.copy(&medium, &session.options.stop),
-        |_| Ok(()),
+        |dir| common.verify_files(dir, session),
     )
 }
 

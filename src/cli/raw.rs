@@ -68,7 +68,7 @@ pub(super) fn run(args: &RawArgs) -> Result<i32> {
         arch: source.arch()?,
         boot: args.boot,
         size: args.size,
-        size_step: format.size_step(),
+        sizes: format.sizes(),
         state_size: args.state_size,
         recovery_size: args.recovery_size,
         cloud_config: cloud_config.as_deref(),

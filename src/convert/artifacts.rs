@@ -1,5 +1,6 @@
 //! Media and disks that are made of the result in the same run, from the layers in the store.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use kfactory_layers::image::Image;
@@ -11,10 +12,10 @@ use crate::artifact::disk::Disk;
 use crate::artifact::format::Format;
 use crate::artifact::live::Live;
 use crate::artifact::make::{self, Artifact, Making, Unnamed};
-use crate::artifact::output::Place;
+use crate::artifact::output::{Place, checksum_path};
 use crate::artifact::source::Source;
 use crate::artifact::squashfs::{self, Compressor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::request::Request;
 
@@ -47,9 +48,12 @@ impl<'a> Artifacts<'a> {
             Ok(place)
         };
         let cloud_config = request.cloud_config.as_deref().map(Path::new);
+        let iso = request.iso.as_ref().map(place).transpose()?;
+        let raw: Vec<Place<'_>> = request.raw.iter().map(place).collect::<Result<_>>()?;
+        check_distinct(iso.as_ref(), &raw)?;
         let artifacts = Self {
-            iso: request.iso.as_ref().map(place).transpose()?,
-            raw: request.raw.iter().map(place).collect::<Result<_>>()?,
+            iso,
+            raw,
             cloud_config: cloud_config.map(cloud_config::read).transpose()?,
             compressor: request.compressor()?,
             verify: request.no_validate.is_empty(),
@@ -99,7 +103,7 @@ impl<'a> Artifacts<'a> {
             arch: source.arch()?,
             boot: None,
             size: None,
-            size_step: format.size_step(),
+            sizes: format.sizes(),
             state_size: None,
             recovery_size: None,
             cloud_config: self.cloud_config.as_deref(),
@@ -137,4 +141,57 @@ pub(super) fn finish(made: Vec<Unnamed>, engine: Engine<'_>) -> Result<Vec<Artif
         artifacts.push(artifact);
     }
     Ok(artifacts)
+}
+
+/// Checks that no two artifacts, with the checksums beside them, get the same name.
+fn check_distinct(iso: Option<&Place<'_>>, raw: &[Place<'_>]) -> Result<()> {
+    let mut taken = BTreeSet::new();
+    let named = iso.iter().map(|place| ("iso", **place));
+    for (kind, place) in named.chain(raw.iter().map(|place| ("raw", *place))) {
+        let mut file = apart::resolved(place.path);
+        if place.path.is_dir() {
+            // Its name there has this ending, and differs in nothing else.
+            file.push(kind);
+        }
+        let checksum = checksum_path(&file);
+        if !taken.insert(file) || !taken.insert(checksum) {
+            return Err(Error::usage(format!(
+                "two artifacts are to be written to `{}`",
+                place.path.display()
+            ))
+            .hint("give each a name of its own"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_artifacts_of_one_name_are_refused_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        let place = |path: &str| top.join(path);
+        std::os::unix::fs::symlink(top, place("link")).unwrap();
+        for (iso, raw, is_fine) in [
+            ("a.iso", vec!["a.raw", "a.qcow2"], true),
+            ("", vec!["", "a.raw"], true),
+            ("a.iso", vec!["link/a.iso"], false),
+            ("a.iso", vec!["./b.raw", "link/./b.raw"], false),
+            ("a.iso", vec!["a.iso.sha256"], false),
+            ("a.iso", vec!["", "link"], false),
+        ] {
+            let (iso, raw) = (place(iso), raw.into_iter().map(place).collect::<Vec<_>>());
+            let place = |path| Place {
+                path,
+                name: None,
+                force: true,
+            };
+            let raw: Vec<Place<'_>> = raw.iter().map(|path| place(path.as_path())).collect();
+            let checked = check_distinct(Some(&place(&iso)), &raw);
+            assert_eq!(checked.is_ok(), is_fine, "{raw:?}");
+        }
+    }
 }

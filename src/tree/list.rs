@@ -2,13 +2,15 @@
 //! can be read at the same time.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use kfactory_layers::apply::{ApplyError, clean_path, meaning};
@@ -26,9 +28,11 @@ use crate::progress::bytes_text;
 pub(super) const MAX_ENTRIES: u64 = 4_000_000;
 /// What all extended attributes may take, in bytes: labels of SELinux on every file take a tenth.
 pub(super) const MAX_XATTR_BYTES: u64 = 256 << 20;
+/// What all paths and link targets may take while they are read, in bytes: the largest images hold some 50 MB of them.
+pub(super) const MAX_NAME_BYTES: u64 = 512 << 20;
 /// The most that is kept of an image's files: programs, kernels and initrds have some gigabytes.
 pub(super) const MAX_KEPT_BYTES: u64 = 16 << 30;
-/// More layers are not read at the same time: what is read waits in memory for those before it.
+/// More layers are not read at the same time.
 const MAX_THREADS: usize = 4;
 
 /// What is there of a file's content.
@@ -69,6 +73,7 @@ pub(super) struct Room {
     kept_bytes: AtomicU64,
     pub(super) entries: AtomicU64,
     pub(super) xattr_bytes: AtomicU64,
+    pub(super) name_bytes: AtomicU64,
 }
 
 impl Room {
@@ -81,6 +86,7 @@ impl Room {
             kept_bytes: AtomicU64::new(len),
             entries: AtomicU64::new(0),
             xattr_bytes: AtomicU64::new(0),
+            name_bytes: AtomicU64::new(0),
         })
     }
 
@@ -115,7 +121,7 @@ impl Room {
         let before = self.entries.fetch_add(1, Ordering::Relaxed);
         count(before + 1, MAX_ENTRIES, "entries")?;
         let path = clean_path(&entry).map_err(refused)?;
-        self.count_xattrs(&entry)?;
+        self.count_bytes(&entry, &path)?;
         let mut content = Read {
             content: Content::Dropped,
             digest: None,
@@ -132,15 +138,37 @@ impl Room {
         }))
     }
 
-    fn count_xattrs(&self, entry: &Entry) -> Result<()> {
-        let bytes = entry.xattrs.iter();
-        let bytes: usize = bytes.map(|(name, value)| name.len() + value.len()).sum();
-        let before = self.xattr_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before + bytes as u64 > MAX_XATTR_BYTES {
-            let most = MAX_XATTR_BYTES >> 20;
-            return Err(Error::user(format!(
-                "the image's extended attributes take more than {most} MiB"
-            )));
+    /// Counts what an entry takes while it waits for the layers before its own.
+    fn count_bytes(&self, entry: &Entry, path: &Path) -> Result<()> {
+        let xattrs = entry.xattrs.iter();
+        let xattrs: usize = xattrs.map(|(name, value)| name.len() + value.len()).sum();
+        let target = match &entry.kind {
+            EntryKind::Symlink { target } | EntryKind::HardLink { target } => target.as_os_str(),
+            _ => OsStr::new(""),
+        };
+        let names = [entry.path.as_os_str(), path.as_os_str(), target];
+        let names: usize = names.iter().map(|name| name.len()).sum();
+        for (count, bytes, most, what) in [
+            (
+                &self.xattr_bytes,
+                xattrs,
+                MAX_XATTR_BYTES,
+                "extended attributes",
+            ),
+            (
+                &self.name_bytes,
+                names,
+                MAX_NAME_BYTES,
+                "paths and link targets",
+            ),
+        ] {
+            let before = count.fetch_add(bytes as u64, Ordering::Relaxed);
+            if before + bytes as u64 > most {
+                return Err(Error::user(format!(
+                    "the image's {what} take more than {} MiB",
+                    most >> 20
+                )));
+            }
         }
         Ok(())
     }
@@ -208,39 +236,54 @@ impl Room {
 
 /// Makes one thing of each number in `numbers`, several at the same time, and hands them over in their order.
 ///
+/// As many are begun as there are threads beside the one that is due: what is made waits in memory for those before it.
+///
 /// # Errors
 ///
 /// What `take` says; nothing new is begun then.
 pub(super) fn in_order<T: Send>(
-    numbers: Range<usize>,
+    mut numbers: Range<usize>,
     make: impl Fn(usize) -> T + Sync,
     mut take: impl FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = cores.min(MAX_THREADS).min(numbers.len());
-    let next = AtomicUsize::new(numbers.start);
+    let (mut due, end) = (numbers.start, numbers.end);
+    let (begin, begun) = mpsc::channel();
+    let begun = Mutex::new(begun);
     let (send, made) = mpsc::channel();
     thread::scope(|scope| {
+        // The threads end when this does.
+        let begin = begin;
         for _ in 0..threads {
-            let (send, next, make) = (send.clone(), &next, &make);
+            let (send, begun, make) = (send.clone(), &begun, &make);
             scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
+                let next = || begun.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                while let Ok(number) = next() {
+                    // Who waits for it would wait for ever if it did not hear of a defect.
+                    let one = catch_unwind(AssertUnwindSafe(|| make(number)));
                     // Nobody listens any more when one of them was not taken.
-                    if number >= numbers.end || send.send((number, make(number))).is_err() {
+                    if send.send((number, one)).is_err() {
                         break;
                     }
                 }
             });
         }
         drop(send);
-        let mut due = numbers.start;
+        let mut begin_next = || numbers.next().is_some_and(|it| begin.send(it).is_ok());
+        for _ in 0..threads {
+            begin_next();
+        }
         let mut early = BTreeMap::new();
-        for (number, one) in made {
-            early.insert(number, one);
+        while due < end {
+            let Ok((number, one)) = made.recv() else {
+                break;
+            };
+            early.insert(number, one.unwrap_or_else(|defect| resume_unwind(defect)));
             while let Some(one) = early.remove(&due) {
                 take(due, one)?;
                 due += 1;
+                begin_next();
             }
         }
         Ok(())
@@ -292,5 +335,24 @@ mod tests {
         });
         assert_eq!((refused.unwrap_err().to_string(), last), ("five".into(), 5));
         assert!(in_order(3..3, slow_first, |_, _| Err(Error::user("none"))).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_begun_far_ahead_of_what_is_due() {
+        let due = AtomicU64::new(0);
+        let most = AtomicU64::new(0);
+        let make = |number: usize| {
+            if number == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            let ahead = number as u64 - due.load(Ordering::SeqCst);
+            most.fetch_max(ahead, Ordering::SeqCst);
+        };
+        let all = in_order(0..100, make, |number, ()| {
+            due.store(number as u64 + 1, Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(all.is_ok());
+        assert!(most.into_inner() <= MAX_THREADS as u64);
     }
 }

@@ -16,7 +16,7 @@ use crate::support::shared::Shared;
 use crate::support::tree::{Tree, differences};
 use crate::support::user::is_root;
 use crate::support::world::Scratch;
-use crate::support::{need, run, skipped, world};
+use crate::support::{need, run, skipped, wants_all, world};
 
 /// Emulation on a busy machine with two cores takes three minutes, and such a machine may stand still for some in between.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -387,10 +387,8 @@ fn a_medium_installs_itself_on_a_blank_disk_which_starts_on_uefi() {
 /// Starts a machine with an empty disk from a medium that says to install without asking, and then from the disk alone.
 #[track_caller]
 fn installs(name: &str, firmware: &[&str]) {
-    if std::env::var("KFACTORY_FAMILIES").as_deref() != Ok("all") {
-        return skipped(
-            "KFACTORY_FAMILIES is not `all`: an installation takes an emulator a quarter of an hour",
-        );
+    if !wants_all("an installation takes an emulator a quarter of an hour") {
+        return;
     }
     if !need(&["mksquashfs", "qemu-img"]) {
         return;
@@ -452,7 +450,7 @@ fn starts(made: &Conversion, devices: &[&str], whole: bool) {
     };
     machine.wait_for(&["Linux version"], LIMIT);
     machine.wait_for(&["squashfs: version"], LIMIT);
-    if whole || std::env::var("KFACTORY_FAMILIES").as_deref() == Ok("all") {
+    if whole || wants_all("what comes after the live system's root, on all firmware alike") {
         live(&mut machine, made);
     }
 }

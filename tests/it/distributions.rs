@@ -16,7 +16,7 @@ use crate::support::small::k3s_program;
 use crate::support::systems::system_tar;
 use crate::support::tree::Tree;
 use crate::support::world::Scratch;
-use crate::support::{Kfactory, need, run, skipped, world};
+use crate::support::{Kfactory, need, run, skipped, wants_all, world};
 
 const K3S: &str = "v1.33.4+k3s1";
 /// What a standard image needs besides the programs of every image.
@@ -296,19 +296,9 @@ fn ubuntu_24_04_becomes_a_core_image_that_boots() {
     boots(&image.tree);
 }
 
-/// Tells whether the releases that take a long time are to be converted, and says so where they are not.
-fn wants_all() -> bool {
-    let wants = std::env::var("KFACTORY_FAMILIES").is_ok_and(|wanted| wanted == "all");
-    if !wants {
-        // Chosen, not missing: `KFACTORY_NO_SKIP` has nothing to say about it.
-        eprintln!("skipped: KFACTORY_FAMILIES is not `all` (`just test-families` sets it)");
-    }
-    wants
-}
-
 /// Converts a release as a core image, twice, and boots it.
 fn core_twice(suite: &'static str, flavor: [&'static str; 2]) {
-    if !wants_all() {
+    if !wants_all("a release that takes a long time") {
         return;
     }
     let Some(release) = Release::new("all", suite, flavor) else {
@@ -383,7 +373,7 @@ fn debian_13_boots_and_is_the_same_twice() {
 
 #[test]
 fn ubuntu_24_04_is_made_ready_for_trusted_boot() {
-    if !wants_all() {
+    if !wants_all("a release that takes a long time") {
         return;
     }
     let Some(release) = Release::new("trusted", "noble", ["ubuntu", "24.04"]) else {

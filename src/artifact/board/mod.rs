@@ -219,9 +219,11 @@ impl Board<'_> {
         let dir = self.firmware_dir().unwrap_or_default();
         let path = format!("{dir}/{CONFIG}");
         if let Some(text) = self.tree.text(&path)? {
-            let config = Config::read(&text, Some(self.model));
+            let mut included = |name: &str| self.tree.text(format!("{dir}/{name}"));
+            let config = Config::read(&text, self.model, &mut included)?;
             let is_there = |name: &str| files.iter().any(|file| file.path == name);
-            if config.kernel() == U_BOOT && config.needs().iter().all(|name| is_there(name)) {
+            let starts_u_boot = config.kernel() == U_BOOT && config.is_64bit();
+            if starts_u_boot && config.needs().iter().all(|name| is_there(name)) {
                 let included = config.includes.iter();
                 let included = included.map(|name| (name, format!("{dir}/{name}")));
                 let included = included.filter(|(_, path)| is_file(self.tree, path));

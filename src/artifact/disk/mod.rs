@@ -33,6 +33,7 @@ use super::boot_files::BootFiles;
 use super::efi_volume::EfiVolume;
 use super::ext4::{Builder, Ext4Error, Journal, Layout, Size};
 use super::flat::Flat;
+use super::format::Sizes;
 use super::gpt::SECTOR_BYTES;
 use super::grub::bios::{CoreSpec, Modules};
 use super::guid::Guid;
@@ -68,8 +69,8 @@ pub struct Disk<'a> {
     pub boot: Option<Boot>,
     /// How large it is at least.
     pub size: Option<DiskSize>,
-    /// What its size is a multiple of, in bytes: whole MiB.
-    pub size_step: u64,
+    /// The sizes that it may have, all in whole MiB.
+    pub sizes: Sizes,
     /// How large the partition of the installed systems will be.
     pub state_size: Option<DiskSize>,
     /// How large the recovery system is.
@@ -177,17 +178,24 @@ impl Disk<'_> {
 
     /// Returns the size of the disk, of which `least` bytes are taken.
     fn whole_size(&self, least: u64) -> Result<u64> {
-        let Some(size) = self.size else {
-            return Ok(least.next_multiple_of(self.size_step));
-        };
-        if size.bytes() < least {
-            let least = DiskSize::for_bytes(least);
+        let wanted = self.size.map_or(least, DiskSize::bytes);
+        if wanted < least {
+            let (wanted, least) = (DiskSize::for_bytes(wanted), DiskSize::for_bytes(least));
             return Err(Error::user(format!(
-                "a disk of {size} has no room for the partitions of the image, which take {least}"
+                "a disk of {wanted} has no room for the partitions of the image, which take {least}"
             ))
             .hint(format!("`--size {least}` is the least that does")));
         }
-        Ok(size.bytes().next_multiple_of(self.size_step))
+        let whole = wanted.next_multiple_of(self.sizes.step);
+        match self.sizes.most {
+            Some(most) if whole > most => Err(Error::user(format!(
+                "a disk of {} is larger than {}, the most that its format takes",
+                DiskSize::for_bytes(whole),
+                DiskSize::for_bytes(most)
+            ))
+            .hint("`--format raw` and `--format qcow2` take any")),
+            _ => Ok(whole),
+        }
     }
 
     /// Returns the size of the partition that the first boot makes.

@@ -54,6 +54,15 @@ pub struct Details<'a> {
     pub threads: usize,
 }
 
+/// The sizes that a disk may have, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// What each is a multiple of.
+    pub step: u64,
+    /// The largest, where there is one.
+    pub most: Option<u64>,
+}
+
 impl Format {
     /// Returns what the ending of `path` says.
     pub fn of_path(path: &Path) -> Option<Self> {
@@ -92,13 +101,15 @@ impl Format {
         }
     }
 
-    /// Returns what the size of the disk is a multiple of, in bytes.
-    pub fn size_step(self) -> u64 {
-        match self {
-            Self::Gce => gce::SIZE_STEP,
-            Self::Vhd => vhd::SIZE_STEP,
-            _ => SIZE_STEP,
-        }
+    /// Returns the sizes that a disk in it may have.
+    pub fn sizes(self) -> Sizes {
+        let (step, most) = match self {
+            Self::Gce => (gce::SIZE_STEP, None),
+            Self::Vhd => (vhd::SIZE_STEP, Some(vhd::MAX_BYTES)),
+            Self::Vmdk => (SIZE_STEP, Some(vmdk::MAX_BYTES / SIZE_STEP * SIZE_STEP)),
+            Self::Raw | Self::Qcow2 | Self::Maas => (SIZE_STEP, None),
+        };
+        Sizes { step, most }
     }
 
     /// Returns whether the raw disk itself is the beginning of the file, or all of it.

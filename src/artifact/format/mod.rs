@@ -26,7 +26,7 @@ pub mod vhd;
 pub mod view;
 pub mod vmdk;
 
-pub use kinds::{Details, Format};
+pub use kinds::{Details, Format, Sizes};
 pub use raw::RawDisk;
 
 use std::io;

@@ -18,7 +18,10 @@ const CREATOR: &[u8; 4] = b"win ";
 const CREATOR_VERSION: u32 = 0x000A_0000;
 const HOST: &[u8; 4] = b"Wi2k";
 const FIXED: u32 = 2;
+/// How many the geometry has at most.
 const MAX_SECTORS: u64 = 65_535 * 16 * 255;
+/// The largest that Hyper-V and Azure take.
+pub(super) const MAX_BYTES: u64 = 2040 << 30;
 
 /// Writes `disk` to `out`, which is empty, with the identity `id` and made at `epoch` in seconds since 1970.
 ///

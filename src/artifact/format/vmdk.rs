@@ -22,7 +22,7 @@ const HEAD_SECTORS: u64 = GRAIN_SECTORS;
 const AT_END: u64 = u64::MAX;
 const DEFLATE: u16 = 1;
 /// Sector addresses have 32 bits.
-const MAX_BYTES: u64 = (u32::MAX as u64) * SECTOR_BYTES;
+pub(super) const MAX_BYTES: u64 = (u32::MAX as u64) * SECTOR_BYTES;
 
 /// What a marker announces.
 const TABLE: u32 = 1;

@@ -33,10 +33,6 @@ pub(super) fn check(
     if boards.is_empty() && config.is_none() {
         return Ok(boards);
     }
-    let text = match &config {
-        Some(file) => text(volume, file)?,
-        None => String::new(),
-    };
     let mut held = report.hold(&rules::BOARD_FILES);
     if boards.is_empty() {
         held.at(
@@ -45,35 +41,52 @@ pub(super) fn check(
         );
     }
     for model in &boards {
-        for name in firmware(Some(*model)) {
-            if !has(&top, name) {
-                held.at(path, format!("it has no {name}, which {model} starts from"));
-            }
-        }
-        let config = Config::read(&text, Some(*model));
-        let prefix = config.prefix();
-        for name in config.needs() {
-            let places = [format!("{prefix}{name}"), name.to_owned()];
-            let mut is_there = false;
-            for place in &places {
-                is_there |= volume.find(place)?.is_some_and(|file| !file.is_dir);
-            }
-            if !is_there {
-                held.at(
-                    path,
-                    format!("{CONFIG} has {model} load {name}, which is not there"),
-                );
-            }
-        }
-        let dir = volume.list(prefix)?.unwrap_or_default();
-        let mut names = top.values().chain(dir.values());
-        if !config.names_device_tree() && !names.any(|file| is_device_tree(*model, &file.name)) {
-            held.at(path, format!("it has no device tree for {model}"));
+        for finding in findings(volume, &top, *model)? {
+            held.at(path, finding);
         }
     }
     let names: Vec<&str> = boards.iter().map(|model| model.as_str()).collect();
     report.fact("board", names.join(", "));
     Ok(boards)
+}
+
+/// Returns what keeps `model` from starting from `volume`, which has the files `top` at its top.
+fn findings(
+    volume: &FatVolume,
+    top: &BTreeMap<String, FatEntry>,
+    model: Model,
+) -> Result<Vec<String>, FatReadError> {
+    let missing = firmware(Some(model)).iter().filter(|name| !has(top, name));
+    let mut found: Vec<String> = missing
+        .map(|name| format!("it has no {name}, which {model} starts from"))
+        .collect();
+    let file = |name: &str| -> Result<Option<FatEntry>, FatReadError> {
+        Ok(volume.find(name)?.filter(|file| !file.is_dir))
+    };
+    let mut read = |name: &str| file(name)?.map(|it| text(volume, &it)).transpose();
+    let words = read(CONFIG)?;
+    let by = match &words {
+        Some(_) => format!("{CONFIG} has {model}"),
+        None => format!("without {CONFIG} {model} would"),
+    };
+    let config = Config::read(&words.unwrap_or_default(), model, &mut read)?;
+    if !config.is_64bit() {
+        found.push(format!(
+            "{by} start in 32 bits, and all programs here have 64"
+        ));
+    }
+    let prefix = config.prefix();
+    for name in config.needs() {
+        if file(&format!("{prefix}{name}"))?.is_none() && file(name)?.is_none() {
+            found.push(format!("{by} load {name}, which is not there"));
+        }
+    }
+    let dir = volume.list(prefix)?.unwrap_or_default();
+    let mut names = top.values().chain(dir.values());
+    if !config.names_device_tree() && !names.any(|file| is_device_tree(model, &file.name)) {
+        found.push(format!("it has no device tree for {model}"));
+    }
+    Ok(found)
 }
 
 /// Checks that the ROM of `boards`, which reads no GPT, finds the partition `efi` of the disk.

@@ -59,8 +59,34 @@ pub(super) fn check(
 /// Returns the checksum that a line has of the file `name`.
 fn checksum_of(line: &str, name: &str) -> Option<Digest> {
     let (digits, rest) = line.split_once(' ')?;
-    // A blank for text, an asterisk for bytes, which are the same here.
-    let of = rest.strip_prefix([' ', '*'])?;
+    // A blank for text, an asterisk for bytes, which are the same here; AuroraBoot's lists have neither.
+    let of = rest.strip_prefix([' ', '*']).unwrap_or(rest);
     let of = of.strip_prefix("./").unwrap_or(of);
     (of == name).then(|| Digest::from_hex(&digits.to_ascii_lowercase()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_as_sha256sum_reads_it() {
+        let digits = "0F".repeat(32);
+        for (line, is_of) in [
+            (format!("{digits}  a.iso"), true),
+            (format!("{digits} *a.iso"), true),
+            (format!("{digits} a.iso"), true),
+            (format!("{digits}  ./a.iso"), true),
+            (format!("{digits}  b.iso"), false),
+            (format!("{digits}a.iso"), false),
+            ("0F a.iso".to_owned(), false),
+        ] {
+            let found = checksum_of(&line, "a.iso");
+            assert_eq!(
+                found,
+                Digest::from_hex(&"0f".repeat(32)).filter(|_| is_of),
+                "{line}"
+            );
+        }
+    }
 }

@@ -98,7 +98,12 @@ impl Menu {
     pub(super) fn searches(&self) -> Vec<Search> {
         let all = self.of(&["search", "search.file", "search.fs_label"]);
         let found = all.filter_map(|words| {
-            let name = words.last().filter(|name| !name.starts_with('-'))?;
+            let name = match words[0].as_str() {
+                // Behind the name there may be a variable, and hints.
+                "search" => words.last(),
+                _ => words.get(1),
+            };
+            let name = name.filter(|name| !name.starts_with('-'))?;
             let has = |names: &[&str]| words.iter().any(|word| names.contains(&word.as_str()));
             match words[0].as_str() {
                 _ if name.contains('$') => None,
@@ -273,6 +278,11 @@ mod tests {
         );
         assert_eq!(others.searches(), [Search::File("/boot/kernel".to_owned())]);
         assert_eq!(others.targets(), ["/boot/grub2/grub.cfg"]);
+        let commands = Menu::read(
+            "search.fs_label COS_STATE root hd0\nsearch.file /k root\nsearch.fs_label L\nsearch.file",
+        );
+        let file = Search::File("/k".to_owned());
+        assert_eq!(commands.searches(), [label("COS_STATE"), file, label("L")]);
     }
 
     #[test]

@@ -14,9 +14,10 @@ use crate::artifact::iso::reader::{self, Entry, Image, Kind, Volume};
 use crate::artifact::live::{INITRD, KERNEL, SQUASHFS};
 use crate::artifact::names::LIVE_LABEL;
 use crate::artifact::region::{Extent, Region};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 
-/// The label that Kairos' tools give every live medium.
+/// The label of media for Trusted Boot, which have EFI programs of kernel and initrd (UKI) in place of menu and root filesystem.
+const UKI_LABEL: &str = "UKI_ISO_INSTALL";
 /// Where menus are, the one that starts first at the top.
 const MENUS: [&str; 2] = ["boot/grub2/grub.cfg", "boot/grub/grub.cfg"];
 const MAX_MENU_BYTES: u64 = 1 << 20;
@@ -73,6 +74,11 @@ pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToke
             return Ok(());
         }
     };
+    if image.primary.identifiers.volume == UKI_LABEL {
+        let error = Error::user("it is a medium for Trusted Boot (UKI), which is not read here");
+        return Err(error
+            .hint("`ukify inspect FILE` and `sbverify --list FILE` show the EFI programs on it"));
+    }
     report.hold(&rules::STRUCTURE);
     let medium = Medium {
         disc: disc.clone(),

@@ -58,7 +58,7 @@ pub use rule::{Kind, Report};
 
 use self::kind::Content;
 use super::region::Region;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::given;
 
 /// Checks what is at `path`, a file or a directory, until the run is stopped.
@@ -75,16 +75,25 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
         return Ok(report.finish());
     }
     let file = open_regular(path).context(doing)?;
-    let len = file.metadata().context(doing)?.len();
-    let region = Region::of_file(Arc::new(file.try_clone().context(doing)?), len);
-    let found = kind::of(&region).context(doing)?;
-    let mut report = Report::new(match found {
+    let check = || {
+        let (found, region, mut report) = told(&file)?;
+        checksum::check(&mut report, path, &file, stop)?;
+        any(&mut report, found, file.try_clone()?, &region, stop)?;
+        Ok(report.finish())
+    };
+    check().map_err(|error: Error| error.context(doing()))
+}
+
+/// Tells what is in `file`, and begins the report of it.
+fn told(file: &File) -> Result<(Content, Region, Report)> {
+    let len = file.metadata()?.len();
+    let region = Region::of_file(Arc::new(file.try_clone()?), len);
+    let found = kind::of(&region)?;
+    let report = Report::new(match found {
         Content::Plain(kind) => kind,
         Content::Formed(_) => Kind::Disk,
     });
-    checksum::check(&mut report, path, &file, stop).context(doing)?;
-    any(&mut report, found, file, &region, stop).context(doing)?;
-    Ok(report.finish())
+    Ok((found, region, report))
 }
 
 /// Has every reader look at `bytes`, whatever they are: for fuzzing.
@@ -128,9 +137,9 @@ fn any(
 /// # Errors
 ///
 /// It would not boot, it cannot be read, or the run is stopped.
-pub fn made(kind: Kind, file: &Region, stop: &CancelToken) -> Result<()> {
-    let mut report = Report::new(kind);
-    content(&mut report, file, Some(stop))?;
+pub fn made(file: &File, stop: &CancelToken) -> Result<()> {
+    let (found, region, mut report) = told(file)?;
+    any(&mut report, found, file.try_clone()?, &region, Some(stop))?;
     report.finish().demand()
 }
 

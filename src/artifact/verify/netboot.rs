@@ -15,15 +15,17 @@ use super::rule::Report;
 use super::{rules, squashfs};
 use crate::artifact::netboot::SCRIPT;
 use crate::artifact::region::Region;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 
 /// What every script begins with.
 const MAGIC: &[u8] = b"#!ipxe";
 const MAX_SCRIPT_BYTES: u64 = 64 << 10;
-/// Nobody boots from a directory with more files.
-const MAX_FILES: usize = 4096;
+/// Nobody boots from a directory with more entries.
+const MAX_ENTRIES: usize = 4096;
 /// More scripts of one directory are not looked into.
 const MAX_SCRIPTS: usize = 8;
+/// What all values together add to a script; words that go beyond it stay as they are written.
+const MAX_VALUE_BYTES: usize = 1 << 20;
 
 /// What a script loads, by the names of files beside it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,7 +42,52 @@ struct Files<'a> {
     names: BTreeSet<String>,
 }
 
-impl Files<'_> {
+impl<'a> Files<'a> {
+    fn list(dir: &'a Path) -> Result<Self> {
+        let doing = || format!("reading {}", dir.display());
+        let mut names = BTreeSet::new();
+        for (number, entry) in fs::read_dir(dir).context(doing)?.enumerate() {
+            if number == MAX_ENTRIES {
+                return Err(Error::user(format!(
+                    "it has more than {MAX_ENTRIES} entries, too many for what boots over the network"
+                ))
+                .hint("name a directory with these files alone"));
+            }
+            let entry = entry.context(doing)?;
+            // A link may lead to a file, as where one kernel serves many.
+            let is_file = fs::metadata(entry.path()).is_ok_and(|it| it.is_file());
+            if let Some(name) = entry.file_name().to_str().filter(|_| is_file) {
+                names.insert(name.to_owned());
+            }
+        }
+        Ok(Self { dir, names })
+    }
+
+    /// Returns the names of the scripts, first the one that a server is configured with.
+    fn scripts(&self) -> Result<Vec<&str>> {
+        let mut scripts = Vec::new();
+        for name in &self.names {
+            let is_called_so = name == SCRIPT;
+            let mut head = Vec::new();
+            match self.open(name) {
+                Ok(Some(file)) => {
+                    _ = file
+                        .reader()
+                        .take(MAGIC.len() as u64)
+                        .read_to_end(&mut head)?
+                }
+                // What else is there may be anybody's.
+                Err(error) if is_called_so => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
+            if head == MAGIC {
+                scripts.push(name.as_str());
+            }
+        }
+        scripts.sort_by_key(|name| (*name != SCRIPT, *name));
+        Ok(scripts)
+    }
+
     fn open(&self, name: &str) -> Result<Option<Region>> {
         if !self.names.contains(name) {
             return Ok(None);
@@ -51,47 +98,29 @@ impl Files<'_> {
         let len = file.metadata().context(doing)?.len();
         Ok(Some(Region::of_file(file.into(), len)))
     }
+
+    fn text(&self, name: &str) -> Result<String> {
+        let mut text = Vec::new();
+        if let Some(file) = self.open(name)? {
+            let doing = || format!("reading {}", self.dir.join(name).display());
+            let mut file = file.reader().take(MAX_SCRIPT_BYTES);
+            file.read_to_end(&mut text).context(doing)?;
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
 }
 
 /// Checks the files in `dir`.
 pub(super) fn check(report: &mut Report, dir: &Path, stop: Option<&CancelToken>) -> Result<()> {
-    let mut files = Files {
-        dir,
-        names: BTreeSet::new(),
-    };
-    let doing = || format!("reading {}", dir.display());
-    let mut scripts = Vec::new();
-    for entry in fs::read_dir(dir).context(doing)?.take(MAX_FILES) {
-        let entry = entry.context(doing)?;
-        // A link may lead to a file, as where one kernel serves many.
-        let is_file = fs::metadata(entry.path()).is_ok_and(|it| it.is_file());
-        let Some(name) = entry
-            .file_name()
-            .to_str()
-            .filter(|_| is_file)
-            .map(str::to_owned)
-        else {
-            continue;
-        };
-        let mut head = Vec::new();
-        let file = open_regular(&entry.path()).context(doing)?;
-        file.take(MAX_SCRIPT_BYTES)
-            .read_to_end(&mut head)
-            .context(doing)?;
-        if head.starts_with(MAGIC) {
-            scripts.push((name.clone(), String::from_utf8_lossy(&head).into_owned()));
-        }
-        files.names.insert(name);
-    }
-    // The one that a server is configured with comes first.
-    scripts.sort_by_key(|(name, _)| (name != SCRIPT, name.clone()));
+    let files = Files::list(dir)?;
+    let scripts = files.scripts()?;
     let mut held = report.hold(&rules::SCRIPT);
     if scripts.is_empty() {
         held.add("no file begins as an iPXE script does");
         return without_script(report, &files, stop);
     }
-    for (name, text) in scripts.into_iter().take(MAX_SCRIPTS) {
-        script(report, &name, &text, &files, stop)?;
+    for name in scripts.into_iter().take(MAX_SCRIPTS) {
+        script(report, name, &files.text(name)?, &files, stop)?;
     }
     Ok(())
 }
@@ -162,10 +191,8 @@ fn script(
         held.at(name, "it loads no kernel");
         return Ok(());
     };
-    if !text
-        .lines()
-        .any(|line| line.split_whitespace().next() == Some("boot"))
-    {
+    let mut all = text.lines().flat_map(commands);
+    if !all.any(|(_, words)| matches!(words.first(), Some(&("boot" | "imgexec")))) {
         held.at(name, "it boots nothing");
     }
     let arg = |key: &str| {
@@ -215,29 +242,32 @@ fn script(
     contents(report, kernel, initrds, root, stop)
 }
 
-/// Reads what `script` loads; of several kernels the first.
+/// Reads what `script` loads: the first kernel, and the initrds up to the next one, which is another entry's.
 fn read(script: &str) -> Loads {
     let mut loads = Loads::default();
-    let mut settings: BTreeMap<&str, &str> = BTreeMap::new();
-    for line in script.lines() {
-        // What is tried first, before `||` or `&&`.
-        let mut words = line
-            .split_whitespace()
-            .take_while(|it| !["||", "&&"].contains(it));
+    let mut settings = Settings::default();
+    let mut kernels = 0;
+    let all = script.lines().flat_map(commands);
+    for (_, words) in all.filter(|(is_always, _)| *is_always) {
+        let expanded = settings.expand(&words.join(" "));
+        let mut words = expanded.split_whitespace();
         match words.next() {
             Some("set") => {
-                if let (Some(name), Some(value)) = (words.next(), words.next()) {
-                    settings.insert(name, value);
+                if let Some(name) = words.next() {
+                    let value = words.collect::<Vec<_>>().join(" ");
+                    settings.values.insert(name.to_owned(), value);
                 }
             }
-            Some("kernel") if loads.kernel.is_none() => {
+            Some("kernel") if kernels > 0 => break,
+            Some("kernel") => {
                 let (_, uri, args) = image(words);
-                loads.kernel = uri.and_then(|uri| file_of(&expanded(uri, &settings)));
-                loads.args = args.iter().map(|arg| expanded(arg, &settings)).collect();
+                kernels += 1;
+                loads.kernel = uri.and_then(file_of);
+                loads.args = args.into_iter().map(str::to_owned).collect();
             }
             Some("initrd") => {
                 let (name, uri, _) = image(words);
-                if let Some(file) = uri.and_then(|uri| file_of(&expanded(uri, &settings))) {
+                if let Some(file) = uri.and_then(file_of) {
                     let name = name.map_or(file.clone(), str::to_owned);
                     loads.initrds.push((file, name));
                 }
@@ -246,6 +276,48 @@ fn read(script: &str) -> Loads {
         }
     }
     loads
+}
+
+/// Returns the commands of a line, each with whether it is tried whatever becomes of others.
+fn commands(line: &str) -> Vec<(bool, Vec<&str>)> {
+    let mut all = vec![(true, Vec::new())];
+    for word in line.split_whitespace() {
+        match (word, all.last_mut()) {
+            (";" | "||" | "&&", _) => all.push((word == ";", Vec::new())),
+            (_, Some((_, words))) => words.push(word),
+            (_, None) => {}
+        }
+    }
+    all
+}
+
+/// What a script has set so far.
+#[derive(Debug, Default)]
+struct Settings {
+    /// With the values of others in them.
+    values: BTreeMap<String, String>,
+    used: usize,
+}
+
+impl Settings {
+    /// Puts what was set in the place of `${name}`. What was not set stays, as iPXE may know it.
+    fn expand(&mut self, text: &str) -> String {
+        let mut all = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            all.push_str(before);
+            let (name, behind) = after.split_once('}').unwrap_or((after, ""));
+            match self.values.get(name) {
+                Some(value) if self.used + value.len() <= MAX_VALUE_BYTES => {
+                    self.used += value.len();
+                    all.push_str(value);
+                }
+                _ => all.push_str(&rest[before.len()..rest.len() - behind.len()]),
+            }
+            rest = behind;
+        }
+        all + rest
+    }
 }
 
 /// Returns the name that is given to an image, its address, and its arguments.
@@ -261,22 +333,6 @@ fn image<'a>(
         }
     }
     (name, words.next(), words.collect())
-}
-
-/// Puts what was set in the place of its name; once, as a value has the values of others in it already.
-fn expanded(text: &str, settings: &BTreeMap<&str, &str>) -> String {
-    let mut all = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        all.push_str(before);
-        let (name, behind) = after.split_once('}').unwrap_or((after, ""));
-        match settings.get(name) {
-            Some(value) => all.push_str(value),
-            None => all.push_str(&format!("${{{name}}}")),
-        }
-        rest = behind;
-    }
-    all + rest
 }
 
 /// Returns the name of the file that an address ends in; none where what was never set stands in it.
@@ -315,6 +371,30 @@ mod tests {
              kernel --timeout 5 ${url}/${k}?x=1 root=live:${url}/r initrd=disk\ninitrd --name disk ${url}/i\nboot\n";
         let args = ["root=live:http://h:80/d/r", "initrd=disk"];
         assert_eq!(read(settings), loads("kernel", &args, &[("i", "disk")]));
+        let nested = "set base http://h/d\nset all ${base}/k a=b root=live:${base}/r\nkernel ${all} ${mac}\n";
+        let args = ["a=b", "root=live:http://h/d/r", "${mac}"];
+        assert_eq!(read(nested), loads("k", &args, &[]));
+    }
+
+    #[test]
+    fn of_several_entries_the_first_is_read_and_of_a_line_what_is_always_tried() {
+        let script = "isset ${a} && set k other || set k none ; set k first\ninitrd i\nkernel ${k} x || shell\n\
+             boot\n:second\nkernel second\ninitrd j\nboot\n";
+        assert_eq!(read(script), loads("first", &["x"], &[("i", "i")]));
+    }
+
+    #[test]
+    fn values_that_double_again_and_again_end() {
+        let mut script = "set a 0123456789\n".to_owned();
+        script.push_str(&"set a ${a}${a}${a}${a}\n".repeat(2000));
+        let mut settings = Settings::default();
+        for (_, words) in script.lines().flat_map(commands) {
+            let value = settings.expand(&words[2..].join(" "));
+            settings.values.insert("a".to_owned(), value);
+        }
+        assert!(settings.used <= MAX_VALUE_BYTES);
+        assert!(settings.values["a"].len() <= MAX_VALUE_BYTES);
+        read(&script);
     }
 
     #[test]
@@ -327,6 +407,7 @@ mod tests {
             "set a",
             "initrd ${",
             "kernel ${a",
+            "; || &&",
         ] {
             read(text);
         }

@@ -159,8 +159,8 @@ rules! {
         "put a grub.cfg into EFI/BOOT that leads to the menu"
 
     BOARD_FILES Error "board-files"
-        "a Raspberry Pi finds its firmware, a device tree of its own, and the files that config.txt names"
-        "put the file onto the FAT beside config.txt, or make the disk anew of an image that has it"
+        "a Raspberry Pi finds its firmware, a device tree of its own and the files that config.txt names, and starts in 64 bits"
+        "put the file onto the FAT beside config.txt (`arm_64bit=1` into that), or make the disk anew of an image that has it"
     BOARD_MBR Error "board-mbr"
         "the MBR has no FAT but the partition `efi`, and has that one for a Raspberry Pi 3, which reads no GPT"
         "make the disk anew with `kfactory raw`"

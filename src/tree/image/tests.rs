@@ -5,7 +5,7 @@ use kfactory_layers::metadata::Device;
 use kfactory_layers::tar::ArchiveWriter;
 use proptest::prelude::*;
 
-use super::super::list::{MAX_ENTRIES, MAX_KEPT_BYTES, MAX_XATTR_BYTES};
+use super::super::list::{MAX_ENTRIES, MAX_KEPT_BYTES, MAX_NAME_BYTES, MAX_XATTR_BYTES};
 use super::*;
 
 /// Returns a layer of these names: one that ends in `/` is a directory, any other an empty file or a whiteout.
@@ -140,16 +140,30 @@ fn what_would_fill_the_memory_is_refused() {
     let mut archive = ArchiveWriter::new(Vec::new());
     archive.append(&entry, io::empty()).unwrap();
     let layer = archive.finish().unwrap();
-    for (entries, directories, xattr_bytes, word) in [
-        (MAX_ENTRIES, 0, 0, "more than 4000000 entries"),
+    for (entries, directories, xattr_bytes, name_bytes, word) in [
+        (MAX_ENTRIES, 0, 0, 0, "more than 4000000 entries"),
         // The first of two that the entry implies is allowed.
-        (0, MAX_DIRECTORIES - 1, 0, "more than 500000 directories"),
-        (0, 0, MAX_XATTR_BYTES - 100, "more than 256 MiB"),
+        (0, MAX_DIRECTORIES - 1, 0, 0, "more than 500000 directories"),
+        (
+            0,
+            0,
+            MAX_XATTR_BYTES - 100,
+            0,
+            "attributes take more than 256 MiB",
+        ),
+        (
+            0,
+            0,
+            0,
+            MAX_NAME_BYTES - 1,
+            "paths and link targets take more than 512 MiB",
+        ),
     ] {
         let mut reading = reading(|_| false);
         reading.room.entries = entries.into();
         reading.growing.directories = directories;
         reading.room.xattr_bytes = xattr_bytes.into();
+        reading.room.name_bytes = name_bytes.into();
         let error = reading.layer(0, &mut ArchiveReader::new(layer.as_slice()));
         let error = error.unwrap_err().render_text();
         assert!(error.contains(word), "{error}");

@@ -9,7 +9,7 @@ use crate::support::bootable::{MENU_TEXT, bootable};
 use crate::support::machine::Machine;
 use crate::support::program::{Kfactory, Ran};
 use crate::support::world::Scratch;
-use crate::support::{need, run, skipped};
+use crate::support::{need, run, skipped, wants_all};
 
 /// Emulation of so little takes seconds, but the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -167,7 +167,7 @@ fn a_card_leads_a_raspberry_pi_from_u_boot_over_shim_to_the_menu() {
 
 #[test]
 fn a_card_leads_a_raspberry_pi_to_the_kernel_of_its_recovery_system() {
-    if std::env::var("KFACTORY_FAMILIES").as_deref() != Ok("all") {
+    if !wants_all("a board's kernel is downloaded") {
         return;
     }
     if !need(&["qemu-system-aarch64", "mcopy"]) {

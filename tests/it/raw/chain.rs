@@ -8,7 +8,7 @@ use super::{Disk, disk, drive};
 use crate::support::framework::framework;
 use crate::support::installed_system::is_active;
 use crate::support::machine::{Machine, firmware};
-use crate::support::{need, run, skipped};
+use crate::support::{need, run, skipped, wants_all};
 
 /// Emulation on a busy machine with two cores is slow, and such a machine may stand still for minutes.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -24,19 +24,13 @@ fn a_disk_becomes_an_installed_system_on_uefi() {
     let Some(disk) = disk() else { return };
     let Some(firmware) = firmware() else { return };
     let arguments = ["-bios", firmware];
-    if is_everything_wanted() {
+    if wants_all("what comes after the recovery system's root, on BIOS and UEFI alike") {
         return installs_itself(&disk, "uefi", &arguments);
     }
-    // What comes after that is the same as on BIOS.
     let Some(mut machine) = start(&disk, "uefi", &arguments) else {
         return;
     };
     finds_its_root(&mut machine, "COS_SYSTEM");
-}
-
-/// Emulation takes minutes; what firmware and kernel see of a disk is always tried, all that follows on request.
-fn is_everything_wanted() -> bool {
-    std::env::var("KFACTORY_FAMILIES").as_deref() == Ok("all")
 }
 
 /// Starts a machine with a copy of the disk that has grown to what the first boot needs.
@@ -98,7 +92,7 @@ fn installs_itself(disk: &Disk, name: &str, arguments: &[&str]) {
         return;
     };
     finds_its_root(&mut machine, "COS_ACTIVE");
-    if is_everything_wanted() {
+    if wants_all("the login of a disk that installed itself") {
         let oem = is_active(&mut machine, disk.made, LIMIT);
         assert!(oem.contains("90_custom.yaml"), "{oem}");
         assert!(

@@ -69,7 +69,7 @@ fn a_disk_that_would_not_boot_gets_no_name_unless_that_is_meant() {
     let overlay = dir.0.join("overlay/etc/cos");
     std::fs::create_dir_all(&overlay).expect("a directory of ours");
     std::fs::write(overlay.join("grub.cfg"), "echo nothing\n").expect("a file of ours");
-    let output = dir.0.join("os.raw");
+    let output = dir.0.join("os.qcow2");
     let raw = || {
         Kfactory::new(["raw", &made.reference(), "-o"])
             .args([&output])
@@ -77,7 +77,7 @@ fn a_disk_that_would_not_boot_gets_no_name_unless_that_is_meant() {
             .store(&dir.0.join("store"))
     };
     raw().fail(1).tells(&[
-        "os.raw`\n",
+        "os.qcow2`\n",
         "caused by: what was made does not boot: disk",
         "caused by: menu: /recovery: /etc/cos/grub.cfg starts no kernel",
         "hint: `--no-validate` makes it all the same",

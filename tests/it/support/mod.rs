@@ -27,5 +27,5 @@ pub(crate) mod world;
 
 pub(crate) use program::Kfactory;
 pub(crate) use registry::{Server, run};
-pub(crate) use tools::{need, skipped};
+pub(crate) use tools::{need, skipped, wants_all};
 pub(crate) use world::world;

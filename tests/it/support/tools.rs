@@ -11,6 +11,17 @@ pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
+/// Tells whether what takes a long time is to be tried too, and says so where it is not: `what` stays away then.
+///
+/// Chosen, not missing: `KFACTORY_NO_SKIP` has nothing to say about it.
+pub(crate) fn wants_all(what: &str) -> bool {
+    let wants = std::env::var("KFACTORY_FAMILIES").is_ok_and(|wanted| wanted == "all");
+    if !wants {
+        eprintln!("skipped: KFACTORY_FAMILIES is not `all` (`just test-families` sets it): {what}");
+    }
+    wants
+}
+
 /// Returns where `program` is on the `PATH`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

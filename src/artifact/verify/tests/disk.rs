@@ -290,11 +290,9 @@ fn layout() -> Vec<Case> {
         ),
         ("disk-labels", labelled(0)),
         ("disk-labels", labelled(1)),
-        ("disk-labels", labelled(2)),
-        ("disk-labels", labelled(3)),
         // The menu still looks for the old one.
-        ("menu-target", labelled(2)),
-        ("menu-root", labelled(3)),
+        ("disk-labels menu-target", labelled(2)),
+        ("disk-labels menu-root", labelled(3)),
         // No code, another sector, another list of blocks, nothing behind it.
         (
             "disk-bios",
@@ -323,6 +321,16 @@ fn boards() -> Vec<Case> {
         (
             "board-files",
             of_board(|disk| reword(disk.efi.get_mut("config.txt").unwrap(), "u-boot", "other")),
+        ),
+        (
+            "board-files",
+            of_board(|disk| {
+                reword(
+                    disk.efi.get_mut("config.txt").unwrap(),
+                    "64bit=1",
+                    "64bit=0",
+                )
+            }),
         ),
         // A disk for no board, with a configuration that nothing reads.
         (
@@ -369,7 +377,7 @@ fn contents() -> Vec<Case> {
     let (kernel, ramdisk) = ("boot/vmlinuz", "boot/initrd");
     vec![
         (
-            "recovery-files",
+            "recovery-files oem-environment menu-root menu-target",
             of(|disk| drop(disk.recovery.remove(MENU))),
         ),
         (
@@ -377,7 +385,10 @@ fn contents() -> Vec<Case> {
             of(|disk| drop(disk.recovery.remove("grub2/grub.cfg"))),
         ),
         ("menu", menu("linux (loop0)", "true ")),
-        ("menu-files", menu("/boot/initrd", "/boot/other")),
+        (
+            "menu-files initrd-format",
+            menu("/boot/initrd", "/boot/other"),
+        ),
         (
             "menu-target",
             menu(
@@ -389,7 +400,10 @@ fn contents() -> Vec<Case> {
         ("menu-root", without_system("etc/cos/bootargs.cfg")),
         ("menu-files", without_system(kernel)),
         ("root-files", without_system("sbin/init")),
-        ("root-modules", system(kernel, &bzimage_for_tests("6.9"))),
+        (
+            "root-modules initrd-kernel",
+            system(kernel, &bzimage_for_tests("6.9")),
+        ),
         ("kernel", system(kernel, b"no kernel")),
         ("initrd-format", system(ramdisk, b"no archive")),
         (

@@ -209,7 +209,7 @@ fn odd_vhd() -> Report {
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        ("vhd-size", odd_vhd()),
+        ("vhd-size partition-table-backup", odd_vhd()),
         (
             "qcow2",
             of(Format::Qcow2, |bytes| bytes[(1 << 16) + 3] ^= 0x20),

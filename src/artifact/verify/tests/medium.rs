@@ -168,7 +168,10 @@ fn structure() -> Vec<Case> {
                 (bytes[size + 1], bytes[size + 6]) = (1, 1);
             }),
         ),
-        ("iso-label", of(|medium| medium.label = "OTHER".to_owned())),
+        (
+            "iso-label menu-root",
+            of(|medium| medium.label = "OTHER".to_owned()),
+        ),
         (
             "iso-bios",
             damaged(|bytes| {
@@ -198,9 +201,9 @@ fn structure() -> Vec<Case> {
 
 fn menu() -> Vec<Case> {
     vec![
-        ("menu", without(MENU)),
+        ("menu menu-target", without(MENU)),
         ("menu", with(MENU, b"set timeout=1\n")),
-        ("menu-files", without(INITRD)),
+        ("menu-files initrd-format", without(INITRD)),
         ("menu-files", reworded("/boot/kernel", "/boot/other")),
         (
             "menu-root",
@@ -256,7 +259,7 @@ fn root() -> Vec<Case> {
         ("root-files", renamed(b"kairos-release", b"kairos-removed")),
         ("root-files", renamed(b"init", b"exit")),
         (
-            "root-modules",
+            "root-modules initrd-kernel",
             with("boot/kernel", &bzimage_for_tests("6.9")),
         ),
     ]
@@ -273,7 +276,7 @@ fn kernel() -> Vec<Case> {
         ),
         ("initrd-format", reworded("initrd \"", "true \"")),
         (
-            "initrd-init",
+            "initrd-init initrd-kernel",
             with(INITRD, &archive(&[("usr/bin/immucore", 0o100_755, b"")])),
         ),
         (

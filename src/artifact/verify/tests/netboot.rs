@@ -48,9 +48,9 @@ pub(super) fn cases() -> Vec<Case> {
         ("netboot-script", without("boot.ipxe")),
         ("netboot-boot", reworded("kernel k-kernel", "echo k-kernel")),
         ("netboot-boot", reworded("\nboot", "\nexit")),
-        ("netboot-files", without("k-initrd")),
+        ("netboot-files initrd-format", without("k-initrd")),
         ("netboot-files", without("k.squashfs")),
-        ("netboot-files", verify_files(&Files::new())),
+        ("netboot-files netboot-script", verify_files(&Files::new())),
         ("netboot-root", reworded("root=live:", "root=")),
         ("netboot-initrd", reworded("initrd=k-initrd", "")),
         (
