@@ -172,21 +172,12 @@ impl FatVolume {
         Ok(Some(names))
     }
 
-    /// Returns the content of a file, of which all clusters are looked up.
+    /// Returns the content of a file, of which `most` bytes are wanted. Clusters behind them are not looked up.
     ///
     /// # Errors
     ///
     /// Its clusters are fewer than it needs, or are none.
-    pub fn content(&self, file: &FatEntry) -> Result<Region, FatReadError> {
-        self.start(file, u64::MAX)
-    }
-
-    /// Returns the first `most` bytes of a file, or all where it has fewer. Clusters behind them are not looked up.
-    ///
-    /// # Errors
-    ///
-    /// As for [`content`](Self::content).
-    pub fn start(&self, file: &FatEntry, most: u64) -> Result<Region, FatReadError> {
+    pub fn content(&self, file: &FatEntry, most: u64) -> Result<Region, FatReadError> {
         if u64::from(file.size) > u64::from(self.clusters) * self.cluster_bytes {
             return Err(FatReadError::Damaged("a file is larger than the volume"));
         }

@@ -179,7 +179,7 @@ fn program(
 
 /// Returns the start of a file, as much as is looked into.
 fn bytes(volume: &FatVolume, file: &FatEntry, most: u64) -> Result<Vec<u8>, FatReadError> {
-    let content = volume.start(file, most)?;
+    let content = volume.content(file, most)?;
     let mut bytes = vec![0; content.len() as usize];
     content.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)

@@ -66,8 +66,8 @@ impl View {
     ///
     /// A piece does not unpack, the file cannot be read, or the run is stopped.
     pub fn unpack_all(&self, stop: Option<&CancelToken>) -> Result<(), ViewError> {
-        let pieces = self.pieces.iter();
-        pieces.map(|pieces| pieces.unpack_all(stop)).collect()
+        let mut pieces = self.pieces.iter();
+        pieces.try_for_each(|pieces| pieces.unpack_all(stop))
     }
 }
 

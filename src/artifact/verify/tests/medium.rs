@@ -182,7 +182,7 @@ fn structure() -> Vec<Case> {
         // Where the disk's code loads the image from.
         ("iso-bios", damaged(|bytes| bytes[0x1b0] ^= 1)),
         ("iso-uefi", of(|medium| medium.efi = None)),
-        ("iso-uefi", with_long_partition()),
+        ("iso-uefi partition-table", with_long_partition()),
         ("partition-table", damaged(|bytes| bytes[512 + 60] ^= 1)),
         ("partition-table", damaged(|bytes| bytes[1024] ^= 1)),
         (
