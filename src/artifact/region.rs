@@ -25,6 +25,42 @@ pub trait ReadAt: fmt::Debug + Send + Sync {
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
+/// Bytes of which it is counted how often they are read.
+#[cfg(test)]
+#[derive(Debug)]
+pub struct Counted {
+    whole: Region,
+    reads: std::sync::atomic::AtomicUsize,
+}
+
+#[cfg(test)]
+impl Counted {
+    /// Counts from now on how often `whole` is read.
+    pub fn new(whole: Region) -> Arc<Self> {
+        let reads = Default::default();
+        Arc::new(Self { whole, reads })
+    }
+
+    /// Returns the region whose reads are counted.
+    pub fn region(self: &Arc<Self>) -> Region {
+        Region::of_view(Arc::<Self>::clone(self), self.whole.len())
+    }
+
+    /// Returns how often it was read.
+    pub fn reads(&self) -> usize {
+        self.reads.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl ReadAt for Counted {
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.reads
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.whole.read_exact_at(bytes, offset)
+    }
+}
+
 /// What a region is of.
 #[derive(Debug, Clone)]
 enum Whole {

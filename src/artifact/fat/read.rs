@@ -172,16 +172,16 @@ impl FatVolume {
         Ok(Some(names))
     }
 
-    /// Returns the content of a file.
+    /// Returns the content of a file, of which `most` bytes are wanted. Clusters behind them are not looked up.
     ///
     /// # Errors
     ///
     /// Its clusters are fewer than it needs, or are none.
-    pub fn content(&self, file: &FatEntry) -> Result<Region, FatReadError> {
-        let size = u64::from(file.size);
-        if size > u64::from(self.clusters) * self.cluster_bytes {
+    pub fn content(&self, file: &FatEntry, most: u64) -> Result<Region, FatReadError> {
+        if u64::from(file.size) > u64::from(self.clusters) * self.cluster_bytes {
             return Err(FatReadError::Damaged("a file is larger than the volume"));
         }
+        let size = u64::from(file.size).min(most);
         let mut extents = match size {
             0 => Vec::new(),
             _ => self.chain(file.cluster, size, false)?,

@@ -113,7 +113,7 @@ fn open(path: &std::path::Path) -> FatVolume {
 /// Returns the content of a file; none where there is none.
 fn read(volume: &FatVolume, path: &str) -> Option<Vec<u8>> {
     let file = volume.find(path).expect("readable")?;
-    let content = volume.content(&file).expect("readable");
+    let content = volume.content(&file, u64::MAX).expect("readable");
     let mut bytes = vec![0; content.len() as usize];
     content.read_exact_at(&mut bytes, 0).expect("readable");
     Some(bytes)

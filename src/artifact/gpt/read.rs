@@ -18,12 +18,20 @@ pub(super) fn read(disk: &Region) -> Result<Table, ReadError> {
     if first != second {
         return Err(ReadError::Differ);
     }
-    Ok(first)
+    Ok(first.table)
 }
 
 pub(super) fn read_first(disk: &Region) -> Result<Table, ReadError> {
     check_mbr(disk)?;
-    copy(disk, 1, None)
+    copy(disk, 1, None).map(|copy| copy.table)
+}
+
+/// What one of the two copies says.
+#[derive(Debug, PartialEq, Eq)]
+struct Copy {
+    table: Table,
+    /// The last sector that partitions may have. It may be one before what there is room for.
+    last_usable: u64,
 }
 
 /// A partition as the first sector of a disk has it.
@@ -80,7 +88,7 @@ fn check_mbr(disk: &Region) -> Result<u64, ReadError> {
 }
 
 /// Reads the copy whose header is `here`, and which looks for the other one there, if that matters.
-fn copy(disk: &Region, here: u64, other: Option<u64>) -> Result<Table, ReadError> {
+fn copy(disk: &Region, here: u64, other: Option<u64>) -> Result<Copy, ReadError> {
     let damaged = |why| ReadError::Damaged { sector: here, why };
     let check = |holds: bool, why| if holds { Ok(()) } else { Err(damaged(why)) };
     let mut header = [0; HEADER_BYTES];
@@ -131,16 +139,18 @@ fn copy(disk: &Region, here: u64, other: Option<u64>) -> Result<Table, ReadError
             .map(partition)
             .collect(),
     };
-    let ends = u64_at(&header, 48).checked_add(1) == Some(table.usable().end);
+    let last_usable = u64_at(&header, 48);
+    let may_end = table.first_usable <= last_usable && last_usable < table.usable().end;
     check(
-        ends,
-        "its last usable sector is not the one before the second copy",
+        may_end,
+        "its last usable sector is not between the first one and the second copy",
     )?;
+    let is_inside = |partition: &Partition| partition.end() <= last_usable + 1;
     check(
-        table.check().is_ok(),
-        "its partitions overlap or leave the disk",
+        table.check().is_ok() && table.partitions.iter().all(is_inside),
+        "its partitions overlap or leave the sectors that they may have",
     )?;
-    Ok(table)
+    Ok(Copy { table, last_usable })
 }
 
 fn partition(entry: &[u8]) -> Partition {

@@ -138,6 +138,55 @@ fn a_changed_byte_in_any_part_is_found() {
     Table::read(&region).expect("sound again");
 }
 
+/// Returns a disk with a table whose last usable sectors are `last`, in both copies.
+fn with_last_usable(last: [u64; 2]) -> Region {
+    let (_file, region) = disk(SECTORS);
+    table().write(&[], &region).expect("written");
+    for (sector, last) in [1, SECTORS - 1].into_iter().zip(last) {
+        let mut header = [0; 92];
+        let at = sector * SECTOR_BYTES;
+        region.read_exact_at(&mut header, at).expect("read");
+        header[48..56].copy_from_slice(&last.to_le_bytes());
+        header[16..20].fill(0);
+        let checksum = crc32fast::hash(&header);
+        header[16..20].copy_from_slice(&checksum.to_le_bytes());
+        region.write_all_at(&header, at).expect("written");
+    }
+    region
+}
+
+#[test]
+fn partitions_may_end_before_the_second_copy_begins() {
+    let (used, room) = (612_351, SECTORS - 34);
+    for last in [used, used + 1, room] {
+        let region = with_last_usable([last; 2]);
+        assert_eq!(Table::read(&region).expect("sound"), table());
+    }
+    for (last, why) in [
+        ([used - 1; 2], "leave the sectors that they may have"),
+        ([room + 1; 2], "last usable sector"),
+        ([2047; 2], "last usable sector"),
+        ([u64::MAX; 2], "last usable sector"),
+        ([room - 1, room], "differ"),
+    ] {
+        let said = Table::read(&with_last_usable(last)).expect_err(why);
+        assert!(said.to_string().contains(why), "{said}");
+    }
+}
+
+#[test]
+fn a_table_that_sfdisk_ends_early_is_sound() {
+    if judge("sfdisk", &["--version"]).is_none() {
+        return;
+    }
+    let (file, region) = disk(SECTORS);
+    let path = file.path().to_str().expect("a plain path");
+    let script = r"label: gpt\nlast-lba: 500000\nstart=2048, size=4096\n";
+    let command = format!("printf '{script}' | sfdisk -q {path}");
+    judge("sh", &["-c", &command]);
+    assert_eq!(Table::read(&region).expect("sound").partitions.len(), 1);
+}
+
 #[test]
 fn a_disk_that_has_grown_no_longer_ends_with_its_table() {
     let (file, region) = disk(SECTORS);

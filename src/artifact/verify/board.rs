@@ -126,8 +126,8 @@ fn has(names: &BTreeMap<String, FatEntry>, name: &str) -> bool {
 }
 
 fn text(volume: &FatVolume, file: &FatEntry) -> Result<String, FatReadError> {
-    let content = volume.content(file)?;
-    let mut bytes = vec![0; content.len().min(MAX_CONFIG_BYTES) as usize];
+    let content = volume.content(file, MAX_CONFIG_BYTES)?;
+    let mut bytes = vec![0; content.len() as usize];
     content.read_exact_at(&mut bytes, 0)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

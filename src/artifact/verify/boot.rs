@@ -4,11 +4,11 @@ use std::io::{BufReader, ErrorKind, Read};
 
 use kfactory_sandbox::CancelToken;
 
-use super::rule::{Report, telling};
+use super::rule::{Report, blame};
 use super::rules;
 use crate::error::Result;
 use crate::initrd::{Initrd, is_module};
-use crate::stop::{Stoppable, Stopped};
+use crate::stop::Stoppable;
 use crate::validate::kernel_image::{self, KernelImage};
 
 const READ_BYTES: usize = 1 << 20;
@@ -63,9 +63,8 @@ pub(super) fn check(
             held.at(path, "it is no kernel that is known here");
             return Ok(None);
         }
-        Err(error) if Stopped::is_in(&error) => return Err(Stopped.into()),
         Err(error) => {
-            held.at(path, format!("it cannot be read: {}", telling(&error)));
+            held.at(path, format!("it cannot be read: {}", blame(error)?));
             return Ok(None);
         }
     };
@@ -104,12 +103,13 @@ fn read_initrd(
             report.hold(&rules::INITRD);
             return Ok(Some(initrd));
         }
-        Err(error) if Stopped::is_in(&error) => return Err(Stopped.into()),
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
-            let mut held = report.hold(&rules::INITRD_UNREAD);
-            held.at(&file.path, telling(&error));
+        Err(error) => {
+            let rule = match error.kind() {
+                ErrorKind::Unsupported => &rules::INITRD_UNREAD,
+                _ => &rules::INITRD,
+            };
+            report.hold(rule).at(&file.path, blame(error)?);
         }
-        Err(error) => report.hold(&rules::INITRD).at(&file.path, telling(&error)),
     }
     Ok(None)
 }

@@ -6,7 +6,7 @@ use super::efi::{self, Efi};
 use super::ext4::Ext4;
 use super::kind::{FOOTER, FOOTER_MAGIC};
 use super::recovery::Recovery;
-use super::rule::{Report, telling};
+use super::rule::{Report, blame};
 use super::targets::{self, There};
 use super::{board, firmware, oem, rules};
 use crate::artifact::format::vhd;
@@ -56,7 +56,7 @@ pub(super) fn check(report: &mut Report, file: &Region, stop: Option<&CancelToke
             report.hold(&rules::BACKUP_TABLE);
             Some(table)
         }
-        Err(error) => firmware::damaged(report, &region, &error),
+        Err(error) => firmware::damaged(report, &region, &error)?,
     };
     let Some(table) = table else {
         return Ok(());
@@ -78,7 +78,7 @@ pub(super) fn check(report: &mut Report, file: &Region, stop: Option<&CancelToke
     if let Some(part) = disk.part("efi")? {
         let arch = kernel.and_then(|kernel| kernel.arch);
         let model = recovery.as_ref().and_then(Recovery::board);
-        efi = efi::check(report, "efi", part, arch, model);
+        efi = efi::check(report, "efi", part, arch, model)?;
     }
     if let Some(efi) = &efi {
         label(report, "efi", &efi.label, EFI_LABEL, &mut labels);
@@ -95,10 +95,10 @@ pub(super) fn check(report: &mut Report, file: &Region, stop: Option<&CancelToke
         efi.as_ref(),
         disk.find("bios").is_some(),
         &labels,
-    );
+    )?;
     if let Some(oem) = &oem {
         let is_new = disk.find(STATE).is_none();
-        oem::check(report, oem, is_new, recovery.menu());
+        oem::check(report, oem, is_new, recovery.menu())?;
     }
     Ok(())
 }
@@ -183,12 +183,12 @@ fn volume(
     };
     let mut held = report.hold(&rules::FILE_SYSTEM);
     match Ext4::open(part) {
-        Ok(volume) => {
-            label(report, name, &volume.label(), wanted, labels);
-            Ok(Some(volume))
+        Ok(opened) => {
+            label(report, name, &opened.label(), wanted, labels);
+            Ok(opened.look_into(report, name))
         }
         Err(error) => {
-            held.at(name, telling(&error));
+            held.at(name, blame(error)?);
             Ok(None)
         }
     }
@@ -269,7 +269,7 @@ fn menus(
     efi: Option<&Efi>,
     has_bios: bool,
     labels: &[String],
-) {
+) -> Result<()> {
     let there = There {
         has_file: &|path| recovery.has(path) || efi.is_some_and(|efi| efi.has_menu(path)),
         labels,
@@ -278,9 +278,10 @@ fn menus(
         targets::check(report, "efi", name, menu, &there);
     }
     if has_bios {
-        recovery.check_chain(report, &there);
+        recovery.check_chain(report, &there)?;
     }
     recovery.check_labels(report, labels);
+    Ok(())
 }
 
 fn le16(bytes: &[u8], at: usize) -> u16 {

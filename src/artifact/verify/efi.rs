@@ -1,11 +1,12 @@
 //! What UEFI starts from: a FAT, a program for its machines in EFI/BOOT, and GRUB's configuration.
 
 use super::grub_menu::Menu;
-use super::rule::{Report, telling};
+use super::rule::{Report, blame, telling};
 use super::{board, rules};
 use crate::artifact::fat::{FatEntry, FatReadError, FatVolume};
 use crate::artifact::region::Region;
 use crate::distro::{Arch, Model};
+use crate::error::Result;
 
 /// By architecture, the name that firmware starts, and the number of the machine in the header of programs.
 ///
@@ -65,7 +66,7 @@ pub(super) fn check(
     region: Region,
     arch: Option<Arch>,
     model: Option<Model>,
-) -> Option<Efi> {
+) -> Result<Option<Efi>> {
     report.hold(&rules::EFI_FAT);
     let read = FatVolume::open(region).and_then(|volume| {
         let is_complete = programs(report, path, &volume, arch)?;
@@ -85,13 +86,13 @@ pub(super) fn check(
             boards,
         })
     });
-    match read {
-        Ok(efi) => Some(efi),
-        Err(error) => {
-            report.hold(&rules::EFI_FAT).at(path, telling(&error));
-            None
-        }
-    }
+    let why = match read {
+        Ok(efi) => return Ok(Some(efi)),
+        Err(FatReadError::Io(error)) => blame(error)?,
+        Err(error) => telling(&error),
+    };
+    report.hold(&rules::EFI_FAT).at(path, why);
+    Ok(None)
 }
 
 /// Checks what firmware starts; tells whether all of it finds its menu without configuration.
@@ -178,8 +179,8 @@ fn program(
 
 /// Returns the start of a file, as much as is looked into.
 fn bytes(volume: &FatVolume, file: &FatEntry, most: u64) -> Result<Vec<u8>, FatReadError> {
-    let content = volume.content(file)?;
-    let mut bytes = vec![0; content.len().min(most) as usize];
+    let content = volume.content(file, most)?;
+    let mut bytes = vec![0; content.len() as usize];
     content.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }

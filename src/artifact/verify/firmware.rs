@@ -1,7 +1,9 @@
 //! What firmware starts of a medium: from CD by the boot catalog, from USB stick by MBR and GPT.
 
+use std::io;
+
 use super::iso::{Medium, extents};
-use super::rule::{Report, telling};
+use super::rule::{Report, blame, telling};
 use super::rules;
 use crate::artifact::gpt::{Partition, ReadError, SECTOR_BYTES, Table};
 use crate::artifact::guid::Guid;
@@ -123,25 +125,31 @@ pub(super) fn uefi(report: &mut Report, medium: &Medium) -> Result<Option<(Strin
         ));
         return Ok(None);
     };
-    Ok(Some((
-        "boot image for UEFI".to_owned(),
-        medium.disc.part(&[extent])?,
-    )))
+    match medium.disc.part(&[extent]) {
+        Ok(part) => Ok(Some(("boot image for UEFI".to_owned(), part))),
+        Err(_) => {
+            let (Extent { start, len }, all) = (extent, medium.disc.len());
+            held.add(format!(
+                "its partition has {len} bytes from {start} on, of a medium of {all}"
+            ));
+            Ok(None)
+        }
+    }
 }
 
 /// Checks what makes the medium a disk.
-pub(super) fn partitions(report: &mut Report, medium: &Medium) {
+pub(super) fn partitions(report: &mut Report, medium: &Medium) -> Result<()> {
     let table = match &medium.image.gpt {
-        None => return,
+        None => return Ok(()),
         Some(Ok(table)) => {
             report.hold(&rules::BACKUP_TABLE);
             Some(table.clone())
         }
-        Some(Err(error)) => damaged(report, &medium.disc, error),
+        Some(Err(error)) => damaged(report, &medium.disc, error)?,
     };
     let mut held = report.hold(&rules::PARTITIONS);
     let Some(table) = table else {
-        return;
+        return Ok(());
     };
     let is_esp = |kind: Guid| kind == Guid::EFI_SYSTEM;
     let esp = table.partitions.iter().find(|it| is_esp(it.kind));
@@ -152,18 +160,30 @@ pub(super) fn partitions(report: &mut Report, medium: &Medium) {
         (None, Some(_)) => held.add("it has no partition for UEFI"),
         _ => {}
     }
+    Ok(())
 }
 
 /// Says which of the two tables is damaged, and returns the first one where that is sound.
-pub(super) fn damaged(report: &mut Report, disk: &Region, error: &ReadError) -> Option<Table> {
-    match Table::read_first(disk) {
+pub(super) fn damaged(
+    report: &mut Report,
+    disk: &Region,
+    error: &ReadError,
+) -> Result<Option<Table>> {
+    let of_system = match error {
+        ReadError::Io(error) => error.raw_os_error(),
+        _ => None,
+    };
+    if let Some(code) = of_system {
+        return Err(io::Error::from_raw_os_error(code).into());
+    }
+    let why = match Table::read_first(disk) {
         Ok(table) => {
             report.hold(&rules::BACKUP_TABLE).add(telling(error));
-            Some(table)
+            return Ok(Some(table));
         }
-        Err(error) => {
-            report.hold(&rules::PARTITIONS).add(telling(&error));
-            None
-        }
-    }
+        Err(ReadError::Io(error)) => blame(error)?,
+        Err(error) => telling(&error),
+    };
+    report.hold(&rules::PARTITIONS).add(why);
+    Ok(None)
 }

@@ -59,12 +59,18 @@ pub(super) fn check(
         Err(error) => Err(error.context(format!("reading what is in it ({})", view.form))),
     };
     // What could not be unpacked explains whatever else is wrong.
-    match view.damage() {
-        Some(why) => {
-            report.hold(form.rule()).add(why);
+    if let Some(why) = view.damage() {
+        report.hold(form.rule()).add(why);
+        return Ok(());
+    }
+    checked?;
+    match view.unpack_all(stop) {
+        Ok(()) => Ok(()),
+        Err(ViewError::Io(error)) => Err(error.into()),
+        Err(error) => {
+            report.hold(form.rule()).add(error.to_string());
             Ok(())
         }
-        None => checked,
     }
 }
 

@@ -62,10 +62,11 @@ impl Menu {
                 settings.insert(name.to_owned(), value);
             }
         }
+        let mut left = MAX_VALUES;
         for word in commands.iter_mut().flatten() {
             // A value may have others in it, but no circle turns twice.
             for _ in 0..MAX_NESTING {
-                *word = expanded(word, &settings);
+                *word = expanded(word, &settings, &mut left);
             }
         }
         Self { commands }
@@ -130,11 +131,11 @@ impl Menu {
 
 /// Values that stand in values.
 const MAX_NESTING: usize = 3;
-/// The longest word that is made of values.
-const MAX_WORD: usize = 64 << 10;
+/// The bytes of all values that are put in the place of their names in one menu. Names that come later stay as they are.
+const MAX_VALUES: usize = 4 << 20;
 
-/// Puts values in the place of `$name` and `${name}`, where they are known.
-fn expanded(word: &str, settings: &BTreeMap<String, Option<String>>) -> String {
+/// Puts values in the place of `$name` and `${name}`, where they are known, and takes their bytes from those that are `left`.
+fn expanded(word: &str, settings: &BTreeMap<String, Option<String>>, left: &mut usize) -> String {
     let mut all = String::new();
     let mut rest = word;
     while let Some((before, after)) = rest.split_once('$') {
@@ -145,7 +146,10 @@ fn expanded(word: &str, settings: &BTreeMap<String, Option<String>>) -> String {
             None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
         };
         match settings.get(name) {
-            Some(Some(value)) if all.len() + value.len() < MAX_WORD => all.push_str(value),
+            Some(Some(value)) if value.len() <= *left => {
+                *left -= value.len();
+                all.push_str(value);
+            }
             _ => all.push_str(&word[word.len() - after.len() - 1..word.len() - behind.len()]),
         }
         rest = behind;
@@ -279,6 +283,20 @@ mod tests {
         );
         let file = Search::File("/k".to_owned());
         assert_eq!(commands.searches(), [label("COS_STATE"), file, label("L")]);
+    }
+
+    #[test]
+    fn a_menu_of_nothing_but_values_takes_no_more_memory_than_some_megabytes() {
+        let value = "x".repeat(60_000);
+        let text = format!("set a={value}\n{}", "$a ".repeat(300_000));
+        let menu = Menu::read(&text);
+        let words = || menu.commands[1].iter();
+        assert_eq!(words().count(), 300_000);
+        let bytes: usize = words().map(String::len).sum();
+        assert!(bytes <= MAX_VALUES + text.len(), "{bytes} bytes");
+        // The first ones have the value, the others their name.
+        assert_eq!(words().next(), Some(&value));
+        assert_eq!(words().last().map(String::as_str), Some("$a"));
     }
 
     #[test]

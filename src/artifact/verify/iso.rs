@@ -88,7 +88,7 @@ pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToke
     label(report, &medium.image);
     firmware::bios(report, &medium);
     let uefi = firmware::uefi(report, &medium)?;
-    firmware::partitions(report, &medium);
+    firmware::partitions(report, &medium)?;
     let starts = menu(report, &medium)?;
     let roots = root(report, &medium, &starts);
     let mut kernel = None;
@@ -108,7 +108,7 @@ pub(super) fn check(report: &mut Report, disc: &Region, stop: Option<&CancelToke
     }
     if let Some((path, region)) = uefi {
         let arch = kernel.and_then(|kernel| kernel.arch);
-        if let Some(efi) = efi::check(report, &path, region, arch, None) {
+        if let Some(efi) = efi::check(report, &path, region, arch, None)? {
             uefi_menus(report, &medium, &path, &efi);
         }
     }

@@ -110,7 +110,7 @@ pub fn exercise(bytes: &[u8]) {
     let mut report = Report::new(Kind::Disk);
     // What only few bytes lead to, at once.
     let _ = squashfs::check(&mut report, "fuzz", &region, None);
-    efi::check(&mut report, "fuzz", region.clone(), None, None);
+    let _ = efi::check(&mut report, "fuzz", region.clone(), None, None);
     let _ = super::gpt::Table::read_first(&region);
     let _ = iso::check(&mut report, &region, None);
     if let Ok(found) = kind::of(&region) {

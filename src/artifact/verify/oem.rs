@@ -3,20 +3,22 @@
 use std::io;
 
 use super::ext4::Ext4;
-use super::root::RootFs as _;
-use super::rule::{Report, telling};
+use super::root::{Lack, RootFs as _};
+use super::rule::{Report, blame};
 use super::rules;
 use crate::artifact::names::{ENVIRONMENT, ENVIRONMENT_BYTES, ENVIRONMENT_HEAD, FIRST_BOOT};
+use crate::error::Result;
 use crate::yip::stages_of;
 
 const PART: &str = "oem";
 const MAX_TEXT: usize = 1 << 20;
 
 /// Checks the configurations on `volume` of a disk that never booted, if it `is_new`, and whose menu is `menu`.
-pub(super) fn check(report: &mut Report, volume: &Ext4, is_new: bool, menu: &str) {
+pub(super) fn check(report: &mut Report, volume: &Ext4, is_new: bool, menu: &str) -> Result<()> {
     if let Err(error) = read(report, volume, is_new, menu) {
-        report.hold(&rules::FILE_SYSTEM).at(PART, telling(&error));
+        report.hold(&rules::FILE_SYSTEM).at(PART, blame(error)?);
     }
+    Ok(())
 }
 
 fn read(report: &mut Report, volume: &Ext4, is_new: bool, menu: &str) -> io::Result<()> {
@@ -24,19 +26,21 @@ fn read(report: &mut Report, volume: &Ext4, is_new: bool, menu: &str) -> io::Res
         let text = volume.text(FIRST_BOOT, MAX_TEXT)?;
         let mut held = report.hold(&rules::OEM_FILES);
         match text.map(|text| wrong(&text)) {
-            None => held.at(PART, format!("it has no /{FIRST_BOOT}")),
-            Some(Some(wrong)) => held.at(FIRST_BOOT, wrong),
-            Some(None) => {}
+            Err(lack) => held.at(PART, lack.of(FIRST_BOOT)),
+            Ok(Some(wrong)) => held.at(FIRST_BOOT, wrong),
+            Ok(None) => {}
         }
     }
     let bytes = volume.clone().read(ENVIRONMENT, ENVIRONMENT_BYTES * 64)?;
     let mut held = report.hold(&rules::OEM_ENVIRONMENT);
-    let Some(bytes) = bytes else {
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
         // An installed system makes it when it is needed.
-        if is_new {
-            held.at(PART, format!("it has no /{ENVIRONMENT}"));
+        Err(Lack::Missing) if !is_new => return Ok(()),
+        Err(lack) => {
+            held.at(PART, lack.of(ENVIRONMENT));
+            return Ok(());
         }
-        return Ok(());
     };
     let text = String::from_utf8_lossy(&bytes);
     if bytes.len() != ENVIRONMENT_BYTES || !text.starts_with(ENVIRONMENT_HEAD) {

@@ -7,9 +7,10 @@ use kfactory_sandbox::CancelToken;
 
 use super::boot::{self, BootFile, Way};
 use super::disk;
-use super::ext4::Ext4;
+use super::ext4::{Ext4, Opened};
 use super::grub_menu::{Menu, Search};
-use super::rule::{Report, telling};
+use super::root::Lack;
+use super::rule::{Report, blame};
 use super::targets::{self, There};
 use super::{root, rules};
 use crate::artifact::board;
@@ -19,7 +20,6 @@ use crate::artifact::names::{
 use crate::distro::Model;
 use crate::error::Result;
 use crate::kairos::release::RELEASE_PATH;
-use crate::stop::Stopped;
 use crate::validate::kernel_image::KernelImage;
 
 const PART: &str = "recovery";
@@ -42,7 +42,7 @@ pub(super) struct Recovery {
 
 impl Recovery {
     pub(super) fn new(volume: Ext4) -> Self {
-        let menu = volume.text(MENU, MAX_TEXT).ok().flatten();
+        let menu = volume.text(MENU, MAX_TEXT).ok().and_then(Result::ok);
         Self { volume, menu }
     }
 
@@ -58,8 +58,10 @@ impl Recovery {
 
     /// Returns the board that the recovery system says it is for; none where it cannot be asked.
     pub(super) fn board(&self) -> Option<Model> {
-        let image = self.volume.within(IMAGE).ok().flatten()?;
-        let text = image.text(RELEASE_PATH, MAX_TEXT).ok().flatten()?;
+        let Opened::Read(image) = self.volume.within(IMAGE).ok().flatten()? else {
+            return None;
+        };
+        let text = image.text(RELEASE_PATH, MAX_TEXT).ok()?.ok()?;
         board::of_release(&text)
     }
 
@@ -70,9 +72,8 @@ impl Recovery {
         stop: Option<&CancelToken>,
     ) -> Result<Option<KernelImage>> {
         match self.read(report, stop) {
-            Err(error) if Stopped::is_in(&error) => Err(Stopped.into()),
             Err(error) => {
-                report.hold(&rules::FILE_SYSTEM).at(PART, telling(&error));
+                report.hold(&rules::FILE_SYSTEM).at(PART, blame(error)?);
                 Ok(None)
             }
             Ok(kernel) => Ok(kernel),
@@ -87,8 +88,8 @@ impl Recovery {
         let menu = self.volume.text(MENU, MAX_TEXT)?;
         let starts = Menu::read(menu.as_deref().unwrap_or_default()).starts();
         let mut held = report.hold(&rules::RECOVERY_FILES);
-        if menu.is_none() {
-            held.at(PART, format!("it has no /{MENU}"));
+        if let Err(lack) = menu {
+            held.at(PART, lack.of(MENU));
         } else {
             let mut held = report.hold(&rules::MENU);
             if starts.is_empty() {
@@ -104,15 +105,19 @@ impl Recovery {
             }
             Ok(None) => {
                 let mut held = report.hold(&rules::RECOVERY_FILES);
-                held.at(PART, format!("it has no /{IMAGE}"));
+                held.at(PART, Lack::Missing.of(IMAGE));
                 return Ok(None);
             }
             Err(error) => {
-                report.hold(&rules::FILE_SYSTEM).at(IMAGE, telling(&error));
+                let why = blame(error).map_err(io::Error::other)?;
+                report.hold(&rules::FILE_SYSTEM).at(IMAGE, why);
                 return Ok(None);
             }
         };
         disk::label(report, IMAGE, &image.label(), SYSTEM_LABEL, &mut Vec::new());
+        let Some(image) = image.look_into(report, IMAGE) else {
+            return Ok(None);
+        };
         self.arguments(report, &image)?;
         let mut names: BTreeSet<(String, Vec<String>)> = starts
             .into_iter()
@@ -135,11 +140,11 @@ impl Recovery {
         let arguments = image.text(ARGUMENTS, MAX_TEXT)?;
         let text = [self.menu(), arguments.as_deref().unwrap_or_default()].concat();
         let mut held = report.hold(&rules::MENU_ROOT);
-        if arguments.is_none() && self.menu().contains(ARGUMENTS) {
-            held.at(
-                IMAGE,
-                format!("it has no /{ARGUMENTS}, which the menu reads"),
-            );
+        if let Err(lack) = arguments
+            && self.menu().contains(ARGUMENTS)
+        {
+            let lack = lack.of(ARGUMENTS);
+            held.at(IMAGE, format!("{lack}; the menu reads it"));
         }
         for (wanted, what) in [
             (image.label(), "label of the recovery system"),
@@ -157,16 +162,20 @@ impl Recovery {
     }
 
     /// Checks the way to the menu on machines with BIOS.
-    pub(super) fn check_chain(&self, report: &mut Report, there: &There<'_>) {
-        let text = self.volume.text(CHAIN, MAX_TEXT).ok().flatten();
+    pub(super) fn check_chain(&self, report: &mut Report, there: &There<'_>) -> Result<()> {
         let mut held = report.hold(&rules::RECOVERY_FILES);
-        match text {
-            Some(text) => targets::check(report, PART, CHAIN, &Menu::read(&text), there),
-            None => held.at(
-                PART,
-                format!("it has no /{CHAIN}, where GRUB looks on machines with BIOS"),
-            ),
+        match self.volume.text(CHAIN, MAX_TEXT) {
+            Ok(Ok(text)) => targets::check(report, PART, CHAIN, &Menu::read(&text), there),
+            Ok(Err(lack)) => {
+                let lack = lack.of(CHAIN);
+                held.at(
+                    PART,
+                    format!("{lack}; GRUB looks there on machines with BIOS"),
+                );
+            }
+            Err(error) => report.hold(&rules::FILE_SYSTEM).at(CHAIN, blame(error)?),
         }
+        Ok(())
     }
 
     /// Checks that the devices of the menu are there, or will be after the first boot.

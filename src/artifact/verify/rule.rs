@@ -1,11 +1,13 @@
 //! What is demanded, and what was found when it was held against a medium, a disk or a directory.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use super::rules;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::printable::{bounded, name};
+use crate::stop::Stopped;
 use crate::validate::output::{Demand, Form, Sheet};
 use crate::validate::{Finding, Severity, error};
 
@@ -200,4 +202,49 @@ impl Held<'_> {
 /// Returns an error and its causes on one line.
 pub(super) fn telling(error: &(dyn std::error::Error + 'static)) -> String {
     crate::error::telling(error).join(": ")
+}
+
+/// Returns what a finding says of an error that what is checked is to blame for.
+///
+/// # Errors
+///
+/// It is not: the machine cannot read the file, or the run is stopped.
+pub(super) fn blame(error: io::Error) -> Result<String> {
+    if Stopped::is_in(&error) || is_of_system(&error) {
+        return Err(error.into());
+    }
+    // One of these went through somebody else's reader.
+    match error.downcast::<Error>() {
+        Ok(error) => Err(error),
+        Err(error) => Ok(telling(&error)),
+    }
+}
+
+/// Tells whether an error is one that the kernel gave, whoever wrapped it.
+fn is_of_system(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    error.raw_os_error().is_some() || inner.is_some_and(is_of_system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind as ErrorKind;
+
+    #[test]
+    fn what_is_checked_is_not_to_blame_for_a_disk_that_fails_or_a_user_who_stops() {
+        const EIO: i32 = 5;
+        let of_disk = || io::Error::from_raw_os_error(EIO);
+        for error in [of_disk(), io::Error::other(of_disk())] {
+            let said = blame(error).unwrap_err().render_text();
+            assert!(said.contains("Input/output error"), "{said}");
+        }
+        let stopped = Error::from(Stopped);
+        for error in [Stopped.into(), io::Error::other(stopped)] {
+            let error = blame(error).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Interrupted);
+        }
+        let damaged = io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
+        assert_eq!(blame(damaged).unwrap(), "it is damaged");
+    }
 }

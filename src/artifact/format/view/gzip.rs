@@ -191,6 +191,7 @@ impl Holey {
             disk: Region::of_file(Arc::new(self.0), len),
             form: form.to_owned(),
             damage: Arc::new(OnceLock::new()),
+            pieces: None,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The disk in a file of another form, read as if it were raw.
 //!
 //! Whoever wrote the file, its numbers are believed only as far as they lead inside it. The structure is checked when the file is opened,
-//! so that what is read later can be wrong in one way only: a piece of it does not unpack, of which a [`View`] keeps note.
+//! so that what is read later can be wrong in one way only: a piece of it does not unpack, of which a [`View`] keeps note. Pieces that
+//! nobody reads are unpacked by [`View::unpack_all`].
 //! Memory does not grow with the file: tables stay in it, and of what was unpacked the last few pieces are kept.
 //!
 //! | file | what |
@@ -22,6 +23,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, OnceLock};
+
+use kfactory_sandbox::CancelToken;
 
 use crate::artifact::region::Region;
 
@@ -47,12 +50,24 @@ pub struct View {
     /// What the file is, in a few words.
     pub form: String,
     damage: Arc<OnceLock<String>>,
+    /// What may be packed still; nothing where all was unpacked when it was opened.
+    pieces: Option<Arc<dyn pieces::Unpack>>,
 }
 
 impl View {
     /// Returns what turned out to be damaged while the disk was read.
     pub fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
+    }
+
+    /// Unpacks what is packed, each piece once, until `stop`: as much work as `gzip -t`, in the memory of one piece.
+    ///
+    /// # Errors
+    ///
+    /// A piece does not unpack, the file cannot be read, or the run is stopped.
+    pub fn unpack_all(&self, stop: Option<&CancelToken>) -> Result<(), ViewError> {
+        let mut pieces = self.pieces.iter();
+        pieces.try_for_each(|pieces| pieces.unpack_all(stop))
     }
 }
 

@@ -5,8 +5,11 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::{Source, View};
+use kfactory_sandbox::CancelToken;
+
+use super::{Source, View, ViewError, damaged};
 use crate::artifact::region::{ReadAt, Region};
+use crate::stop::Stopped;
 
 /// What is kept of unpacked pieces, in bytes.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -28,8 +31,24 @@ pub(super) trait Map: fmt::Debug + Send + Sync {
     fn piece_bytes(&self) -> u64;
     /// Returns where the byte `at` of the disk is, and how many bytes from it on are in the same way in the same place, one at least.
     fn place(&self, source: &Source, at: u64) -> io::Result<(Place, u64)>;
-    /// Unpacks `packed` into `piece`, which is as long as a piece; `false` where that is impossible.
-    fn unpack(&self, packed: &[u8], piece: &mut [u8]) -> bool;
+    /// Calls `act` with every packed piece, in the order of the disk.
+    fn each_packed(&self, source: &Source, act: &mut Act<'_>) -> Result<(), ViewError>;
+    /// Unpacks `packed` into `piece`, which is as long as a piece and of which the disk has `needed` bytes. Returns how many bytes of
+    /// `packed` that took; none where it is impossible.
+    fn unpack(&self, packed: &[u8], piece: &mut [u8], needed: usize) -> Option<u64>;
+}
+
+/// What is done with a packed piece: its number, where it is in the file, and its bytes there at most.
+pub(super) type Act<'a> = dyn FnMut(u64, u64, u64) -> Result<(), ViewError> + 'a;
+
+/// Pieces that can be unpacked without being asked for.
+pub(super) trait Unpack: fmt::Debug + Send + Sync {
+    /// Unpacks every packed piece once, until `stop`.
+    ///
+    /// # Errors
+    ///
+    /// One does not unpack, the file cannot be read, or the run is stopped.
+    fn unpack_all(&self, stop: Option<&CancelToken>) -> Result<(), ViewError>;
 }
 
 /// A disk in pieces.
@@ -37,6 +56,8 @@ pub(super) trait Map: fmt::Debug + Send + Sync {
 struct Pieces<M> {
     source: Source,
     map: M,
+    /// The bytes of the disk.
+    len: u64,
     /// By where they are in the file, the one used last at the end.
     unpacked: Mutex<VecDeque<(u64, Arc<Vec<u8>>)>>,
     damage: Arc<OnceLock<String>>,
@@ -45,16 +66,18 @@ struct Pieces<M> {
 /// Returns the disk of `len` bytes that `map` finds in `source`; `form` says what the file is.
 pub(super) fn view(source: Source, map: impl Map + 'static, len: u64, form: String) -> View {
     let damage = Arc::default();
-    let pieces = Pieces {
+    let pieces = Arc::new(Pieces {
         source,
         map,
+        len,
         unpacked: Mutex::default(),
         damage: Arc::clone(&damage),
-    };
+    });
     View {
-        disk: Region::of_view(Arc::new(pieces), len),
+        disk: Region::of_view(Arc::<Pieces<_>>::clone(&pieces), len),
         form,
         damage,
+        pieces: Some(pieces),
     }
 }
 
@@ -75,18 +98,53 @@ impl<M: Map> Pieces<M> {
         let mut packed = vec![0; len as usize];
         self.source.read(&mut packed, at)?;
         let mut piece = vec![0; size as usize];
-        if !self.map.unpack(&packed, &mut piece) {
-            return Err(self.damaged(format!("cluster {number} of the disk does not unpack")));
+        if self.unpack(number, &packed, &mut piece).is_none() {
+            return Err(self.damaged(does_not_unpack(number)));
         }
         let piece = Arc::new(piece);
         cache.push_back((at, Arc::clone(&piece)));
         Ok(piece)
     }
 
+    /// As [`Map::unpack`], of the piece of this number.
+    fn unpack(&self, number: u64, packed: &[u8], piece: &mut [u8]) -> Option<u64> {
+        let size = self.map.piece_bytes();
+        let needed = self.len.saturating_sub(number * size).min(size);
+        self.map.unpack(packed, piece, needed as usize)
+    }
+
     fn damaged(&self, why: String) -> io::Error {
         let error = io::Error::new(io::ErrorKind::InvalidData, why.clone());
         let _ = self.damage.set(why);
         error
+    }
+}
+
+fn does_not_unpack(number: u64) -> String {
+    format!("cluster {number} of the disk does not unpack")
+}
+
+impl<M: Map> Unpack for Pieces<M> {
+    fn unpack_all(&self, stop: Option<&CancelToken>) -> Result<(), ViewError> {
+        let mut packed = Vec::new();
+        let mut piece = vec![0; self.map.piece_bytes() as usize];
+        // No byte of the file is in two pieces, so all of them together have no more than it has.
+        let mut left = self.source.len;
+        self.map.each_packed(&self.source, &mut |number, at, len| {
+            if stop.is_some_and(CancelToken::is_cancelled) {
+                return Err(io::Error::from(Stopped).into());
+            }
+            packed.resize(len as usize, 0);
+            self.source.read(&mut packed, at)?;
+            let Some(taken) = self.unpack(number, &packed, &mut piece) else {
+                return damaged(does_not_unpack(number));
+            };
+            match left.checked_sub(taken) {
+                Some(rest) => left = rest,
+                None => return damaged("packed clusters of it are in the same place"),
+            }
+            Ok(())
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use flate2::{Decompress, FlushDecompress};
 
-use super::pieces::{self, Map, Place};
+use super::pieces::{self, Act, Map, Place};
 use super::{Source, View, ViewError, damaged, unread};
 
 /// How such files begin.
@@ -176,15 +176,23 @@ impl Header {
         self.cluster() / self.pointer_bytes()
     }
 
+    /// Returns how many clusters the disk has.
+    fn clusters(&self) -> u64 {
+        self.size.div_ceil(self.cluster())
+    }
+
+    /// Returns how many pointers of the first table the disk needs.
+    fn tables_used(&self) -> u64 {
+        self.clusters().div_ceil(self.pointers())
+    }
+
     /// Checks every pointer that the disk needs.
     fn check(&self, source: &Source) -> Result<(), ViewError> {
         let counts = Counts::new(self, source);
         counts.check(0, 1, "the header")?;
         counts.check(self.tables_at, self.tables * 8, "the first table")?;
         let mut seen = HashSet::new();
-        let clusters = self.size.div_ceil(self.cluster());
-        let tables = clusters.div_ceil(self.pointers());
-        source.entries::<8>(self.tables_at, tables, |table, pointer| {
+        source.entries::<8>(self.tables_at, self.tables_used(), |table, pointer| {
             let at = u64::from_be_bytes(pointer) & PLACE;
             if at == 0 {
                 return Ok(());
@@ -195,18 +203,28 @@ impl Header {
                 return damaged(format!("{name} is another one, too"));
             }
             counts.check(at, self.cluster(), &name)?;
-            let first = table * self.pointers();
-            let count = self.pointers().min(clusters - first);
-            let check = |cluster, pointer| {
-                let name = || format!("cluster {} of the disk", first + cluster);
-                self.check_cluster(source, &counts, first + cluster, pointer)
+            self.each_pointer(source, table, at, |cluster, pointer| {
+                let name = || format!("cluster {cluster} of the disk");
+                self.check_cluster(source, &counts, cluster, pointer)
                     .map_err(|error| named(error, name))
-            };
-            match self.in_parts {
-                false => source.entries::<8>(at, count, |n, entry| check(n, wide(entry))),
-                true => source.entries::<16>(at, count, check),
-            }
+            })
         })
+    }
+
+    /// Calls `act` with every pointer of the second table of this number, which is at `at`, and the number of its cluster.
+    fn each_pointer(
+        &self,
+        source: &Source,
+        table: u64,
+        at: u64,
+        mut act: impl FnMut(u64, [u8; 16]) -> Result<(), ViewError>,
+    ) -> Result<(), ViewError> {
+        let first = table * self.pointers();
+        let count = self.pointers().min(self.clusters() - first);
+        match self.in_parts {
+            false => source.entries::<8>(at, count, |n, entry| act(first + n, wide(entry))),
+            true => source.entries::<16>(at, count, |n, entry| act(first + n, entry)),
+        }
     }
 
     fn check_cluster(
@@ -316,25 +334,46 @@ impl Map for Header {
         }
     }
 
-    fn unpack(&self, packed: &[u8], piece: &mut [u8]) -> bool {
+    fn each_packed(&self, source: &Source, act: &mut Act<'_>) -> Result<(), ViewError> {
+        source.entries::<8>(self.tables_at, self.tables_used(), |table, pointer| {
+            let at = u64::from_be_bytes(pointer) & PLACE;
+            if at == 0 {
+                return Ok(());
+            }
+            self.each_pointer(source, table, at, |cluster, pointer| {
+                let pointer = be64(&pointer, 0);
+                if pointer & COMPRESSED == 0 {
+                    return Ok(());
+                }
+                let (at, len) = self.packed(pointer);
+                act(cluster, at, len)
+            })
+        })
+    }
+
+    // QEMU demands the whole of the last one too, wherever the disk ends.
+    fn unpack(&self, packed: &[u8], piece: &mut [u8], _needed: usize) -> Option<u64> {
         match self.compression {
             Compression::Deflate => {
                 let mut inflate = Decompress::new(false);
                 let done = inflate.decompress(packed, piece, FlushDecompress::Finish);
                 // What follows in its last sector is another one's.
-                done.is_ok() && inflate.total_out() == piece.len() as u64
+                let is_whole = done.is_ok() && inflate.total_out() == piece.len() as u64;
+                is_whole.then(|| inflate.total_in())
             }
-            Compression::Zstd => unpack_zstd(packed, piece).is_ok(),
+            Compression::Zstd => unpack_zstd(packed, piece).ok(),
         }
     }
 }
 
-fn unpack_zstd(packed: &[u8], piece: &mut [u8]) -> io::Result<()> {
+/// Returns how many bytes of `packed` were taken.
+fn unpack_zstd(packed: &[u8], piece: &mut [u8]) -> io::Result<u64> {
     // No more is needed for the largest clusters.
     const WINDOW_BITS: u32 = 23;
     let mut decoder = zstd::Decoder::with_buffer(packed)?.single_frame();
     decoder.window_log_max(WINDOW_BITS)?;
-    io::Read::read_exact(&mut decoder, piece)
+    io::Read::read_exact(&mut decoder, piece)?;
+    Ok((packed.len() - decoder.get_ref().len()) as u64)
 }
 
 /// How often clusters of the file are used, by its own counts.

@@ -43,6 +43,7 @@ fn assert_same(image: &Path, raw: &File) {
         assert!(ours[..count] == theirs[..count], "{} at {at}", view.form);
     }
     assert_eq!(view.damage(), None);
+    view.unpack_all(None).expect("every piece unpacks");
 }
 
 fn damage_of(image: &Path) -> String {
@@ -270,24 +271,99 @@ fn a_qcow2_that_contradicts_itself_is_damaged() {
     assert!(damage_of(&path).contains("of a file of"));
 }
 
+/// Where text is in the small image, which compresses.
+const TEXT: u64 = 31 * MIB + 1_100_000;
+
+/// Returns the pointer to the packed cluster with text of a small image, and where it stands.
+fn packed_text(file: &File) -> (u64, u64) {
+    let second = be64_at(file, 1 << 16) & !(1 << 63);
+    let at = second + 8 * (TEXT >> 16);
+    let pointer = be64_at(file, at);
+    assert!(pointer >> 62 == 1, "{pointer:x}");
+    (pointer, at)
+}
+
 #[test]
 fn a_cluster_that_does_not_unpack_is_noted_when_it_is_read() {
     let (_dir, path, file) = small(true);
-    let second = be64_at(&file, 1 << 16) & !(1 << 63);
-    // Text, which compresses, is in this cluster of the disk.
-    let pointer = be64_at(
-        &file,
-        second + 8 * (31 * MIB + 1_100_000).div_euclid(1 << 16),
-    );
-    assert!(pointer >> 62 == 1, "{pointer:x}");
-    let at = pointer & ((1 << 54) - 1);
+    let at = packed_text(&file).0 & ((1 << 54) - 1);
     let file = File::options().write(true).open(&path).expect("the image");
     file.write_all_at(&[0xff; 16], at).expect("damaged");
     let view = open(&path).expect("tables are sound");
     assert_eq!(view.damage(), None);
-    let read = view.disk.read_exact_at(&mut [0; 8], 31 * MIB + 1_100_000);
+    let read = view.disk.read_exact_at(&mut [0; 8], TEXT);
     assert!(read.is_err());
     assert!(view.damage().is_some_and(|why| why.contains("unpack")));
+}
+
+#[test]
+fn a_cluster_that_nobody_reads_is_unpacked_once_all_are() {
+    let (_dir, path, file) = small(true);
+    let at = packed_text(&file).0 & ((1 << 54) - 1);
+    open(&path).expect("sound").unpack_all(None).expect("sound");
+    let file = File::options().write(true).open(&path).expect("the image");
+    file.write_all_at(&[0xff; 16], at).expect("damaged");
+    let view = open(&path).expect("tables are sound");
+    let said = view.unpack_all(None).expect_err("damaged").to_string();
+    let cluster = TEXT >> 16;
+    assert_eq!(
+        said,
+        format!("cluster {cluster} of the disk does not unpack")
+    );
+}
+
+#[test]
+fn unpacking_ends_when_it_is_stopped_or_one_place_is_every_cluster() {
+    let (_dir, path, file) = small(true);
+    let (pointer, at) = packed_text(&file);
+    let cancel = kfactory_sandbox::CancelToken::new().expect("a token");
+    cancel.cancel();
+    let view = open(&path).expect("sound");
+    let error = view.unpack_all(Some(&cancel)).expect_err("stopped");
+    assert!(matches!(&error, ViewError::Io(error) if crate::stop::Stopped::is_in(error)));
+    let file = File::options().write(true).open(&path).expect("the image");
+    let first = at & !0xffff;
+    let pointers = pointer.to_be_bytes().repeat(8192);
+    file.write_all_at(&pointers, first).expect("changed");
+    let view = open(&path).expect("tables are sound");
+    let said = view.unpack_all(None).expect_err("no end").to_string();
+    assert_eq!(said, "packed clusters of it are in the same place");
+}
+
+#[test]
+fn a_grain_is_whole_up_to_the_end_of_the_disk() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let raw = raw(dir.path(), 50 * MIB, false);
+    let (path, out) = create(dir.path(), "image");
+    format::vmdk::write(&RawDisk::new(&raw).expect("a disk"), &out, "image", 1, 1)
+        .expect("written");
+    let mut packed = Vec::new();
+    let mut encoder = flate2::read::ZlibEncoder::new(&[0x5a; 512][..], flate2::Compression::fast());
+    std::io::Read::read_to_end(&mut encoder, &mut packed).expect("packed");
+    // The first grain, which has a sector only.
+    let grain = [
+        &0u64.to_le_bytes()[..],
+        &(packed.len() as u32).to_le_bytes(),
+        &packed,
+    ]
+    .concat();
+    let file = File::options().write(true).open(&path).expect("the image");
+    file.write_all_at(&grain, 128 * 512).expect("changed");
+    let view = open(&path).expect("tables are sound");
+    let why = "cluster 0 of the disk does not unpack";
+    assert_eq!(view.unpack_all(None).expect_err("short").to_string(), why);
+    view.disk.read_exact_at(&mut [0; 8], 0).expect_err("short");
+    // A disk that has no more than that.
+    let one = 1u64.to_le_bytes();
+    let end = fs::metadata(&path).expect("the image").len() - 1024;
+    for header in [0, end] {
+        file.write_all_at(&one, header + 12).expect("changed");
+    }
+    let view = open(&path).expect("tables are sound");
+    view.unpack_all(None).expect("whole");
+    let mut bytes = [0; 512];
+    view.disk.read_exact_at(&mut bytes, 0).expect("whole");
+    assert_eq!(bytes, [0x5a; 512]);
 }
 
 #[test]

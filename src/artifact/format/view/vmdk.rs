@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use flate2::{Decompress, FlushDecompress};
 
-use super::pieces::{self, Map, Place};
+use super::pieces::{self, Act, Map, Place};
 use super::{Source, View, ViewError, damaged, unread};
 
 /// How such files begin.
@@ -18,7 +18,7 @@ const SECTOR_BYTES: u64 = 512;
 /// The largest grain, in sectors; everybody's have 128.
 const MAX_GRAIN_SECTORS: u64 = 4096;
 const MAX_TABLE_ENTRIES: u32 = 512;
-/// The most sectors that a directory can be for: 2 TiB and a little.
+/// The most sectors that a directory can be for: 4 TiB.
 const MAX_SECTORS: u64 = 1 << 33;
 const MAX_DESCRIPTOR_SECTORS: u64 = 128;
 /// What follows the last table of a stream: its footer and an end.
@@ -217,6 +217,13 @@ impl Header {
         }
     }
 
+    /// Returns where the packed grain is whose marker is at `at`, and its bytes.
+    fn packed(&self, source: &Source, at: u64) -> io::Result<(u64, u64)> {
+        let len: [u8; 4] = source.bytes(at + 8)?;
+        let len = u64::from(u32::from_le_bytes(len)).min(2 * self.grain_bytes());
+        Ok((at + MARKER_BYTES, len))
+    }
+
     /// Returns where the grain of a table's entry is; nothing for zeros.
     fn grain_at(&self, entry: u32) -> Option<u64> {
         match entry {
@@ -245,20 +252,43 @@ impl Map for Header {
         let place = match self.grain_at(u32::from_le_bytes(source.bytes(entry)?)) {
             None => Place::Zeros,
             Some(at) if self.is_packed() => {
-                let len: [u8; 4] = source.bytes(at + 8)?;
-                let len = u64::from(u32::from_le_bytes(len)).min(2 * self.grain_bytes());
-                Place::Packed(at + MARKER_BYTES, len)
+                let (at, len) = self.packed(source, at)?;
+                Place::Packed(at, len)
             }
             Some(at) => Place::At(at + skipped),
         };
         Ok((place, left))
     }
 
-    fn unpack(&self, packed: &[u8], piece: &mut [u8]) -> bool {
+    fn each_packed(&self, source: &Source, act: &mut Act<'_>) -> Result<(), ViewError> {
+        if !self.is_packed() {
+            return Ok(());
+        }
+        let tables = self.grains().div_ceil(self.table_entries);
+        source.entries::<4>(self.directory_at * SECTOR_BYTES, tables, |table, entry| {
+            let at = u64::from(u32::from_le_bytes(entry)) * SECTOR_BYTES;
+            if at == 0 {
+                return Ok(());
+            }
+            let first = table * self.table_entries;
+            let count = self.table_entries.min(self.grains() - first);
+            source.entries::<4>(at, count, |grain, entry| {
+                let Some(at) = self.grain_at(u32::from_le_bytes(entry)) else {
+                    return Ok(());
+                };
+                let (at, len) = self.packed(source, at)?;
+                act(first + grain, at, len)
+            })
+        })
+    }
+
+    fn unpack(&self, packed: &[u8], piece: &mut [u8], needed: usize) -> Option<u64> {
         let mut inflate = Decompress::new(true);
         let done = inflate.decompress(packed, piece, FlushDecompress::Finish);
         // The disk may end inside of its last grain.
-        done.is_ok_and(|status| status == flate2::Status::StreamEnd) && inflate.total_out() > 0
+        let is_whole = done.is_ok_and(|status| status == flate2::Status::StreamEnd)
+            && inflate.total_out() >= needed as u64;
+        is_whole.then(|| inflate.total_in())
     }
 }
 

@@ -19,7 +19,9 @@ pub(super) fn check(
 ) -> Result<(), ReadError> {
     let offset = u64::from(block) * BLOCK;
     let bytes = source.bytes(WHAT, offset, len.into())?;
-    let listed = parse(&bytes, is_little)
+    // One more tells that there are too many.
+    let most = tree.directories.len() + 1;
+    let listed = parse(&bytes, is_little, most)
         .ok_or_else(|| damaged(WHAT, offset, "has an entry that is cut off or out of order"))?;
     // Where directories were moved, the table knows their place, and the tree where they belong.
     let same = if tree.has_moved {
@@ -38,9 +40,10 @@ fn blocks(directories: &[Directory]) -> BTreeSet<u32> {
     directories.iter().map(|dir| dir.block).collect()
 }
 
-fn parse(mut bytes: &[u8], is_little: bool) -> Option<Vec<Directory>> {
+/// Returns the directories of a table, `most` of them; none where an entry is cut off or out of order.
+fn parse(mut bytes: &[u8], is_little: bool, most: usize) -> Option<Vec<Directory>> {
     let mut found: Vec<Directory> = Vec::new();
-    while !bytes.is_empty() {
+    while !bytes.is_empty() && found.len() < most {
         let (header, rest) = bytes.split_first_chunk::<8>()?;
         let len = usize::from(header[0]);
         let (identifier, rest) = rest.split_at_checked(len)?;
@@ -64,4 +67,17 @@ fn parse(mut bytes: &[u8], is_little: bool) -> Option<Vec<Directory>> {
         bytes = rest.get(len % 2..)?;
     }
     Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_table_no_more_is_kept_than_the_tree_has_directories() {
+        // A top directory in block 1 with a name of one byte, again and again.
+        let table = [1, 0, 1, 0, 0, 0, 1, 0, 0, 0].repeat(1 << 20);
+        let found = parse(&table, true, 3).expect("sound");
+        assert_eq!(found.len(), 3);
+    }
 }

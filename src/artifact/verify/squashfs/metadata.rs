@@ -10,6 +10,9 @@ pub(super) const METADATA: usize = 8192;
 /// How much is unpacked of one squashfs, whatever its numbers say.
 const BUDGET: u64 = 1 << 29;
 
+/// The most memory that a block in xz may ask for: the largest have a dictionary of a megabyte.
+const XZ_MEMORY_BYTES: u64 = 16 << 20;
+
 /// How blocks are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compressor {
@@ -35,7 +38,12 @@ impl Compressor {
                 len.inspect(|len| plain.truncate(*len))
                     .map_err(io::Error::other)
             }
-            Self::Xz => read(&mut liblzma::read::XzDecoder::new(packed), &mut plain),
+            Self::Xz => liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_BYTES, 0)
+                .map_err(io::Error::from)
+                .and_then(|stream| {
+                    let mut decoder = liblzma::bufread::XzDecoder::new_stream(packed, stream);
+                    read(&mut decoder, &mut plain)
+                }),
             Self::Zstd => zstd::Decoder::with_buffer(packed).and_then(|mut decoder| {
                 // No block is larger than a megabyte.
                 decoder.window_log_max(20)?;
@@ -172,5 +180,37 @@ impl<'b> Cursor<'b> {
 
     pub(super) fn u64(&mut self) -> io::Result<u64> {
         Ok(u64::from(self.u32()?) | u64::from(self.u32()?) << 32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says in the header of the first block of `stream` that its dictionary has 64 MiB.
+    ///
+    /// Spec: The .xz File Format 1.2, 3.1 and 5.3.1.
+    fn with_large_dictionary(stream: &mut [u8]) {
+        const HEADER: usize = 12;
+        const MIB_64: u8 = 28;
+        let header_bytes = (usize::from(stream[HEADER]) + 1) * 4;
+        let (header, checksum) =
+            stream[HEADER..HEADER + header_bytes].split_at_mut(header_bytes - 4);
+        // Flags, then the filter: LZMA2 with one byte of properties.
+        assert_eq!(header[1..4], [0, 0x21, 1]);
+        header[4] = MIB_64;
+        checksum.copy_from_slice(&crc32fast::hash(header).to_le_bytes());
+    }
+
+    #[test]
+    fn a_block_in_xz_gets_the_memory_of_a_block_and_no_more() {
+        let mut packed = Vec::new();
+        let mut encoder = liblzma::read::XzEncoder::new(&b"some text"[..], 0);
+        encoder.read_to_end(&mut packed).expect("packed");
+        let unpack = |packed: &[u8]| Compressor::Xz.unpack(packed, METADATA);
+        assert_eq!(unpack(&packed).expect("sound"), b"some text");
+        with_large_dictionary(&mut packed);
+        let error = unpack(&packed).expect_err("too much memory");
+        assert_eq!(error.to_string(), "a block of it does not unpack");
     }
 }

@@ -113,3 +113,29 @@ fn le32(bytes: &[u8], at: usize) -> u32 {
 fn le64(bytes: &[u8], at: usize) -> u64 {
     u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::root::{Lack, RootFs as _};
+    use super::*;
+    use crate::kairos::release::RELEASE_PATH;
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_missing() {
+        let bytes = include_bytes!("../../../../testdata/squashfs/gzip.squashfs");
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let region = Region::of_file(file, bytes.len() as u64);
+        region.write_all_at(bytes, 0).unwrap();
+        let head = bytes.first_chunk().unwrap();
+        let superblock = Superblock::read(head, region.len()).unwrap();
+        let mut reader = Reader::new(region, superblock, Compressor::Gzip);
+        let size = reader.read(RELEASE_PATH, 1000).unwrap().unwrap().len();
+        let (size, most) = (size as u64, size - 1);
+        let lack = reader.read(RELEASE_PATH, most).unwrap();
+        assert_eq!(lack, Err(Lack::TooLarge { size, most }));
+        let lack = reader.read("etc/none", most).unwrap();
+        assert_eq!(lack, Err(Lack::Missing));
+    }
+}

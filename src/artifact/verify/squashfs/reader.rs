@@ -6,7 +6,7 @@ use super::metadata::{Blocks, Compressor, Cursor};
 use super::superblock::Superblock;
 use super::{bad, le32, le64};
 use crate::artifact::region::Region;
-use crate::artifact::verify::root::RootFs;
+use crate::artifact::verify::root::{Lack, RootFs};
 
 /// What Linux follows.
 const MAX_LINKS: usize = 40;
@@ -263,10 +263,11 @@ fn parts(path: &str) -> Vec<String> {
 }
 
 impl RootFs for Reader {
-    fn read(&mut self, path: &str, most: usize) -> io::Result<Option<Vec<u8>>> {
+    fn read(&mut self, path: &str, most: usize) -> io::Result<Result<Vec<u8>, Lack>> {
         match self.find(path, most)? {
-            Some(Inode::File(file)) if file.size <= most as u64 => self.content(&file).map(Some),
-            _ => Ok(None),
+            Some(Inode::File(file)) if file.size <= most as u64 => self.content(&file).map(Ok),
+            Some(Inode::File(FileInode { size, .. })) => Ok(Err(Lack::TooLarge { size, most })),
+            _ => Ok(Err(Lack::Missing)),
         }
     }
 

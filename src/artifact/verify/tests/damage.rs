@@ -2,14 +2,19 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::disk_sample::DiskSample;
 use super::sample::{Medium, verify_bytes};
-use crate::artifact::verify::verify;
+use crate::artifact::fat;
+use crate::artifact::gpt::{ALIGNMENT, Partition, SECTOR_BYTES, Table};
+use crate::artifact::guid::Guid;
+use crate::artifact::region::{Counted, Region};
+use crate::artifact::verify::rule::{Kind, Report};
+use crate::artifact::verify::{efi, verify};
 
 /// A byte that is another: one of those that are not zero, which most of a medium or disk is.
 type Change = (prop::sample::Index, u8);
@@ -129,4 +134,122 @@ fn a_disk_that_is_cut_off_anywhere_is_answered() {
         file.set_len(len * part / 20).unwrap();
         assert!(verify(&path, None).is_ok_and(|report| !report.passes()) || part == 0);
     }
+}
+
+/// A FAT of which the largest program has two clusters, one after the other, for half a gigabyte.
+fn circle() -> Region {
+    let mut builder = fat::Builder::new(fat::Volume {
+        label: "COS_GRUB".to_owned(),
+        serial: 7,
+        time: kfactory_layers::metadata::Timestamp::from_secs(0),
+        kind: Some(fat::Kind::Fat32),
+        hidden_sectors: 0,
+    });
+    let program = builder.file("EFI/BOOT/bootx64.efi", 500 << 20).unwrap();
+    let layout = builder.layout(Some(600 << 20)).unwrap();
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    file.set_len(layout.size()).unwrap();
+    let volume = Region::of_file(file, layout.size());
+    layout.write(&volume).unwrap();
+    let mut boot = [0; 512];
+    volume.read_exact_at(&mut boot, 0).unwrap();
+    let le16 = |at: usize| u64::from(u16::from_le_bytes([boot[at], boot[at + 1]]));
+    let (sector, cluster) = (le16(11), le16(11) * u64::from(boot[13]));
+    let (table_at, table_bytes) = (le16(14) * sector, le16(36) * sector);
+    let data_at = table_at + 2 * table_bytes;
+    let first = (layout.extent(program).start - data_at) / cluster + 2;
+    for table in [table_at, table_at + table_bytes] {
+        let second = table + 4 * (first + 1);
+        let first = (first as u32).to_le_bytes();
+        volume.write_all_at(&first, second).unwrap();
+    }
+    volume
+}
+
+#[test]
+fn clusters_in_a_circle_are_followed_no_further_than_a_program_is_read() {
+    let volume = Counted::new(circle());
+    let mut report = Report::new(Kind::Disk);
+    let _ = efi::check(&mut report, "efi", volume.region(), None, None);
+    assert!(!report.passes());
+    let reads = volume.reads();
+    assert!(reads < 20_000, "{reads} reads");
+}
+
+/// Returns a qcow2 image, marked as dirty, of a disk of `bytes` bytes, which has `pieces` at some places and is zeros elsewhere.
+fn qcow2(bytes: u64, pieces: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    const CLUSTER: u64 = 1 << 21;
+    let (table_at, counts_at) = (CLUSTER, 2 * CLUSTER);
+    let mut image = vec![0; 3 * CLUSTER as usize];
+    let put = |image: &mut Vec<u8>, at: u64, bytes: &[u8]| {
+        image[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+    };
+    let tables = bytes.div_ceil(CLUSTER * CLUSTER / 8) as u32;
+    for (at, number) in [(4, 3), (20, 21), (36, tables), (56, 1), (96, 4), (100, 104)] {
+        put(&mut image, at, &u32::to_be_bytes(number));
+    }
+    for (at, number) in [(24, bytes), (40, table_at), (48, counts_at), (72, 1)] {
+        put(&mut image, at, &number.to_be_bytes());
+    }
+    put(&mut image, 0, b"QFI\xfb");
+    // Returns where a pointer leads, to a new cluster if nowhere yet.
+    let follow = |image: &mut Vec<u8>, pointer: u64| {
+        let found: [u8; 8] = image[pointer as usize..][..8].try_into().unwrap();
+        let found = u64::from_be_bytes(found);
+        if found > 0 {
+            return found;
+        }
+        let new = image.len() as u64;
+        image.resize(image.len() + CLUSTER as usize, 0);
+        put(image, pointer, &new.to_be_bytes());
+        new
+    };
+    for (at, bytes) in pieces {
+        let cluster = at / CLUSTER;
+        let table = follow(&mut image, table_at + cluster / (CLUSTER / 8) * 8);
+        let data = follow(&mut image, table + cluster % (CLUSTER / 8) * 8);
+        put(&mut image, data + at % CLUSTER, bytes);
+    }
+    image
+}
+
+#[test]
+fn a_small_image_of_a_disk_without_end_takes_no_memory_for_what_is_not_there() {
+    const BYTES: u64 = 1 << 50;
+    let mut table = Table::new(Guid::new(1), BYTES / SECTOR_BYTES);
+    let oem = Partition {
+        name: "oem".to_owned(),
+        kind: Guid::LINUX,
+        guid: Guid::new(2),
+        first: ALIGNMENT,
+        sectors: BYTES / SECTOR_BYTES / 2,
+        attributes: 0,
+    };
+    let start = oem.extent().start;
+    table.partitions.push(oem);
+    // Two thousand million groups of 256 blocks of 1 KiB.
+    let mut superblock = vec![0; 1024];
+    superblock[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
+    superblock[0x21] = 1;
+    superblock[0x28] = 16;
+    superblock[0x58] = 128;
+    superblock[0x60] = 0x82;
+    superblock[0xfe] = 64;
+    superblock[0x150] = 0x7f;
+    let mut mbr = vec![0; 512];
+    mbr[446 + 4] = 0xee;
+    mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+    let mut pieces = vec![(0, mbr), (start + 1024, superblock)];
+    let table = table.encode().unwrap();
+    pieces.extend(table.map(|(sector, bytes)| (sector * SECTOR_BYTES, bytes)));
+    let report = verify_bytes(&qcow2(BYTES, &pieces)).unwrap();
+    let said = |rule: &str, text: &str| {
+        let mut findings = report.findings.iter();
+        findings.any(|it| it.rule == rule && it.text.contains(text))
+    };
+    assert!(
+        said("file-system", "groups of blocks"),
+        "{:#?}",
+        report.findings
+    );
 }

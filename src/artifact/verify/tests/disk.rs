@@ -1,13 +1,16 @@
 //! Disks.
 
+use std::io;
+use std::sync::Arc;
+
 use super::disk_sample::DiskSample;
 use super::sample::{initrd, reword};
 use super::{Case, assert_clean};
 use crate::artifact::format::vhd;
 use crate::artifact::gpt::SECTOR_BYTES;
 use crate::artifact::guid::Guid;
-use crate::artifact::region::Region;
-use crate::artifact::verify::{Report, verify};
+use crate::artifact::region::{ReadAt, Region};
+use crate::artifact::verify::{Kind, Report, disk, verify};
 use crate::validate::kernel_image::bzimage_for_tests;
 use crate::validate::output::Form;
 
@@ -130,6 +133,104 @@ fn an_installed_disk_needs_no_first_boot() {
     }));
 }
 
+/// Returns the report of a good disk of which the file system `name` has `inline_data`, which Linux reads.
+fn with_inline_data(name: &str) -> Report {
+    const FEATURES: u64 = 1024 + 0x60;
+    let disk = DiskSample::new();
+    disk.verified(|file| {
+        let at = disk.start(name) + FEATURES + 1;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] | 0x80], at).unwrap();
+    })
+}
+
+#[test]
+fn what_only_linux_reads_is_a_warning_that_names_it() {
+    for name in ["oem", "recovery"] {
+        let report = with_inline_data(name);
+        let [finding] = report.findings.as_slice() else {
+            panic!("{:#?}", report.findings);
+        };
+        assert!(finding.text.ends_with(": inline_data"), "{}", finding.text);
+        assert!(report.passes());
+    }
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_said_to_be_missing() {
+    let large = vec![b'#'; (1 << 20) + 1];
+    let of_volume = |name: &str| {
+        of(|disk| {
+            let files = match name {
+                "etc/kairos-release" | "etc/cos/bootargs.cfg" => &mut disk.system,
+                MENU | "grub2/grub.cfg" => &mut disk.recovery,
+                _ => &mut disk.oem,
+            };
+            files.insert(name.to_owned(), large.clone());
+        })
+    };
+    for (name, rule, most) in [
+        ("etc/kairos-release", "root-files", 64 << 10),
+        ("etc/cos/bootargs.cfg", "menu-root", 1 << 20),
+        (MENU, "recovery-files", 1 << 20),
+        ("grub2/grub.cfg", "recovery-files", 1 << 20),
+        ("01_reset.yaml", "oem-files", 1 << 20),
+        ("grubenv", "oem-environment", 64 << 10),
+    ] {
+        let said = format!("/{name} has 1048577 bytes, and of such a file {most} are read at most");
+        let report = of_volume(name);
+        let mut findings = report.findings.iter();
+        let is_told = findings.any(|it| it.rule == rule && it.text.contains(&said));
+        assert!(is_told, "{name}: {:#?}", report.findings);
+    }
+}
+
+/// A disk that fails from one byte up to another.
+#[derive(Debug)]
+struct Failing {
+    whole: Region,
+    bad: std::ops::Range<u64>,
+}
+
+impl ReadAt for Failing {
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        const EIO: i32 = 5;
+        match offset < self.bad.end && offset + bytes.len() as u64 > self.bad.start {
+            true => Err(io::Error::from_raw_os_error(EIO)),
+            false => self.whole.read_exact_at(bytes, offset),
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_told_as_that_wherever_it_fails() {
+    const STEP: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.raw");
+    DiskSample::new().write(&path);
+    let file = std::fs::File::open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    let whole = Region::of_file(Arc::new(file), len);
+    let mut failed = 0;
+    for start in (0..len).step_by(STEP as usize) {
+        let bad = start..start + STEP;
+        let disk = Failing {
+            whole: whole.clone(),
+            bad,
+        };
+        let disk = Region::of_view(Arc::new(disk), len);
+        let mut report = Report::new(Kind::Disk);
+        if let Err(error) = disk::check(&mut report, &disk, None) {
+            let said = error.render_text();
+            assert!(said.contains("os error 5"), "at {start}: {said}");
+            failed += 1;
+        }
+    }
+    // Tables, file systems, kernel and initrd: not all in the same place.
+    assert!(failed > 5, "{failed}");
+}
+
 #[test]
 fn formats_that_are_not_read_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
@@ -202,6 +303,7 @@ fn layout() -> Vec<Case> {
         ("file-system", flipped("oem", 1024 + 0x38)),
         ("file-system", flipped("recovery", 1024 + 0x3fc)),
         ("file-system", flipped("recovery", 1024 + 0x07)),
+        ("file-system-unread", with_inline_data("oem")),
     ]
 }
 

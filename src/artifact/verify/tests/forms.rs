@@ -105,6 +105,64 @@ fn a_damaged_image_is_told_by_its_form_alone() {
     assert_eq!(rules, ["qcow2"], "{:#?}", report.findings);
 }
 
+/// A file of the root filesystem that nobody reads: text in no order, of some clusters.
+fn unread() -> Vec<u8> {
+    let mut number = 1u32;
+    let bytes = std::iter::repeat_with(|| {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b'a' + (number >> 24) as u8 % 16
+    });
+    bytes.take(300_000).collect()
+}
+
+/// Returns a good disk in `format`, and the number of a cluster of 64 KiB that is all inside of a file that nobody reads.
+fn with_unread(format: Format) -> (Vec<u8>, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, image) = (dir.path().join("raw"), dir.path().join("image"));
+    let mut sample = DiskSample::new();
+    let unread = unread();
+    sample
+        .system
+        .insert("usr/unread".to_owned(), unread.clone());
+    sample.write(&raw);
+    let disk = fs::read(&raw).unwrap();
+    let mut blocks = disk.chunks_exact(1024);
+    let start = blocks.position(|block| block == &unread[..1024]).unwrap() as u64 * 1024;
+    write(&File::open(raw).unwrap(), format, &image);
+    (fs::read(image).unwrap(), start.div_ceil(1 << 16) + 1)
+}
+
+#[test]
+fn a_damaged_cluster_that_nothing_reads_is_told_too() {
+    let damaged = |format, at: fn(&[u8], u64) -> usize| {
+        let (mut bytes, cluster) = with_unread(format);
+        assert_clean(&super::sample::verify_bytes(&bytes).unwrap());
+        let at = at(&bytes, cluster);
+        bytes[at..at + 64].fill(0xff);
+        let report = super::sample::verify_bytes(&bytes).unwrap();
+        let [finding] = report.findings.as_slice() else {
+            panic!("{:#?}", report.findings);
+        };
+        let text = format!("cluster {cluster} of the disk does not unpack");
+        assert_eq!(finding.text, text);
+        finding.rule.clone()
+    };
+    let of_qcow2 = |bytes: &[u8], cluster| {
+        let second = be64(bytes, 1 << 16) & !(1 << 63);
+        let pointer = be64(bytes, second as usize + 8 * cluster as usize);
+        assert!(pointer >> 62 == 1, "{pointer:x}");
+        (pointer & ((1 << 54) - 1)) as usize
+    };
+    assert_eq!(damaged(Format::Qcow2, of_qcow2), "qcow2");
+    let of_vmdk = |bytes: &[u8], cluster: u64| {
+        let marker = (cluster * 128).to_le_bytes();
+        let mut sectors = bytes.chunks_exact(512);
+        let found = sectors.position(|sector| sector.starts_with(&marker));
+        found.unwrap() * 512 + 12
+    };
+    assert_eq!(damaged(Format::Vmdk, of_vmdk), "vmdk");
+}
+
 fn be64(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
 }

@@ -135,6 +135,21 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// Returns the report of a medium whose boot image for UEFI is a partition of 2 TiB.
+fn with_long_partition() -> Report {
+    damaged(|bytes| {
+        let block = boot_image(bytes, UEFI_ENTRY) / 2048 + 1;
+        let catalog = 2048 * le32(bytes, 17 * 2048 + 0x47);
+        let entry = catalog + UEFI_ENTRY;
+        bytes[entry + 6..entry + 8].fill(0);
+        bytes[entry + 8..entry + 12].copy_from_slice(&(block as u32).to_le_bytes());
+        let partition = &mut bytes[446 + 3 * 16..510];
+        partition[4] = 0xef;
+        partition[8..12].copy_from_slice(&(4 * block as u32).to_le_bytes());
+        partition[12..].fill(0xff);
+    })
+}
+
 fn structure() -> Vec<Case> {
     vec![
         ("iso-structure", damaged(|bytes| bytes.truncate(90_000))),
@@ -167,6 +182,7 @@ fn structure() -> Vec<Case> {
         // Where the disk's code loads the image from.
         ("iso-bios", damaged(|bytes| bytes[0x1b0] ^= 1)),
         ("iso-uefi", of(|medium| medium.efi = None)),
+        ("iso-uefi partition-table", with_long_partition()),
         ("partition-table", damaged(|bytes| bytes[512 + 60] ^= 1)),
         ("partition-table", damaged(|bytes| bytes[1024] ^= 1)),
         (
