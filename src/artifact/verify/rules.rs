@@ -155,7 +155,7 @@ rules! {
         "the program that shim starts is beside it"
         "put GRUB beside shim, under the name that shim looks for"
     EFI_MENU Error "efi-menu"
-        "the configuration of the GRUB that shim starts is where one of its builds looks for it"
+        "the configuration of the GRUB that shim starts is where one of its builds looks for it, and leads on"
         "put a grub.cfg into EFI/BOOT that leads to the menu"
 
     BOARD_FILES Error "board-files"
