@@ -15,11 +15,7 @@ use crate::location::Location;
 pub(crate) fn check(source: &Location, store: &Path, destinations: &[Location]) -> Result<()> {
     check_place(source, "the store in", store, STORE)?;
     destinations.iter().try_for_each(|destination| {
-        let place = match destination {
-            Location::Layout { dir, .. } => Some(dir.as_path()),
-            other => other.file(),
-        };
-        place.map_or(Ok(()), |place| {
+        destination.place().map_or(Ok(()), |place| {
             check_place(source, "the destination", place, DESTINATION)
         })
     })

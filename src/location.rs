@@ -103,6 +103,14 @@ impl Location {
         }
     }
 
+    /// Returns the file or directory that an image is written to, where it is one.
+    pub fn place(&self) -> Option<&std::path::Path> {
+        match self {
+            Location::Layout { dir, .. } => Some(dir),
+            other => other.file(),
+        }
+    }
+
     /// Tells whether nothing can be read here because nothing is here; a registry and the store are not asked.
     pub fn is_vacant(&self) -> bool {
         match self {

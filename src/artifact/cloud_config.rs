@@ -63,6 +63,16 @@ fn check(bytes: &[u8]) -> Result<()> {
                 .hint(header),
         );
     }
+    // A script inside of a value begins with blanks, too.
+    if let Some(line) = text
+        .lines()
+        .position(|line| line.starts_with('\t') && !line.trim().is_empty())
+    {
+        return Err(
+            Error::user(format!("line {}: it begins with a tab", line + 1))
+                .hint("YAML is indented with blanks"),
+        );
+    }
     yaml::check(text)?;
     let config: Value = yaml::read(text, "the configuration").unwrap_or_default();
     for key in ["stages", "install"] {
@@ -72,6 +82,10 @@ fn check(bytes: &[u8]) -> Result<()> {
         {
             return Err(Error::user(format!("`{key}` holds no keys with values")));
         }
+    }
+    let is_no_switch = |value: &Value| !value.is_boolean() && !value.is_null();
+    if config.pointer("/install/auto").is_some_and(is_no_switch) {
+        return Err(Error::user("`install.auto` is neither true nor false"));
     }
     Ok(())
 }
@@ -147,6 +161,14 @@ mod tests {
             (b"#cloud-config\n- secret\n", "line 2"),
             (b"\xef\xbb\xbf#cloud-config\n", "byte order mark"),
             (b"#cloud-config\nstages: secret\n", "`stages` holds no keys"),
+            (
+                b"#cloud-config\n\tusers: secret\n",
+                "line 2: it begins with a tab",
+            ),
+            (
+                b"#cloud-config\ninstall: {auto: secret}\n",
+                "`install.auto` is neither",
+            ),
             (
                 b"#cloud-config\ninstall: [secret]\n",
                 "`install` holds no keys",

@@ -18,6 +18,7 @@ use super::source::Source;
 use super::verify;
 use crate::distro::Arch;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::given;
 use crate::progress::{Reporter, bytes_text};
 
 /// Where a file goes, and how it is made.
@@ -41,7 +42,8 @@ impl Making<'_> {
     /// Reads back what was written to `output`, where that is wanted.
     fn verify(&self, output: &Output) -> Result<()> {
         match self.verify {
-            true => verify::made(output.file(), self.stop),
+            // There was room for the raw disk of other forms, which is gone now.
+            true => verify::made(output.file(), given::directory_of(self.path), self.stop),
             false => Ok(()),
         }
     }
@@ -262,6 +264,9 @@ fn uefi_alone(what: &str) -> String {
 /// Says that `path` was not made.
 fn not_made(path: &Path, error: Error) -> Error {
     match error.kind() {
+        Kind::Interrupted if path.exists() => {
+            Error::interrupted(format!("`{}` is as it was before", path.display()))
+        }
         Kind::Interrupted => Error::interrupted(format!("there is no `{}`", path.display())),
         _ => error.context(format!("cannot make `{}`", path.display())),
     }

@@ -83,7 +83,13 @@ pub(super) fn contents(dir: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>> {
         ));
     }
     let files = overlay.files.iter();
-    let content = |file: &File| Ok((file.utf8_path()?.to_owned(), file.read()?));
+    let content = |file: &File| match file.path.0.to_str() {
+        Some(path) => Ok((path.to_owned(), file.read()?)),
+        None => Err(refused(format!(
+            "{:?} is no name that FAT can hold",
+            file.path.0
+        ))),
+    };
     files.map(content).collect()
 }
 
@@ -141,14 +147,6 @@ impl Overlay {
 }
 
 impl File {
-    /// Returns the path as text.
-    pub(super) fn utf8_path(&self) -> Result<&str> {
-        self.path
-            .0
-            .to_str()
-            .ok_or_else(|| Error::user(format!("{:?} is no name that FAT can hold", self.path.0)))
-    }
-
     /// Reads the whole file, which is small enough for that.
     fn read(&self) -> Result<Vec<u8>> {
         let doing = || format!("reading {}", self.source.display());

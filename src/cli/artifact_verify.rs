@@ -24,6 +24,9 @@ pub(super) struct VerifyArgs {
     /// Disks are read raw, as qcow2, VMDK (stream-optimised or one file that grows), VHD of a fixed size, disk.raw in a tar.gz (Google
     /// Compute Engine) and compressed with gzip (MAAS). These two are unpacked into a temporary file first (`TMPDIR`), which takes as
     /// much room as the disk has content.
+    ///
+    /// What is read is what a boot needs: tables, directories, programs of the firmware, menus, kernel and initrd. What other files hold is
+    /// not looked into; the checksum tells of that.
     #[arg(required_unless_present = "rules", value_name = "FILE|DIR")]
     path: Option<PathBuf>,
     /// How to print the report

@@ -35,7 +35,7 @@ pub(super) struct RawArgs {
     /// times as large as by default, or larger; the command says how large exactly. Give that here, or make the disk so large before
     /// it boots first: clouds and hypervisors have a size of their own for it, `truncate -s SIZE FILE` does it for a raw disk and
     /// `qemu-img resize FILE SIZE` for a qcow2. A disk that is too small stays in its recovery system, whose journal says
-    /// `state partition not found`. What no file takes is a hole.
+    /// `state partition not found`. What no file takes is a hole, which takes no room; the checksum is of it too, some minutes for each TiB.
     #[arg(long, value_name = "SIZE")]
     size: Option<DiskSize>,
     /// The size of the partition for the installed systems, which the first boot makes [default: three times the recovery partition and 100 MiB]

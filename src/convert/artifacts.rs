@@ -1,7 +1,7 @@
 //! Media and disks that are made of the result in the same run, from the layers in the store.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kfactory_layers::image::Image;
 
@@ -17,7 +17,7 @@ use crate::artifact::source::Source;
 use crate::artifact::squashfs::{self, Compressor};
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::request::Request;
+use crate::request::{CheckedRequest, Request};
 
 /// What is to be made, checked.
 #[derive(Debug)]
@@ -31,12 +31,17 @@ pub(super) struct Artifacts<'a> {
 }
 
 impl<'a> Artifacts<'a> {
-    /// Checks what can be known before there is an image. `base` must not become part of what is written; `force` lets files be replaced.
+    /// Checks what can be known before there is an image. Nothing goes into the base or onto a destination of `checked`; `force` lets files
+    /// be replaced.
     ///
     /// # Errors
     ///
     /// A file that is there or cannot be written, a configuration that cannot be read, or a program that is missing.
-    pub(super) fn check(request: &'a Request, base: &Location, force: bool) -> Result<Self> {
+    pub(super) fn check(
+        request: &'a Request,
+        checked: &CheckedRequest,
+        force: bool,
+    ) -> Result<Self> {
         let place = |text: &'a String| {
             let place = Place {
                 path: Path::new(text),
@@ -44,13 +49,13 @@ impl<'a> Artifacts<'a> {
                 force,
             };
             place.check()?;
-            apart::check_target(base, place.path)?;
+            apart::check_target(&checked.base, place.path)?;
             Ok(place)
         };
         let cloud_config = request.cloud_config.as_deref().map(Path::new);
         let iso = request.iso.as_ref().map(place).transpose()?;
         let raw: Vec<Place<'_>> = request.raw.iter().map(place).collect::<Result<_>>()?;
-        check_distinct(iso.as_ref(), &raw)?;
+        check_distinct(iso.as_ref(), &raw, &checked.destinations)?;
         for place in &raw {
             Format::of_place(place.path)?;
         }
@@ -147,19 +152,25 @@ pub(super) fn finish(made: Vec<Unnamed>, engine: Engine<'_>) -> Result<Vec<Artif
 }
 
 /// Checks that no two artifacts, with the checksums beside them, get the same name.
-fn check_distinct(iso: Option<&Place<'_>>, raw: &[Place<'_>]) -> Result<()> {
-    let mut taken = BTreeSet::new();
+fn check_distinct(
+    iso: Option<&Place<'_>>,
+    raw: &[Place<'_>],
+    destinations: &[Location],
+) -> Result<()> {
+    let of_image = destinations.iter().filter_map(Location::place);
+    let mut taken: BTreeSet<PathBuf> = of_image.map(apart::resolved).collect();
     let named = iso.iter().map(|place| ("iso", **place));
     for (kind, place) in named.chain(raw.iter().map(|place| ("raw", *place))) {
         let mut file = apart::resolved(place.path);
+        let is_of_image = taken.contains(&file);
         if place.path.is_dir() {
             // Its name there has this ending, and differs in nothing else.
             file.push(kind);
         }
         let checksum = checksum_path(&file);
-        if !taken.insert(file) || !taken.insert(checksum) {
+        if is_of_image || !taken.insert(file) || !taken.insert(checksum) {
             return Err(Error::usage(format!(
-                "two artifacts are to be written to `{}`",
+                "two things are to be written to `{}`",
                 place.path.display()
             ))
             .hint("give each a name of its own"));
@@ -185,7 +196,12 @@ mod tests {
             ("a.iso", vec!["./b.raw", "link/./b.raw"], false),
             ("a.iso", vec!["a.iso.sha256"], false),
             ("a.iso", vec!["", "link"], false),
+            ("link/image", vec![], false),
         ] {
+            let image = Location::Layout {
+                dir: place("image"),
+                tag: None,
+            };
             let (iso, raw) = (place(iso), raw.into_iter().map(place).collect::<Vec<_>>());
             let place = |path| Place {
                 path,
@@ -193,7 +209,7 @@ mod tests {
                 force: true,
             };
             let raw: Vec<Place<'_>> = raw.iter().map(|path| place(path.as_path())).collect();
-            let checked = check_distinct(Some(&place(&iso)), &raw);
+            let checked = check_distinct(Some(&place(&iso)), &raw, &[image]);
             assert_eq!(checked.is_ok(), is_fine, "{raw:?}");
         }
     }

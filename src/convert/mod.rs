@@ -182,7 +182,7 @@ fn convert_keeping(
     // Read again with those of the base; what is wrong with them is said before anything is pulled.
     Extensions::find(&[], request)?;
     preflight::local(&options.store, &checked.destinations)?;
-    let artifacts = Artifacts::check(request, &checked.base, options.force)?;
+    let artifacts = Artifacts::check(request, &checked, options.force)?;
     let store = Store::open_beside(&options.store, &options.stop, reporter)?;
     let run = store.start_run()?;
     let engine = Engine {

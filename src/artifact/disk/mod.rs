@@ -159,6 +159,13 @@ impl Disk<'_> {
         let mut places = Places::new(&parts);
         let state = self.state_size(&recovery)?;
         let first_boot = places.size() + state.bytes() + PERSISTENT_LEAST_BYTES;
+        if first_boot > DiskSize::MOST {
+            let first_boot = bytes_text(first_boot);
+            return Err(Error::user(format!(
+                "with such partitions the disk would need {first_boot} when it boots first, and none has more than 1 PiB"
+            ))
+            .hint("`--state-size` takes less"));
+        }
         let size = self.whole_size(places.size())?;
         places.grow(size);
         Ok(Plan {

@@ -27,6 +27,9 @@ const UNITS: [(&str, u64); 9] = [
 const MAX_BYTES: u64 = 1 << 50;
 
 impl DiskSize {
+    /// The bytes of the largest.
+    pub const MOST: u64 = MAX_BYTES;
+
     /// Returns the smallest that has room for `bytes`.
     pub fn for_bytes(bytes: u64) -> Self {
         Self(bytes.div_ceil(MIB))

@@ -14,6 +14,7 @@ mod read;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 
 use kfactory_layers::metadata::Timestamp;
@@ -58,7 +59,15 @@ pub enum FatError {
     /// The name does not exist in FAT.
     #[error("{0:?} is not a name that a FAT file system can hold")]
     Name(String),
-    /// Two names that differ in case only, or a file where a directory is needed.
+    /// A file in the place of a directory.
+    #[error("{file:?} is a file, and {path:?} needs a directory in its place")]
+    FileAsDirectory {
+        /// Its name.
+        file: String,
+        /// The directory that it, or one below it, is to be.
+        path: String,
+    },
+    /// Two names that differ in case only.
     #[error(
         "{0:?} is there twice: names on a FAT file system are the same in upper and lower case"
     )]
@@ -155,12 +164,10 @@ impl Builder {
         }
         let parent = self.ensure(parents)?;
         let id = self.nodes.len();
-        let taken = self
-            .names(parent)
-            .insert(file_name.to_uppercase(), (file_name.to_owned(), id));
-        if taken.is_some() {
-            return Err(FatError::Twice(path.to_owned()));
-        }
+        match self.names(parent).entry(file_name.to_uppercase()) {
+            Entry::Vacant(free) => free.insert((file_name.to_owned(), id)),
+            Entry::Occupied(_) => return Err(FatError::Twice(path.to_owned())),
+        };
         self.nodes.push(Node::File(size));
         Ok(FileId(id))
     }
@@ -217,15 +224,16 @@ impl Builder {
             }
             let new = self.nodes.len();
             let key = part.to_uppercase();
-            let (known, index) = self.names(at).entry(key).or_insert((part.to_owned(), new));
-            if known != part {
-                return Err(FatError::Twice(path.to_owned()));
-            }
+            // Two spellings that differ in case are one directory, as for whoever reads it.
+            let (_, index) = self.names(at).entry(key).or_insert((part.to_owned(), new));
             at = *index;
             if at == new {
                 self.nodes.push(Node::Dir(BTreeMap::new()));
             } else if let Node::File(_) = self.nodes[at] {
-                return Err(FatError::Twice(path.to_owned()));
+                return Err(FatError::FileAsDirectory {
+                    file: part.to_owned(),
+                    path: path.to_owned(),
+                });
             }
         }
         Ok(at)

@@ -254,7 +254,7 @@ fn what_fat_cannot_hold_is_refused_by_name() {
         builder.file("EFI/a", 1)?;
         builder.file("efi/A", 1).map(drop)
     });
-    assert!(said.contains("\"efi\" is there twice"), "{said}");
+    assert!(said.contains("\"efi/A\" is there twice"), "{said}");
     let said = refused(&|builder| builder.file("big", 1 << 32).map(drop));
     assert!(said.contains("\"big\" has 4294967296 bytes"), "{said}");
 
@@ -274,4 +274,17 @@ fn what_fat_cannot_hold_is_refused_by_name() {
         Builder::new(label).layout(None),
         Err(FatError::Label(_))
     ));
+}
+
+#[test]
+fn spellings_of_a_directory_that_differ_in_case_are_one_and_a_file_is_none() {
+    let mut builder = Builder::new(volume(None));
+    builder.file("efi/boot/a", 1).unwrap();
+    builder.file("EFI/Boot/b", 1).unwrap();
+    assert!(matches!(
+        builder.file("EFI/BOOT/A", 1),
+        Err(FatError::Twice(_))
+    ));
+    let below = builder.file("EFI/BOOT/a/c", 1).unwrap_err();
+    assert!(matches!(below, FatError::FileAsDirectory { .. }), "{below}");
 }

@@ -141,7 +141,10 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
 fn partitions(report: &mut Report, disk: &Disk<'_>) {
     let all = &disk.table.partitions;
     let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
-    report.fact("partitions", names.join(", "));
+    let shown = names
+        .iter()
+        .map(|name| if name.is_empty() { "(no name)" } else { name });
+    report.fact("partitions", shown.collect::<Vec<_>>().join(", "));
     let starts = [("UEFI", "efi"), ("BIOS", "bios")];
     let starts = starts.iter().filter(|it| names.contains(&it.1));
     let starts: Vec<&str> = starts.map(|it| it.0).collect();
@@ -167,6 +170,17 @@ fn partitions(report: &mut Report, disk: &Disk<'_>) {
             [one] => held.at(name, format!("its type is {}, not {kind}", one.kind)),
             _ => held.at(name, "there is more than one of this name"),
         }
+    }
+    let is_other = |it: &&Partition| it.kind == Guid::EFI_SYSTEM && it.name != "efi";
+    if let Some(other) = all
+        .iter()
+        .find(is_other)
+        .filter(|_| !names.contains(&"efi"))
+    {
+        held.at(
+            &other.name,
+            "UEFI starts from a partition of its type, and it is not called efi",
+        );
     }
 }
 

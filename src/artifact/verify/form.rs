@@ -1,6 +1,7 @@
 //! Disks in the forms that clouds take: what each of them demands, and what is in them.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use kfactory_sandbox::CancelToken;
@@ -26,15 +27,16 @@ impl Form {
     }
 }
 
-/// Checks the disk that `file` holds in the form `form`.
+/// Checks the disk that `file` holds in the form `form`; what must be unpacked for that goes to the directory `scratch`.
 pub(super) fn check(
     report: &mut Report,
     file: File,
     form: Form,
+    scratch: &Path,
     stop: Option<&CancelToken>,
 ) -> Result<()> {
     report.hold(form.rule());
-    let view = match open(report, file, form, stop) {
+    let view = match open(report, file, form, scratch, stop) {
         Ok(view) => view,
         Err(ViewError::Damaged(why)) => {
             report.hold(form.rule()).add(why);
@@ -78,13 +80,14 @@ fn open(
     report: &mut Report,
     file: File,
     form: Form,
+    scratch: &Path,
     stop: Option<&CancelToken>,
 ) -> Result<View, ViewError> {
     match form {
         Form::Qcow2 => qcow2::open(Arc::new(file)),
         Form::Vmdk => vmdk::open(Arc::new(file)),
         Form::Gzip => {
-            let unpacked = gzip::open(&file, stop)?;
+            let unpacked = gzip::open(&file, scratch, stop)?;
             if let Some(archive) = &unpacked.archive {
                 archive_of_google(report, archive, unpacked.view.disk.len());
             }

@@ -79,6 +79,8 @@ const OTHERS: [(u64, &[u8], &str, &str); 12] = [
 /// Where GPT begins, and the end of the MBR before it.
 const GPT: u64 = 512;
 const MBR_END: u64 = 510;
+/// Where it begins on disks whose sectors are larger.
+const LARGE_SECTOR: u64 = 4096;
 /// The end of a fixed VHD, which is a raw disk before it.
 pub(super) const FOOTER: u64 = 512;
 pub(super) const FOOTER_MAGIC: &[u8] = b"conectix";
@@ -104,6 +106,12 @@ pub(super) fn of(file: &Region) -> Result<Content> {
     if let Some((_, _, name, remedy)) = others.find(|other| is(other.0, other.1)) {
         let error = Error::user(format!("it is {name}, which is not read here"));
         return Err(error.hint(*remedy));
+    }
+    if !is(GPT, b"EFI PART") && is(LARGE_SECTOR, b"EFI PART") {
+        return Err(
+            Error::user("it is a disk with sectors of 4096 bytes, which is not read here")
+                .hint("a disk made for sectors of 512 bytes starts from nearly everything"),
+        );
     }
     // A disk whose first sector was damaged has the table behind it still.
     let is_disk = is(GPT, b"EFI PART") || is(MBR_END, &[0x55, 0xaa]) && is_protective(file);

@@ -79,7 +79,15 @@ pub fn verify(path: &Path, stop: Option<&CancelToken>) -> Result<Report> {
     let check = || {
         let (found, region, mut report) = told(&file)?;
         checksum::check(&mut report, path, &file, stop)?;
-        any(&mut report, found, file.try_clone()?, &region, stop)?;
+        let scratch = std::env::temp_dir();
+        any(
+            &mut report,
+            found,
+            file.try_clone()?,
+            &region,
+            &scratch,
+            stop,
+        )?;
         Ok(report.finish())
     };
     check().map_err(|error: Error| error.context(doing()))
@@ -115,7 +123,14 @@ pub fn exercise(bytes: &[u8]) {
     let _ = super::gpt::Table::read_first(&region);
     let _ = iso::check(&mut report, &region, None);
     if let Ok(found) = kind::of(&region) {
-        let _ = any(&mut report, found, file, &region, None);
+        let _ = any(
+            &mut report,
+            found,
+            file,
+            &region,
+            &std::env::temp_dir(),
+            None,
+        );
     }
     report.finish();
 }
@@ -125,22 +140,30 @@ fn any(
     found: Content,
     file: File,
     region: &Region,
+    scratch: &Path,
     stop: Option<&CancelToken>,
 ) -> Result<()> {
     match found {
         Content::Plain(_) => content(report, region, stop),
-        Content::Formed(form) => form::check(report, file, form, stop),
+        Content::Formed(form) => form::check(report, file, form, scratch, stop),
     }
 }
 
-/// Checks a medium or disk that was made and has not its name yet.
+/// Checks a medium or disk that was made and has not its name yet. What must be unpacked for that goes to the directory `scratch`.
 ///
 /// # Errors
 ///
 /// It would not boot, it cannot be read, or the run is stopped.
-pub fn made(file: &File, stop: &CancelToken) -> Result<()> {
+pub fn made(file: &File, scratch: &Path, stop: &CancelToken) -> Result<()> {
     let (found, region, mut report) = told(file)?;
-    any(&mut report, found, file.try_clone()?, &region, Some(stop))?;
+    any(
+        &mut report,
+        found,
+        file.try_clone()?,
+        &region,
+        scratch,
+        Some(stop),
+    )?;
     report.finish().demand()
 }
 

@@ -209,6 +209,15 @@ fn script(
             );
         }
     }
+    let mut held = report.hold(&rules::MENU_ARGUMENTS);
+    let overlay = ["rd.live.overlay.overlayfs", "rd.overlay"];
+    let is_overlay = |arg: &String| overlay.contains(&arg.split('=').next().unwrap_or(arg));
+    if !loads.args.iter().any(is_overlay) {
+        held.at(
+            name,
+            format!("the kernel's arguments lack `{}`", overlay[0]),
+        );
+    }
     let mut held = report.hold(&rules::SCRIPT_ROOT);
     let root = arg("root").and_then(|root| root.strip_prefix("live:"));
     if root.is_none() {

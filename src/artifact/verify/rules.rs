@@ -100,7 +100,7 @@ rules! {
         "the file that the menu's `rd.live.dir` and `rd.live.squashimg` name exists"
         "let the arguments name the root filesystem on the medium"
     MENU_ARGUMENTS Warning "menu-arguments"
-        "the menu's kernel arguments have `cdroot` and `rd.live.overlay.overlayfs`"
+        "the kernel arguments of a live system have `rd.live.overlay.overlayfs`, and on a medium `cdroot`"
         "add what lacks: Alpine's initrd waits for the one, dracut's makes the root filesystem writable by the other"
 
     SQUASHFS Error "squashfs"
@@ -125,7 +125,7 @@ rules! {
         "let the image's /boot/vmlinuz lead to a kernel, and make this anew"
     INITRD Error "initrd-format"
         "there is an initrd, and it is a whole archive"
-        "build it again: it is damaged or cut off"
+        "build it again: it is missing, damaged or cut off"
     INITRD_UNREAD Warning "initrd-unread"
         "the initrd can be looked into (gzip, zstd, xz or not compressed)"
         "set dracut's `compress` to gzip, zstd or xz to have its content checked"

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use flate2::bufread::MultiGzDecoder;
@@ -51,12 +52,16 @@ pub struct Archive {
     pub is_old_gnu: bool,
 }
 
-/// Unpacks the disk in `file`, where temporary files go, until `stop`.
+/// Unpacks the disk in `file` to a file without name in `scratch`, until `stop`.
 ///
 /// # Errors
 ///
 /// The file is damaged or holds no disk, there is no room for what it holds, or the run is stopped.
-pub fn open(file: &File, stop: Option<&CancelToken>) -> Result<Unpacked, ViewError> {
+pub fn open(
+    file: &File,
+    scratch: &Path,
+    stop: Option<&CancelToken>,
+) -> Result<Unpacked, ViewError> {
     let stream = || {
         let mut file = file;
         file.rewind()?;
@@ -72,10 +77,10 @@ pub fn open(file: &File, stop: Option<&CancelToken>) -> Result<Unpacked, ViewErr
     }
     if head[TAR_MAGIC].starts_with(b"ustar") {
         let is_old_gnu = head[TAR_MAGIC] == *TAR_OLD_GNU;
-        return archive(stream()?, is_old_gnu);
+        return archive(stream()?, is_old_gnu, scratch);
     }
     match told_bytes(&head) {
-        Some(most) => plain(stream()?, most),
+        Some(most) => plain(stream()?, most, scratch),
         None => unread("something compressed with gzip that is no disk with a GPT"),
     }
 }
@@ -99,8 +104,8 @@ fn told_bytes(head: &[u8]) -> Option<u64> {
     Some(sectors.saturating_mul(SECTOR_BYTES))
 }
 
-fn plain(mut stream: impl Read, most: u64) -> Result<Unpacked, ViewError> {
-    let disk = Holey::new()?;
+fn plain(mut stream: impl Read, most: u64, scratch: &Path) -> Result<Unpacked, ViewError> {
+    let disk = Holey::new(scratch)?;
     let mut buffer = vec![0; CHUNK_BYTES as usize];
     let mut at = 0;
     loop {
@@ -123,7 +128,7 @@ fn plain(mut stream: impl Read, most: u64) -> Result<Unpacked, ViewError> {
     })
 }
 
-fn archive(stream: impl Read, is_old_gnu: bool) -> Result<Unpacked, ViewError> {
+fn archive(stream: impl Read, is_old_gnu: bool, scratch: &Path) -> Result<Unpacked, ViewError> {
     const MAX_NAMES: usize = 10;
     let mut reader = ArchiveReader::new(stream);
     let mut found = None;
@@ -135,7 +140,7 @@ fn archive(stream: impl Read, is_old_gnu: bool) -> Result<Unpacked, ViewError> {
         let name = entry.path.to_string_lossy().into_owned();
         match entry.kind {
             EntryKind::File { size } if found.is_none() && is_disk(&name) => {
-                let disk = Holey::new()?;
+                let disk = Holey::new(scratch)?;
                 while let Some(chunk) = reader.next_chunk().map_err(broken_archive)? {
                     disk.put(chunk.bytes, chunk.offset)?;
                 }
@@ -163,22 +168,26 @@ fn is_disk(name: &str) -> bool {
 }
 
 /// A file without a name, into which nothing is written that is zero.
-struct Holey(File);
+struct Holey<'a> {
+    file: File,
+    /// Where it is.
+    dir: &'a Path,
+}
 
-impl Holey {
-    fn new() -> io::Result<Self> {
-        tempfile::tempfile()
-            .map(Self)
-            .map_err(|error| no_room(&error))
+impl<'a> Holey<'a> {
+    fn new(dir: &'a Path) -> io::Result<Self> {
+        tempfile::tempfile_in(dir)
+            .map(|file| Self { file, dir })
+            .map_err(|error| no_room(dir, &error))
     }
 
     fn put(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut at = at;
         for chunk in bytes.chunks(CHUNK_BYTES as usize) {
             if !is_zero(chunk) {
-                self.0
+                self.file
                     .write_all_at(chunk, at)
-                    .map_err(|error| no_room(&error))?;
+                    .map_err(|error| no_room(self.dir, &error))?;
             }
             at += chunk.len() as u64;
         }
@@ -186,9 +195,10 @@ impl Holey {
     }
 
     fn view(self, len: u64, form: &str) -> io::Result<View> {
-        self.0.set_len(len).map_err(|error| no_room(&error))?;
+        let sized = self.file.set_len(len);
+        sized.map_err(|error| no_room(self.dir, &error))?;
         Ok(View {
-            disk: Region::of_file(Arc::new(self.0), len),
+            disk: Region::of_file(Arc::new(self.file), len),
             form: form.to_owned(),
             damage: Arc::new(OnceLock::new()),
             pieces: None,
@@ -197,9 +207,12 @@ impl Holey {
 }
 
 /// Says where it was that something could not be written, which nobody named.
-fn no_room(error: &io::Error) -> io::Error {
-    let dir = std::env::temp_dir();
-    let why = format!("unpacking it in {} (TMPDIR): {error}", dir.display());
+fn no_room(dir: &Path, error: &io::Error) -> io::Error {
+    let named = match dir == std::env::temp_dir() {
+        true => " (the variable TMPDIR names another place)",
+        false => "",
+    };
+    let why = format!("unpacking it in {}{named}: {error}", dir.display());
     io::Error::new(error.kind(), why)
 }
 

@@ -18,6 +18,11 @@ use super::{Source, View, ViewError, damaged, unread};
 /// How such files begin.
 pub const MAGIC: &[u8; 4] = b"QFI\xfb";
 const HEADER_BYTES: usize = 112;
+/// The least that a header of version 3 says of its length.
+const OLD_HEADER_BYTES: u32 = 104;
+/// QEMU reads no more snapshots, and each takes so many bytes at least.
+const MAX_SNAPSHOTS: u32 = 65_536;
+const SNAPSHOT_BYTES: u64 = 40;
 /// Smaller and larger ones QEMU does not read.
 const CLUSTER_BITS: RangeInclusive<u32> = 9..=21;
 /// In a pointer, what is the place.
@@ -89,12 +94,17 @@ impl Header {
         // What the older version does not have is zero.
         let features = if is_new { be64(&bytes, 72) } else { 0 };
         let header_bytes = if is_new { be32(&bytes, 100) } else { 72 };
-        let has_compression = features & OTHER_COMPRESSION != 0 && header_bytes > 104;
-        let compression = match bytes[104] {
-            1 if has_compression => Compression::Zstd,
-            0 => Compression::Deflate,
-            _ if !has_compression => Compression::Deflate,
-            other => return unread(format!("a qcow2 image with compression {other}")),
+        // A header of the first length of this version ends before the byte.
+        let number = if header_bytes > OLD_HEADER_BYTES {
+            bytes[104]
+        } else {
+            0
+        };
+        let compression = match (number, features & OTHER_COMPRESSION != 0) {
+            (0, false) => Compression::Deflate,
+            (1, true) => Compression::Zstd,
+            (0 | 1, _) => return damaged("its header says two things about how it is compressed"),
+            (other, _) => return unread(format!("a qcow2 image with compression {other}")),
         };
         for (is_so, what) in [
             (be64(&bytes, 8) != 0, "that needs its backing file"),
@@ -126,6 +136,18 @@ impl Header {
             return damaged("it is marked as damaged (the bit `corrupt`)");
         }
         header.check_numbers(source)?;
+        if is_new
+            && !(u64::from(OLD_HEADER_BYTES)..=header.cluster()).contains(&header_bytes.into())
+        {
+            return damaged(format!("a header of {header_bytes} bytes does not exist"));
+        }
+        let (snapshots, at) = (be32(&bytes, 60), be64(&bytes, 64));
+        let least = u64::from(snapshots) * SNAPSHOT_BYTES;
+        if snapshots > MAX_SNAPSHOTS || snapshots > 0 && !source.holds(at, least) {
+            return damaged(format!(
+                "its {snapshots} snapshots are not where the header says"
+            ));
+        }
         Ok(header)
     }
 

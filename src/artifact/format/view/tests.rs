@@ -22,7 +22,7 @@ fn open(path: &Path) -> Result<View, ViewError> {
     match &magic {
         qcow2::MAGIC => qcow2::open(Arc::new(file)),
         vmdk::MAGIC => vmdk::open(Arc::new(file)),
-        _ => gzip::open(&file, None).map(|unpacked| unpacked.view),
+        _ => gzip::open(&file, &std::env::temp_dir(), None).map(|unpacked| unpacked.view),
     }
 }
 
@@ -448,7 +448,12 @@ fn an_archive_says_what_google_would_not_take() {
     if judge("tar", &words).is_none() {
         return;
     }
-    let unpacked = gzip::open(&File::open(&path).expect("the file"), None).expect("a disk");
+    let unpacked = gzip::open(
+        &File::open(&path).expect("the file"),
+        &std::env::temp_dir(),
+        None,
+    )
+    .expect("a disk");
     assert_eq!(
         unpacked.archive,
         Some(gzip::Archive {

@@ -51,6 +51,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("netboot-files initrd-format", without("k-initrd")),
         ("netboot-files", without("k.squashfs")),
         ("netboot-files netboot-script", verify_files(&Files::new())),
+        ("menu-arguments", reworded("rd.live.overlay.overlayfs", "")),
         ("netboot-root", reworded("root=live:", "root=")),
         ("netboot-initrd", reworded("initrd=k-initrd", "")),
         (

@@ -190,7 +190,7 @@ pub(super) fn reword(bytes: &mut Vec<u8>, from: &str, to: &str) {
 
 /// Returns network boot files.
 pub(super) fn netboot() -> Files {
-    let script = "#!ipxe\nkernel k-kernel initrd=k-initrd root=live:${cwduri}k.squashfs netboot\ninitrd k-initrd\nboot\n";
+    let script = "#!ipxe\nkernel k-kernel initrd=k-initrd rd.live.overlay.overlayfs root=live:${cwduri}k.squashfs netboot\ninitrd k-initrd\nboot\n";
     files(&[
         ("boot.ipxe", script.as_bytes()),
         ("k-kernel", &bzimage_for_tests(VERSION)),
