@@ -8,6 +8,8 @@ use super::encode::{
 };
 use super::{Guid, Partition, ReadError, Region, SECTOR_BYTES, Table};
 
+/// How an entry of an MBR begins that a BIOS should start.
+const MBR_ACTIVE: u8 = 0x80;
 /// No disk has more entries; a header that says so is not believed.
 const MAX_ENTRIES: u32 = 1024;
 
@@ -37,6 +39,8 @@ struct Copy {
 /// A partition as the first sector of a disk has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MbrPartition {
+    /// Whether a BIOS should start it.
+    pub is_active: bool,
     /// What it is for.
     pub kind: u8,
     /// Its first sector.
@@ -46,6 +50,19 @@ pub struct MbrPartition {
 }
 
 impl MbrPartition {
+    /// Returns the entries of `mbr` in which something stands.
+    pub fn all(mbr: &[u8; SECTOR_BYTES as usize]) -> Vec<Self> {
+        let entries = mbr[MBR_ENTRY..510].chunks_exact(MBR_ENTRY_BYTES);
+        let used = entries.filter(|entry| entry.iter().any(|byte| *byte != 0));
+        used.map(|entry| Self {
+            is_active: entry[0] == MBR_ACTIVE,
+            kind: entry[4],
+            first: u32_at(entry, 8),
+            sectors: u32_at(entry, 12),
+        })
+        .collect()
+    }
+
     /// Returns whether it has a FAT that the ROM of a Raspberry Pi reads: of 16 or 32 bits.
     pub fn is_fat(&self) -> bool {
         matches!(self.kind, 0x06 | 0x0B | 0x0C | 0x0E)
@@ -65,22 +82,17 @@ impl MbrPartition {
 pub fn mbr_partitions(disk: &Region) -> io::Result<Vec<MbrPartition>> {
     let mut mbr = [0; SECTOR_BYTES as usize];
     disk.read_exact_at(&mut mbr, 0)?;
-    let entries = mbr[MBR_ENTRY..510].chunks_exact(MBR_ENTRY_BYTES);
-    let partitions = entries.map(|entry| MbrPartition {
-        kind: entry[4],
-        first: u32_at(entry, 8),
-        sectors: u32_at(entry, 12),
-    });
-    Ok(partitions.filter(|it| it.kind != 0).collect())
+    let mut partitions = MbrPartition::all(&mbr);
+    partitions.retain(|it| it.kind != 0);
+    Ok(partitions)
 }
 
 /// Checks the first sector, and returns the number of the last.
 fn check_mbr(disk: &Region) -> Result<u64, ReadError> {
     let mut mbr = [0; SECTOR_BYTES as usize];
     disk.read_exact_at(&mut mbr, 0)?;
-    let has_protective = mbr[MBR_ENTRY..510]
-        .chunks_exact(MBR_ENTRY_BYTES)
-        .any(|entry| entry[4] == PROTECTIVE);
+    let partitions = MbrPartition::all(&mbr);
+    let has_protective = partitions.iter().any(MbrPartition::is_protective);
     if mbr[510..] != MBR_SIGNATURE || !has_protective {
         return Err(ReadError::Mbr);
     }

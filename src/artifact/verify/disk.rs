@@ -10,7 +10,8 @@ use super::rule::{Report, blame};
 use super::targets::{self, There};
 use super::{board, firmware, oem, rules};
 use crate::artifact::format::vhd;
-use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
+use crate::artifact::gpt::{BOOT_CODE_BYTES, Partition, SECTOR_BYTES, Table};
+use crate::artifact::grub::bios::{BLOCKS_ENTRY, COMPRESSED_BYTES, CORE, SECTOR};
 use crate::artifact::guid::Guid;
 use crate::artifact::names::{EFI_LABEL, OEM_LABEL, PERSISTENT_LABEL, RECOVERY_LABEL, STATE_LABEL};
 use crate::artifact::region::{Extent, Region};
@@ -21,14 +22,8 @@ const LATER: [&str; 2] = [STATE_LABEL, PERSISTENT_LABEL];
 /// The partition that the first boot adds.
 const STATE: &str = "state";
 
-/// Where the MBR's code of GRUB has the sector of the core image (`boot.img`).
-const CORE_SECTOR: usize = 0x5c;
-const BOOT_CODE_BYTES: usize = 440;
-/// The core image's list of blocks is read from the end of its first sector: u64 sector, u16 count, u16 segment (`diskboot.img`).
-const BLOCKS_END: usize = 512;
-const BLOCKS_ENTRY: usize = 12;
-/// Where the core image has how many bytes of it are compressed (`lzma_decompress.img`).
-const CORE_COMPRESSED: usize = 512 + 8;
+/// Where the core image has how many bytes of it are compressed, behind its first sector.
+const CORE_COMPRESSED: usize = SECTOR + COMPRESSED_BYTES;
 
 /// A disk with a sound partition table.
 struct Disk<'a> {
@@ -221,7 +216,7 @@ fn bios(report: &mut Report, disk: &Disk<'_>) -> Result<()> {
         held.add("the MBR has no code");
         return Ok(());
     }
-    let first = le64(&mbr, CORE_SECTOR);
+    let first = le64(&mbr, CORE);
     if first != part.first {
         held.add(format!(
             "the MBR's code loads sector {first}, the partition begins in {}",
@@ -237,7 +232,8 @@ fn bios(report: &mut Report, disk: &Disk<'_>) -> Result<()> {
     }
     disk.region.read_exact_at(&mut head, start)?;
     let mut loaded = 0;
-    let mut at = BLOCKS_END;
+    // The list of blocks is read from the end of the first sector.
+    let mut at = SECTOR;
     while at >= BLOCKS_ENTRY + SECTOR_BYTES as usize / 2 {
         at -= BLOCKS_ENTRY;
         let (from, count) = (le64(&head, at), u64::from(le16(&head, at + 8)));
