@@ -9,6 +9,7 @@ use super::recovery::Recovery;
 use super::rule::{Report, blame};
 use super::targets::{self, There};
 use super::{board, firmware, oem, rules};
+use crate::artifact::bytes::{be32, be64, le16, le32, le64};
 use crate::artifact::format::vhd;
 use crate::artifact::gpt::{BOOT_CODE_BYTES, Partition, SECTOR_BYTES, Table};
 use crate::artifact::grub::bios::{BLOCKS_ENTRY, COMPRESSED_BYTES, CORE, SECTOR};
@@ -109,10 +110,7 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
         return Ok(file.clone());
     }
     report.fact("format", "VHD of a fixed size");
-    let be32 = |at: usize| {
-        u32::from_be_bytes([footer[at], footer[at + 1], footer[at + 2], footer[at + 3]])
-    };
-    let size = u64::from(be32(48)) << 32 | u64::from(be32(52));
+    let size = be64(&footer, 48);
     let sum: u32 = (0..)
         .zip(footer)
         .map(|(at, byte)| match at {
@@ -121,7 +119,7 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
         })
         .sum();
     let mut held = report.hold(&rules::FOOTER);
-    if be32(64) != !sum {
+    if be32(&footer, 64) != !sum {
         held.add("its checksum is wrong");
     } else if size != end {
         held.add(format!("it says {size} bytes, there are {end}"));
@@ -250,8 +248,7 @@ fn bios(report: &mut Report, disk: &Disk<'_>) -> Result<()> {
         }
         loaded += count * SECTOR_BYTES;
     }
-    let packed =
-        u64::from(le16(&head, CORE_COMPRESSED)) | u64::from(le16(&head, CORE_COMPRESSED + 2)) << 16;
+    let packed = u64::from(le32(&head, CORE_COMPRESSED));
     if loaded == 0 || packed == 0 || packed > loaded {
         held.at("bios", "it holds no core image of GRUB's");
     }
@@ -278,13 +275,4 @@ fn menus(
     }
     recovery.check_labels(report, labels);
     Ok(())
-}
-
-fn le16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn le64(bytes: &[u8], at: usize) -> u64 {
-    let bytes = bytes[at..at + 8].try_into();
-    u64::from_le_bytes(bytes.expect("eight bytes"))
 }

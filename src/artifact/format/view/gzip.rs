@@ -16,6 +16,7 @@ use kfactory_sandbox::CancelToken;
 use super::super::raw::is_zero;
 use super::super::{CHUNK_BYTES, SECTOR_BYTES};
 use super::{View, ViewError, damaged, unread};
+use crate::artifact::bytes::le64;
 use crate::artifact::gpt::MbrPartition;
 use crate::artifact::region::Region;
 use crate::stop::{Stoppable, Stopped};
@@ -83,7 +84,6 @@ pub fn open(file: &File, stop: Option<&CancelToken>) -> Result<Unpacked, ViewErr
 
 /// Returns how many bytes the disk that begins with `head` has by its own partition table.
 fn told_bytes(head: &[u8]) -> Option<u64> {
-    let le32 = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let partitions = MbrPartition::all(head.first_chunk()?);
     let by_mbr = partitions
         .iter()
@@ -94,7 +94,7 @@ fn told_bytes(head: &[u8]) -> Option<u64> {
         });
     let has_header = head[512..].starts_with(b"EFI PART");
     let by_header = has_header
-        .then(|| u64::from(le32(512 + 32)) | u64::from(le32(512 + 36)) << 32)
+        .then(|| le64(head, 512 + 32))
         .map(|other| other.saturating_add(1));
     let sectors = by_mbr.into_iter().chain(by_header).max()?;
     Some(sectors.saturating_mul(SECTOR_BYTES))

@@ -1,7 +1,8 @@
 //! What firmware reads: the El Torito catalog and the MBR.
 
 use super::ReadError;
-use super::source::{Source, damaged, le16, le32};
+use super::source::{Source, damaged};
+use crate::artifact::bytes::{le16, le32, le64};
 use crate::artifact::gpt::MbrPartition;
 use crate::artifact::iso::descriptor::FIRST;
 use crate::artifact::iso::el_torito::{
@@ -143,10 +144,9 @@ pub(super) fn mbr(source: &mut Source<'_>) -> Result<Option<Mbr>, ReadError> {
         return Ok(None);
     }
     let sector = bytes.first_chunk().expect("a sector was read");
-    let grub_sector = sector[CODE_SECTOR..CODE_SECTOR + 8].try_into();
     Ok(Some(Mbr {
         has_code: bytes[..CODE_SECTOR].iter().any(|byte| *byte != 0),
-        grub_sector: u64::from_le_bytes(grub_sector.expect("eight bytes")),
+        grub_sector: le64(sector, CODE_SECTOR),
         partitions: MbrPartition::all(sector),
     }))
 }
