@@ -72,6 +72,7 @@ fn words(error: &YamlError) -> (String, Option<String>) {
             format!("unknown value `{variant}`"),
             Some(instead(variant, expected)),
         ),
+        YamlError::Budget { .. } => ("it holds more than anybody writes".into(), None),
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
             (format!("key `{key}` is given twice"), None)
         }

@@ -47,6 +47,12 @@ fn check(bytes: &[u8]) -> Result<()> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(Error::user("it is no UTF-8 text").hint(header));
     };
+    if text.starts_with('\u{feff}') {
+        return Err(Error::user(
+            "it begins with a byte order mark, behind which the agent sees no header",
+        )
+        .hint("save it as UTF-8 without one"));
+    }
     if text.trim().is_empty() {
         return Err(Error::user("it is empty").hint("leave the option out for none"));
     }
@@ -57,7 +63,17 @@ fn check(bytes: &[u8]) -> Result<()> {
                 .hint(header),
         );
     }
-    yaml::check(text)
+    yaml::check(text)?;
+    let config: Value = yaml::read(text, "the configuration").unwrap_or_default();
+    for key in ["stages", "install"] {
+        if config
+            .get(key)
+            .is_some_and(|it| !it.is_object() && !it.is_null())
+        {
+            return Err(Error::user(format!("`{key}` holds no keys with values")));
+        }
+    }
+    Ok(())
 }
 
 /// Returns whether the agent installs a system with this configuration: it wants a user of the group `admin`, or `install.nousers`.
@@ -129,6 +145,12 @@ mod tests {
             (b"#cloud-config\n\xff", "no UTF-8"),
             (b"#cloud-config\npasswd: [secret\n", "line "),
             (b"#cloud-config\n- secret\n", "line 2"),
+            (b"\xef\xbb\xbf#cloud-config\n", "byte order mark"),
+            (b"#cloud-config\nstages: secret\n", "`stages` holds no keys"),
+            (
+                b"#cloud-config\ninstall: [secret]\n",
+                "`install` holds no keys",
+            ),
         ] {
             let error = check(text).unwrap_err().render_text();
             assert!(error.contains(said), "{error}");

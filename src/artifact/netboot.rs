@@ -184,7 +184,9 @@ pub fn check_url(text: &str) -> Result<String> {
     let rest = ["http://", "https://"]
         .iter()
         .find_map(|it| text.strip_prefix(it));
-    if rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(plain)) {
+    let is_plain = rest.is_some_and(|rest| rest.chars().all(plain));
+    let has_host = |uri: axum::http::Uri| uri.host().is_some_and(|host| !host.is_empty());
+    if is_plain && text.parse().is_ok_and(has_host) {
         return Ok(format!("{}/", text.trim_end_matches('/')));
     }
     Err(
@@ -223,6 +225,22 @@ pub fn check_cmdline(text: &str) -> Result<()> {
             u32::from(c)
         ))
         .hint("arguments are separated by single spaces")),
+    }
+}
+
+/// Checks that `text` can stand on a line of a script.
+///
+/// # Errors
+///
+/// As [`check_cmdline`]; or a word of it ends a command of iPXE's.
+pub fn check_script_cmdline(text: &str) -> Result<()> {
+    check_cmdline(text)?;
+    let ends = |word: &&str| ["||", "&&", ";"].contains(word) || word.starts_with('#');
+    match text.split(' ').find(ends) {
+        None => Ok(()),
+        Some(word) => Err(Error::usage(format!(
+            "the kernel arguments hold `{word}`, where iPXE ends them"
+        ))),
     }
 }
 
@@ -300,5 +318,9 @@ mod tests {
         }
         assert!(check_name("kairos-1.0").is_ok());
         assert!(check_cmdline("a b").is_ok() && check_cmdline("a\nboot").is_err());
+        for bad in ["a || shell", "a # b", "; a", "a && b", "a\nb"] {
+            assert!(check_script_cmdline(bad).is_err(), "{bad}");
+        }
+        assert!(check_script_cmdline("a=b;c d#e console=ttyS0").is_ok());
     }
 }

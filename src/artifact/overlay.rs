@@ -11,8 +11,9 @@ use kfactory_layers::input::open_regular;
 
 use crate::error::{Context as _, Error, Result};
 use crate::given;
+use crate::progress::bytes_text;
 
-/// The largest file that goes through memory: those of the FAT.
+/// What goes through memory: the files of a FAT.
 const MAX_READ_BYTES: u64 = 256 << 20;
 
 /// What a directory holds, by path.
@@ -51,15 +52,36 @@ pub(super) struct File {
     source: PathBuf,
 }
 
-/// Returns the files below `dir`, where one is given, by their paths, with their contents.
+/// Returns the files below `dir`, where one is given, by their paths, with their contents, for a FAT.
 ///
 /// # Errors
 ///
-/// As [`Overlay::read`]; or a file that is too large for such a FAT.
+/// As [`Overlay::read`]; a symbolic link, which FAT does not have; or more than goes through memory.
 pub(super) fn contents(dir: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>> {
-    let Some(overlay) = dir.map(Overlay::read).transpose()? else {
+    let Some(dir) = dir else {
         return Ok(Vec::new());
     };
+    let overlay = Overlay::read(dir)?;
+    let refused = |why: String| {
+        let doing = format!("cannot put the overlay `{}` onto a FAT", dir.display());
+        Error::user(why).context(doing)
+    };
+    if let Some((path, _)) = overlay.links.first() {
+        let why = format!("{:?} is a symbolic link, which FAT does not have", path.0);
+        let copy = format!(
+            "`cp -rL {} COPY` makes a copy with the files that links lead to",
+            dir.display()
+        );
+        return Err(refused(why).hint(copy));
+    }
+    let bytes: u64 = overlay.files.iter().map(|file| file.size).sum();
+    if bytes > MAX_READ_BYTES {
+        let (bytes, most) = (bytes_text(bytes), bytes_text(MAX_READ_BYTES));
+        let why = format!("its files have {bytes}, and what firmware starts from at most {most}");
+        return Err(refused(why).hint(
+            "what the system itself reads goes into its root filesystem: `--overlay-rootfs DIR`",
+        ));
+    }
     let files = overlay.files.iter();
     let content = |file: &File| Ok((file.utf8_path()?.to_owned(), file.read()?));
     files.map(content).collect()
@@ -127,14 +149,9 @@ impl File {
             .ok_or_else(|| Error::user(format!("{:?} is no name that FAT can hold", self.path.0)))
     }
 
-    /// Reads the whole file.
-    pub(super) fn read(&self) -> Result<Vec<u8>> {
+    /// Reads the whole file, which is small enough for that.
+    fn read(&self) -> Result<Vec<u8>> {
         let doing = || format!("reading {}", self.source.display());
-        if self.size > MAX_READ_BYTES {
-            return Err(
-                Error::user(format!("it is larger than {MAX_READ_BYTES} bytes")).context(doing()),
-            );
-        }
         let mut bytes = vec![0; self.size as usize];
         let file = open_regular(&self.source).context(doing)?;
         file.read_exact_at(&mut bytes, 0).context(doing)?;

@@ -57,14 +57,17 @@ pub fn run(dir: &Path, address: SocketAddr, say: &mut Say<'_>) -> Result<()> {
         .route(&format!("/{SCRIPT}"), get(script))
         .fallback_service(ServeDir::new(dir).append_index_html_on_directories(false))
         .layer(from_fn(log));
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         tokio::select! {
             served = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()) => {
                 served.context(|| "serving".into())
             }
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
-    })
+    });
+    // Whoever still loads something, or waits for a pipe in the directory, does not keep the user waiting.
+    runtime.shutdown_background();
+    served
 }
 
 /// Returns the script with the address by which it was asked for, which not every iPXE knows.

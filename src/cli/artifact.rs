@@ -1,5 +1,6 @@
 //! `kfactory iso` and `kfactory netboot`: what boots of an image.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::args::{ImageArgs, ProgressArgs};
@@ -9,7 +10,9 @@ use crate::artifact::cloud_config;
 use crate::artifact::live::Live;
 use crate::artifact::make::{self, Making, Unnamed};
 use crate::artifact::medium::Medium;
-use crate::artifact::netboot::{Netboot, SCRIPT, Squash, check_cmdline, check_url};
+use crate::artifact::netboot::{
+    Netboot, SCRIPT, Squash, check_cmdline, check_script_cmdline, check_url,
+};
 use crate::artifact::output::Place;
 use crate::artifact::serve;
 use crate::artifact::source::Source;
@@ -270,8 +273,13 @@ pub(super) struct ServeArgs {
     /// A directory that `kfactory netboot` made
     dir: PathBuf,
     /// Where to listen; port 0 takes any that is free
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8090")]
-    address: std::net::SocketAddr,
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8090", value_parser = parse_address)]
+    address: SocketAddr,
+}
+
+fn parse_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let expected = "an address of this machine and a port, as `127.0.0.1:8090` or `[::1]:8090`";
+    text.parse().map_err(|_| format!("expected {expected}"))
 }
 
 /// Writes the files, or serves them.
@@ -282,7 +290,9 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
     let common = &args.common;
     let source = common.source.as_deref().unwrap_or_default();
     let output = args.output.as_deref().unwrap_or(Path::new(""));
-    args.cmdline.as_deref().map_or(Ok(()), check_cmdline)?;
+    args.cmdline
+        .as_deref()
+        .map_or(Ok(()), check_script_cmdline)?;
     let url = args.url.as_deref().map(check_url).transpose()?;
     crate::staging::check_free(output)
         .map_err(|error| error.hint("name a new directory with `--output`"))?;

@@ -56,7 +56,8 @@ pub(super) fn run(args: &RawArgs) -> Result<i32> {
     let text = common.source.as_deref().unwrap_or_default();
     let place = args.output.place();
     place.check()?;
-    let format = args.format.unwrap_or_else(|| Format::of_place(place.path));
+    let of_place = || Format::of_place(place.path);
+    let format = args.format.map_or_else(of_place, Ok)?;
     if let Some(overlay) = &args.overlay_uefi {
         given::directory(overlay).context(|| cannot_add(overlay))?;
     }

@@ -51,6 +51,9 @@ impl<'a> Artifacts<'a> {
         let iso = request.iso.as_ref().map(place).transpose()?;
         let raw: Vec<Place<'_>> = request.raw.iter().map(place).collect::<Result<_>>()?;
         check_distinct(iso.as_ref(), &raw)?;
+        for place in &raw {
+            Format::of_place(place.path)?;
+        }
         let artifacts = Self {
             iso,
             raw,
@@ -97,7 +100,7 @@ impl<'a> Artifacts<'a> {
     }
 
     fn raw(&self, source: &Source<'_>, place: Place<'_>, engine: Engine<'_>) -> Result<Unnamed> {
-        let format = Format::of_place(place.path);
+        let format = Format::of_place(place.path)?;
         let path = place.file(&source.tree, format.ending())?;
         let disk = Disk {
             arch: source.arch()?,

@@ -20,6 +20,19 @@ pub(crate) struct KernelImage {
     pub(crate) arch: Option<Arch>,
     /// The version (`uname -r`), where it can be found.
     pub(crate) version: Option<String>,
+    /// Whether all of it is there, as far as its header says how long it is.
+    pub(crate) is_whole: bool,
+}
+
+impl KernelImage {
+    /// One whose header does not say how long it is.
+    fn found(arch: Option<Arch>, version: Option<String>) -> Self {
+        Self {
+            arch,
+            version,
+            is_whole: true,
+        }
+    }
 }
 
 /// Reads a kernel image; `None` when it is none that is known here.
@@ -35,9 +48,11 @@ pub(crate) fn read(mut input: impl Read) -> io::Result<Option<KernelImage>> {
     input.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
     let rest = (&mut input).take(MAX_KERNEL_BYTES);
     if is(&head, 0x202, b"HdrS") {
+        let len = head.len() as u64 + io::copy(&mut { rest }, &mut io::sink())?;
         return Ok(Some(KernelImage {
             arch: Some(Arch::Amd64),
             version: bzimage_version(&head),
+            is_whole: len >= bzimage_bytes(&head),
         }));
     }
     if is(&head, 0, b"MZ") && is(&head, 4, b"zimg") {
@@ -60,6 +75,19 @@ pub(crate) fn read(mut input: impl Read) -> io::Result<Option<KernelImage>> {
 
 fn is(head: &[u8], at: usize, magic: &[u8]) -> bool {
     head.get(at..at + magic.len()) == Some(magic)
+}
+
+/// The header holds the number of sectors of the part that runs first, beside the first sector, and of what it unpacks in 16 bytes.
+fn bzimage_bytes(head: &[u8]) -> u64 {
+    let sectors = match head.get(0x1f1) {
+        Some(0) => 4,
+        sectors => sectors.copied().unwrap_or(0),
+    };
+    let packed = head.get(0x1f4..0x1f8).and_then(|it| it.try_into().ok());
+    match packed.map_or(0, u32::from_le_bytes) {
+        0 => 0,
+        packed => (u64::from(sectors) + 1) * 512 + u64::from(packed) * 16,
+    }
 }
 
 /// The header holds the place of a text whose first word is the version, less 0x200.
@@ -108,12 +136,12 @@ fn zboot(head: &[u8], rest: impl Read) -> io::Result<KernelImage> {
         Some(0x5064) => Some(Arch::Riscv64),
         _ => None,
     };
-    Ok(KernelImage { arch, version })
+    Ok(KernelImage::found(arch, version))
 }
 
 fn plain(arch: Option<Arch>, input: impl Read) -> io::Result<KernelImage> {
     let version = find_banner(input)?;
-    Ok(KernelImage { arch, version })
+    Ok(KernelImage::found(arch, version))
 }
 
 /// A kernel in gzip, as Ubuntu ships it for arm64.
@@ -131,8 +159,7 @@ fn gzipped(input: impl Read) -> io::Result<Option<KernelImage>> {
         return Ok(None);
     };
     let version = find_banner(head.chain(input)).unwrap_or(None);
-    let arch = Some(arch);
-    Ok(Some(KernelImage { arch, version }))
+    Ok(Some(KernelImage::found(Some(arch), version)))
 }
 
 /// Returns the version in the first banner of an unpacked kernel.
@@ -215,6 +242,17 @@ mod tests {
         zboot[0x44..0x46].copy_from_slice(&0xaa64u16.to_le_bytes());
         zboot.extend(packed);
         assert_eq!(read_one(&zboot), found(Arch::Arm64, version));
+    }
+
+    #[test]
+    fn a_kernel_that_was_cut_off_is_not_whole() {
+        let mut image = bzimage_for_tests("6.1.0");
+        image[0x1f1] = 3;
+        image[0x1f4..0x1f8].copy_from_slice(&100u32.to_le_bytes());
+        image.resize(4 * 512 + 1600, 0);
+        assert!(read(image.as_slice()).unwrap().unwrap().is_whole);
+        image.pop();
+        assert!(!read(image.as_slice()).unwrap().unwrap().is_whole);
     }
 
     #[test]

@@ -124,6 +124,13 @@ impl Recovery {
 }
 
 fn system(flat: &Flat<'_>, size: Option<DiskSize>, stamp: &Stamp<'_>) -> Result<Layout> {
+    if let Some(size) = size.filter(|size| size.bytes() > MAX_IMAGE_BYTES) {
+        let most = DiskSize::for_bytes(MAX_IMAGE_BYTES - MIB);
+        return Err(Error::user(format!(
+            "a recovery system of {size} needs a partition of more than 16 TiB, where ext4 with blocks of 4 KiB ends"
+        ))
+        .hint(format!("`--recovery-size {most}` is the most that has one")));
+    }
     let asked = match size {
         Some(size) => Size::Exact(size.bytes()),
         None => Size::Margin(IMAGE_FREE_BYTES),
@@ -144,6 +151,9 @@ fn system(flat: &Flat<'_>, size: Option<DiskSize>, stamp: &Stamp<'_>) -> Result<
         }
     })
 }
+
+/// The largest system whose partition has less than 2^32 blocks.
+const MAX_IMAGE_BYTES: u64 = ((1 << 44) - MIB - PARTITION_FREE_BYTES) / 2;
 
 fn lay_out(flat: &Flat<'_>, size: Size, stamp: &Stamp<'_>) -> Result<Layout, Ext4Error> {
     // It is mounted read-only.

@@ -9,6 +9,7 @@ use kfactory_sandbox::CancelToken;
 
 use super::{RawDisk, gce, maas, qcow2, vhd, vmdk};
 use crate::artifact::guid::Guid;
+use crate::error::{Error, Result};
 use crate::stop::Stoppable;
 
 /// The form of a disk.
@@ -37,6 +38,10 @@ const ENDINGS: [(&str, Format); 7] = [
     (".vmdk", Format::Vmdk),
     (".raw", Format::Raw),
     (".img", Format::Raw),
+];
+/// Endings of what disks are not written in; a raw disk called so would be taken for what it is not.
+const OTHER_ENDINGS: [&str; 10] = [
+    ".iso", ".vhdx", ".vdi", ".qed", ".ova", ".ovf", ".tar", ".tgz", ".xz", ".zst",
 ];
 /// Partitions begin at whole MiB, so no disk is a part of one larger.
 const SIZE_STEP: u64 = 1 << 20;
@@ -72,9 +77,30 @@ impl Format {
     }
 
     /// Returns what the ending of the file at `path` says; raw where it says nothing, and for a directory.
-    pub fn of_place(path: &Path) -> Self {
-        let named = Self::of_path(path).filter(|_| !path.is_dir());
-        named.unwrap_or(Self::Raw)
+    ///
+    /// # Errors
+    ///
+    /// It says a form that no disk is written in.
+    pub fn of_place(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Self::Raw);
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let lower = name.to_ascii_lowercase();
+        match OTHER_ENDINGS.iter().find(|it| lower.ends_with(*it)) {
+            Some(ending) => {
+                let known: Vec<&str> = ENDINGS.iter().map(|(ending, _)| *ending).collect();
+                Err(
+                    Error::usage(format!("`{name}`: no disk is written as `{ending}`")).hint(
+                        format!(
+                            "endings that say a form: {}; `kfactory iso` writes media",
+                            known.join(", ")
+                        ),
+                    ),
+                )
+            }
+            None => Ok(Self::of_path(path).unwrap_or(Self::Raw)),
+        }
     }
 
     /// Returns how upstream's names of such files end; where it makes none, how they usually do.
@@ -170,5 +196,19 @@ mod tests {
         }
         assert_eq!(Format::of_path(Path::new("a.IMG")), Some(Format::Raw));
         assert_eq!(Format::of_path(Path::new("disk")), None);
+    }
+
+    #[test]
+    fn a_file_that_ends_as_no_disk_does_is_refused() {
+        for name in ["a.iso", "a.VDI", "a.raw.xz"] {
+            assert!(Format::of_place(Path::new(name)).is_err(), "{name}");
+        }
+        for name in ["a", "a.b", "iso", "/dev/shm"] {
+            assert_eq!(
+                Format::of_place(Path::new(name)).unwrap(),
+                Format::Raw,
+                "{name}"
+            );
+        }
     }
 }

@@ -71,6 +71,9 @@ pub(super) fn check(
     if image.version.is_none() {
         held.at(path, "its version cannot be told");
     }
+    if !image.is_whole {
+        held.at(path, "it is shorter than its header says");
+    }
     let arch = image.arch.map_or("unknown", |arch| arch.as_str());
     let version = image.version.as_deref().unwrap_or("unknown");
     report.fact("kernel", format!("{version} ({arch})"));

@@ -1,6 +1,7 @@
 //! What UEFI starts from: a FAT, a program for its machines in EFI/BOOT, and GRUB's configuration.
 
 use super::grub_menu::Menu;
+use super::pe::Program;
 use super::rule::{Report, blame, telling};
 use super::{board, rules};
 use crate::artifact::fat::{FatEntry, FatReadError, FatVolume};
@@ -66,6 +67,11 @@ pub(super) fn check(
                 path,
                 format!("there is no grub.cfg in {DIR}, boot/grub or where else shim's GRUB looks"),
             );
+        }
+        for (at, menu) in &menus {
+            if menu.ends_at_prompt() {
+                held.at(path, format!("{at} leads to no menu and starts nothing"));
+            }
         }
         let boards = board::check(report, path, &volume, model)?;
         let label = volume.label().to_owned();
@@ -139,34 +145,39 @@ fn program(
     let name = format!("{DIR}/{}", file.name);
     let bytes = bytes(volume, file, MAX_PROGRAM_BYTES)?;
     let mut held = report.hold(&rules::EFI_PROGRAM);
-    match machine_of(&bytes) {
-        Some(found) if found == machine => {}
-        Some(found) => held.at(
-            path,
-            format!("{name} is for machines of the number {found:#06x}, not {machine:#06x}"),
-        ),
-        None => held.at(path, format!("{name} is no EFI program")),
+    if let Some(why) = wrong(&bytes, file, machine) {
+        held.at(path, format!("{name} {why}"));
     }
     let second = second_of(&bytes);
     if let Some(second) = &second {
-        let there = volume.find(&format!("{DIR}/{second}"))?;
-        let there = there
-            .map(|file| self::bytes(volume, &file, MAX_PROGRAM_BYTES))
-            .transpose()?;
+        let why = match volume.find(&format!("{DIR}/{second}"))? {
+            Some(there) => {
+                let bytes = self::bytes(volume, &there, MAX_PROGRAM_BYTES)?;
+                wrong(&bytes, &there, machine).map(|why| format!("{DIR}/{second} {why}"))
+            }
+            None => Some(format!("{name} starts {DIR}/{second}, which is not there")),
+        };
         let mut held = report.hold(&rules::EFI_SECOND);
-        match there.map(|bytes| machine_of(&bytes)) {
-            Some(Some(found)) if found == machine => {}
-            Some(_) => held.at(
-                path,
-                format!("{DIR}/{second} is no EFI program for the same machines"),
-            ),
-            None => held.at(
-                path,
-                format!("{name} starts {DIR}/{second}, which is not there"),
-            ),
+        if let Some(why) = why {
+            held.at(path, why);
         }
     }
     Ok(second.is_none())
+}
+
+/// Returns why `file`, which begins with `bytes`, is no program for `machine`.
+fn wrong(bytes: &[u8], file: &FatEntry, machine: u16) -> Option<String> {
+    let Some(program) = Program::read(bytes) else {
+        return Some("is no EFI program".to_owned());
+    };
+    if program.machine != machine {
+        let found = program.machine;
+        return Some(format!(
+            "is for machines of the number {found:#06x}, not {machine:#06x}"
+        ));
+    }
+    let size = u64::from(file.size);
+    (program.len > size).then(|| format!("is shorter than its header says: it has {size} bytes"))
 }
 
 /// Returns the start of a file, as much as is looked into.
@@ -175,22 +186,6 @@ fn bytes(volume: &FatVolume, file: &FatEntry, most: u64) -> Result<Vec<u8>, FatR
     let mut bytes = vec![0; content.len() as usize];
     content.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
-}
-
-/// Returns the number of the machines that a program is for; none of what is no program for EFI.
-///
-/// Spec: Microsoft PE format, "COFF File Header" and "Optional Header".
-fn machine_of(bytes: &[u8]) -> Option<u16> {
-    let u16_at = |at: usize| -> Option<u16> {
-        let bytes = bytes.get(at..at.checked_add(2)?)?;
-        Some(u16::from_le_bytes([bytes[0], bytes[1]]))
-    };
-    let header = usize::from(u16_at(0x3c)?) | usize::from(u16_at(0x3e)?) << 16;
-    let is_pe = bytes.starts_with(b"MZ") && bytes.get(header..)?.starts_with(b"PE\0\0");
-    const PE32_PLUS: u16 = 0x20b;
-    const EFI_APPLICATION: u16 = 10;
-    let is_efi = u16_at(header + 24)? == PE32_PLUS && u16_at(header + 24 + 68)? == EFI_APPLICATION;
-    (is_pe && is_efi).then(|| u16_at(header + 4)).flatten()
 }
 
 /// Returns what shim starts: a name of its own directory, `\grub...`, which it holds as UCS-2.

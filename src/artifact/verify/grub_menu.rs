@@ -123,6 +123,31 @@ impl Menu {
         all.filter_map(|words| path(words.get(1)?)).collect()
     }
 
+    /// Tells whether it goes nowhere: GRUB shows its prompt then.
+    pub(super) fn ends_at_prompt(&self) -> bool {
+        let onward = &[
+            "configfile",
+            "source",
+            ".",
+            "normal",
+            "chainloader",
+            "multiboot",
+            "multiboot2",
+            "xen_hypervisor",
+            "boot",
+            "exit",
+            "fwsetup",
+            "halt",
+            "reboot",
+            "$linux",
+            "${linux}",
+            "linux",
+            "linux16",
+            "linuxefi",
+        ];
+        self.of(onward).next().is_none()
+    }
+
     fn of(&self, names: &'static [&str]) -> impl Iterator<Item = &Vec<String>> {
         let all = self.commands.iter();
         all.filter(|words| names.contains(&words[0].as_str()))
@@ -297,6 +322,25 @@ mod tests {
         // The first ones have the value, the others their name.
         assert_eq!(words().next(), Some(&value));
         assert_eq!(words().last().map(String::as_str), Some("$a"));
+    }
+
+    #[test]
+    fn a_text_that_goes_nowhere_ends_at_the_prompt() {
+        for text in [
+            "",
+            "x",
+            "set timeout=5\nsearch --set=root --label COS_STATE",
+        ] {
+            assert!(Menu::read(text).ends_at_prompt(), "{text}");
+        }
+        for text in [
+            "configfile /a",
+            "menuentry x { linux /k }",
+            "if true; then source $prefix/x.cfg; fi",
+            "exit 1",
+        ] {
+            assert!(!Menu::read(text).ends_at_prompt(), "{text}");
+        }
     }
 
     #[test]

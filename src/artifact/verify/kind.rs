@@ -37,28 +37,41 @@ const FORMS: [(&[u8], Form); 3] = [
     (vmdk::MAGIC, Form::Vmdk),
     (gzip::MAGIC, Form::Gzip),
 ];
-/// Formats that are not read, by their first bytes, with what to do.
-const OTHERS: [(&[u8], &str, &str); 8] = [
+/// Formats that are not read, by where their mark is and by its bytes, with what to do.
+const OTHERS: [(u64, &[u8], &str, &str); 12] = [
     (
+        0,
         b"# Disk DescriptorFile",
         "a VMDK disk of several files",
         CONVERT,
     ),
-    (b"COWD", "a VMDK disk of ESX's", CONVERT),
-    (b"conectix", "a VHD disk that grows", CONVERT),
-    (b"vhdxfile", "a VHDX disk", CONVERT),
-    (b"<<< Oracle V", "a VDI disk", CONVERT),
+    (0, b"COWD", "a VMDK disk of ESX's", CONVERT),
+    (0, b"conectix", "a VHD disk that grows", CONVERT),
+    (0, b"vhdxfile", "a VHDX disk", CONVERT),
+    (0x40, b"\x7f\x10\xda\xbe", "a VDI disk", CONVERT),
+    (0, b"QED\0", "a QED disk", CONVERT),
+    (0, b"WithoutFreeSpace", "a disk of Parallels'", CONVERT),
+    (0, b"WithouFreSpacExt", "a disk of Parallels'", CONVERT),
     (
+        0,
+        b"LUKS\xba\xbe",
+        "an encrypted disk (LUKS)",
+        "open it with `cryptsetup`, and name what is in it",
+    ),
+    (
+        0,
         b"\xfd7zXZ\0",
         "compressed with xz",
         "`xz -dk FILE` unpacks it",
     ),
     (
+        0,
         b"\x28\xb5\x2f\xfd",
         "compressed with zstd",
         "`zstd -dk FILE` unpacks it",
     ),
     (
+        0,
         b"hsqs",
         "a squashfs alone",
         "name the medium that it is on, or the directory with the kernel that boots it",
@@ -89,7 +102,7 @@ pub(super) fn of(file: &Region) -> Result<Content> {
         return Ok(Content::Formed(*form));
     }
     let mut others = OTHERS.iter();
-    if let Some((_, name, remedy)) = others.find(|other| is(0, other.0)) {
+    if let Some((_, _, name, remedy)) = others.find(|other| is(other.0, other.1)) {
         let error = Error::user(format!("it is {name}, which is not read here"));
         return Err(error.hint(*remedy));
     }

@@ -16,7 +16,7 @@
 //! | `netboot` | directories of files for network boot |
 //! | `boot` | a kernel with its initrd |
 //! | `board` | what a Raspberry Pi starts from |
-//! | `efi` | the file system that UEFI starts from |
+//! | `efi`, `pe` | the file system that UEFI starts from, and its programs |
 //! | `root` | the root filesystem, whatever it is written as |
 //! | `squashfs` | the one of live media |
 //! | `ext4` | ext4 file systems, one in a file of another too |
@@ -36,6 +36,7 @@ mod iso;
 mod kind;
 mod netboot;
 mod oem;
+mod pe;
 mod recovery;
 mod root;
 mod rule;

@@ -56,6 +56,7 @@ pub(super) fn check(
         let is_there = root.is_file(needed)?;
         let mut held = report.hold(&rules::ROOT_FILES);
         if !is_there {
+            let needed = needed.trim_start_matches('/');
             held.at(path, format!("it has no /{needed}"));
         }
     }

@@ -41,7 +41,7 @@ rules! {
         "write the medium or disk again from its source; `sgdisk --verify` tells more"
     BACKUP_TABLE Warning "partition-table-backup"
         "the second partition table is at the very end, sound, and says the same"
-        "`sgdisk --move-second-header FILE` puts it there"
+        "`sgdisk --move-second-header FILE` puts it to the end of a raw disk, and would damage a disk in another form: make a raw one of that first"
 
     FOOTER Error "vhd-footer"
         "the end of a VHD says how large the disk before it is"
@@ -155,7 +155,7 @@ rules! {
         "the program that shim starts is beside it"
         "put GRUB beside shim, under the name that shim looks for"
     EFI_MENU Error "efi-menu"
-        "the configuration of the GRUB that shim starts is where one of its builds looks for it"
+        "the configuration of the GRUB that shim starts is where one of its builds looks for it, and leads on"
         "put a grub.cfg into EFI/BOOT that leads to the menu"
 
     BOARD_FILES Error "board-files"

@@ -101,6 +101,8 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
+const CUT_OFF: &str = "it is shorter than its header says";
+
 fn missing(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
     if subject.tree.node("boot/vmlinuz").is_none() {
         found.at("boot/vmlinuz", "it does not exist");
@@ -125,8 +127,12 @@ fn dangling(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
 }
 
 fn format(subject: &Subject<'_>, found: &mut Violations) -> Result<()> {
-    if let Some(kernel) = subject.kernel().filter(|kernel| kernel.image.is_none()) {
-        found.at(&kernel.path, "it is no kernel image of a known format");
+    if let Some(kernel) = subject.kernel() {
+        match &kernel.image {
+            None => found.at(&kernel.path, "it is no kernel image of a known format"),
+            Some(image) if !image.is_whole => found.at(&kernel.path, CUT_OFF),
+            Some(_) => {}
+        }
     }
     Ok(())
 }

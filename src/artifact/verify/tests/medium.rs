@@ -300,6 +300,14 @@ fn kernel() -> Vec<Case> {
     ]
 }
 
+/// A program for the machine of the medium, whose header tells of a section that is not there.
+fn cut_off() -> Vec<u8> {
+    let mut bytes = program(0x8664, "\\grubx64.efi");
+    bytes[0x86] = 1;
+    bytes[0xa8..0xac].fill(0x7f);
+    bytes
+}
+
 fn uefi() -> Vec<Case> {
     let (first, second) = ("EFI/BOOT/bootx64.efi", "EFI/BOOT/grubx64.efi");
     let fat = |at: usize| {
@@ -316,9 +324,15 @@ fn uefi() -> Vec<Case> {
         ("efi-program", with_efi(first, None)),
         ("efi-program", with_efi(first, other())),
         ("efi-program", with_efi(first, Some(b"text".to_vec()))),
+        ("efi-program", with_efi(first, Some(cut_off()))),
         ("efi-second-program", with_efi(second, None)),
+        ("efi-second-program", with_efi(second, Some(cut_off()))),
         ("efi-second-program", with_efi(second, other())),
         ("efi-menu", with_efi(CHAIN, None)),
+        (
+            "efi-menu",
+            with_efi(CHAIN, Some(b"set timeout=1\n".to_vec())),
+        ),
         ("menu-target", with_chain("/boot/kernel", "/boot/other")),
         (
             "menu-target",
