@@ -23,6 +23,7 @@
 //! | [`medium`] | what boots of such a medium that is there already |
 //! | [`netboot`] | kernel, initrd, squashfs and an iPXE script |
 //! | [`serve`] | those over HTTP |
+//! | `bytes` | numbers in what others wrote |
 //! | [`region`] | a part of a file as a place to write to: a partition, or a file inside a file system |
 //! | [`ext4`] | ext4 file systems made of a tree, one in a file of another too |
 //! | [`fat`] | FAT file systems, for firmware |
@@ -35,6 +36,7 @@
 
 pub mod board;
 pub mod boot_files;
+mod bytes;
 pub mod cloud_config;
 pub mod disk;
 mod efi_volume;

@@ -58,7 +58,7 @@ impl Algorithm {
     const ALL: [Self; 4] = [Self::Gzip, Self::Xz, Self::Zstd, Self::Lz4];
 
     /// Returns the name that `mksquashfs` knows it by.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Xz => "xz",
@@ -68,7 +68,7 @@ impl Algorithm {
     }
 
     /// Returns the kernel's switch for it.
-    pub fn kernel_option(self) -> &'static str {
+    pub const fn kernel_option(self) -> &'static str {
         match self {
             Self::Gzip => "CONFIG_SQUASHFS_ZLIB",
             Self::Xz => "CONFIG_SQUASHFS_XZ",

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::{Extent, Kind, Region};
+use crate::artifact::bytes::{le16, le32};
 
 const SIGNATURE: [u8; 2] = [0x55, 0xAA];
 const ENTRY: usize = 32;
@@ -79,7 +80,7 @@ impl FatVolume {
         if boot[510..] != SIGNATURE {
             return Err(no("its first sector does not end as one does"));
         }
-        let n16 = |at: usize| u64::from(u16::from_le_bytes([boot[at], boot[at + 1]]));
+        let n16 = |at: usize| u64::from(le16(&boot, at));
         let n32 = |at: usize| u64::from(le32(&boot, at));
         let either = |short: u64, long: u64| if short == 0 { long } else { short };
         let (sector, per_cluster) = (n16(11), u64::from(boot[13]));
@@ -295,7 +296,7 @@ impl FatVolume {
                     if first & 0x40 != 0 {
                         long.clear();
                     }
-                    let piece = UNITS.map(|at| u16::from_le_bytes([entry[at], entry[at + 1]]));
+                    let piece = UNITS.map(|at| le16(entry, at));
                     long.splice(0..0, piece);
                     long.truncate(20 * UNITS.len());
                 }
@@ -313,9 +314,9 @@ impl FatVolume {
     }
 
     fn entry(&self, name: String, bytes: &[u8]) -> FatEntry {
-        let low = u32::from(u16::from_le_bytes([bytes[26], bytes[27]]));
+        let low = u32::from(le16(bytes, 26));
         let high = match self.kind {
-            Kind::Fat32 => u32::from(u16::from_le_bytes([bytes[20], bytes[21]])),
+            Kind::Fat32 => u32::from(le16(bytes, 20)),
             _ => 0,
         };
         FatEntry {
@@ -341,8 +342,4 @@ fn name_of(long: &[u16], entry: &[u8]) -> String {
 
 fn narrow(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end().to_owned()
-}
-
-fn le32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

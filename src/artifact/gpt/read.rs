@@ -7,7 +7,10 @@ use super::encode::{
     REVISION, SIGNATURE,
 };
 use super::{Guid, Partition, ReadError, Region, SECTOR_BYTES, Table};
+use crate::artifact::bytes::{le32, le64};
 
+/// How an entry of an MBR begins that a BIOS should start.
+const MBR_ACTIVE: u8 = 0x80;
 /// No disk has more entries; a header that says so is not believed.
 const MAX_ENTRIES: u32 = 1024;
 
@@ -37,6 +40,8 @@ struct Copy {
 /// A partition as the first sector of a disk has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MbrPartition {
+    /// Whether a BIOS should start it.
+    pub is_active: bool,
     /// What it is for.
     pub kind: u8,
     /// Its first sector.
@@ -46,6 +51,19 @@ pub struct MbrPartition {
 }
 
 impl MbrPartition {
+    /// Returns the entries of `mbr` in which something stands.
+    pub fn all(mbr: &[u8; SECTOR_BYTES as usize]) -> Vec<Self> {
+        let entries = mbr[MBR_ENTRY..510].chunks_exact(MBR_ENTRY_BYTES);
+        let used = entries.filter(|entry| entry.iter().any(|byte| *byte != 0));
+        used.map(|entry| Self {
+            is_active: entry[0] == MBR_ACTIVE,
+            kind: entry[4],
+            first: le32(entry, 8),
+            sectors: le32(entry, 12),
+        })
+        .collect()
+    }
+
     /// Returns whether it has a FAT that the ROM of a Raspberry Pi reads: of 16 or 32 bits.
     pub fn is_fat(&self) -> bool {
         matches!(self.kind, 0x06 | 0x0B | 0x0C | 0x0E)
@@ -65,22 +83,17 @@ impl MbrPartition {
 pub fn mbr_partitions(disk: &Region) -> io::Result<Vec<MbrPartition>> {
     let mut mbr = [0; SECTOR_BYTES as usize];
     disk.read_exact_at(&mut mbr, 0)?;
-    let entries = mbr[MBR_ENTRY..510].chunks_exact(MBR_ENTRY_BYTES);
-    let partitions = entries.map(|entry| MbrPartition {
-        kind: entry[4],
-        first: u32_at(entry, 8),
-        sectors: u32_at(entry, 12),
-    });
-    Ok(partitions.filter(|it| it.kind != 0).collect())
+    let mut partitions = MbrPartition::all(&mbr);
+    partitions.retain(|it| it.kind != 0);
+    Ok(partitions)
 }
 
 /// Checks the first sector, and returns the number of the last.
 fn check_mbr(disk: &Region) -> Result<u64, ReadError> {
     let mut mbr = [0; SECTOR_BYTES as usize];
     disk.read_exact_at(&mut mbr, 0)?;
-    let has_protective = mbr[MBR_ENTRY..510]
-        .chunks_exact(MBR_ENTRY_BYTES)
-        .any(|entry| entry[4] == PROTECTIVE);
+    let partitions = MbrPartition::all(&mbr);
+    let has_protective = partitions.iter().any(MbrPartition::is_protective);
     if mbr[510..] != MBR_SIGNATURE || !has_protective {
         return Err(ReadError::Mbr);
     }
@@ -94,52 +107,49 @@ fn copy(disk: &Region, here: u64, other: Option<u64>) -> Result<Copy, ReadError>
     let mut header = [0; HEADER_BYTES];
     disk.read_exact_at(&mut header, here * SECTOR_BYTES)?;
     check(header[..8] == *SIGNATURE, "there is none")?;
-    check(u32_at(&header, 8) == REVISION, "its revision is not 1.0")?;
+    check(le32(&header, 8) == REVISION, "its revision is not 1.0")?;
     check(
-        u32_at(&header, 12) == HEADER_BYTES as u32,
+        le32(&header, 12) == HEADER_BYTES as u32,
         "its header has an unknown size",
     )?;
-    let checksum = u32_at(&header, 16);
+    let checksum = le32(&header, 16);
     let mut plain = header;
     plain[16..20].fill(0);
     check(
         crc32fast::hash(&plain) == checksum,
         "its header's checksum is wrong",
     )?;
-    check(
-        u64_at(&header, 24) == here,
-        "its header is not where it says",
-    )?;
-    let found = u64_at(&header, 32);
+    check(le64(&header, 24) == here, "its header is not where it says")?;
+    let found = le64(&header, 32);
     check(
         other.is_none_or(|other| other == found) && found < disk.len() / SECTOR_BYTES,
         "it looks for the other one elsewhere",
     )?;
     let other = found;
-    let count = u32_at(&header, 80);
-    let known = u32_at(&header, 84) == ENTRY_BYTES as u32 && count <= MAX_ENTRIES;
+    let count = le32(&header, 80);
+    let known = le32(&header, 84) == ENTRY_BYTES as u32 && count <= MAX_ENTRIES;
     check(known, "its entries have an unknown size or number")?;
     let mut entries = vec![0; count as usize * ENTRY_BYTES];
-    let entries_at = u64_at(&header, 72).checked_mul(SECTOR_BYTES);
+    let entries_at = le64(&header, 72).checked_mul(SECTOR_BYTES);
     disk.read_exact_at(
         &mut entries,
         entries_at.ok_or(damaged("its entries are beyond the disk"))?,
     )?;
-    let sound = crc32fast::hash(&entries) == u32_at(&header, 88);
+    let sound = crc32fast::hash(&entries) == le32(&header, 88);
     check(sound, "its entries' checksum is wrong")?;
     let used = |bytes: &&[u8]| bytes[..16] != Guid::ZERO.0;
     let table = Table {
         guid: guid_at(&header, 56),
         sectors: here.max(other) + 1,
         entries: count,
-        first_usable: u64_at(&header, 40),
+        first_usable: le64(&header, 40),
         partitions: entries
             .chunks_exact(ENTRY_BYTES)
             .filter(used)
             .map(partition)
             .collect(),
     };
-    let last_usable = u64_at(&header, 48);
+    let last_usable = le64(&header, 48);
     let may_end = table.first_usable <= last_usable && last_usable < table.usable().end;
     check(
         may_end,
@@ -154,7 +164,7 @@ fn copy(disk: &Region, here: u64, other: Option<u64>) -> Result<Copy, ReadError>
 }
 
 fn partition(entry: &[u8]) -> Partition {
-    let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
+    let (first, last) = (le64(entry, 32), le64(entry, 40));
     let units = entry[56..]
         .chunks_exact(2)
         .map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
@@ -168,16 +178,8 @@ fn partition(entry: &[u8]) -> Partition {
         guid: guid_at(entry, 16),
         first,
         sectors: last.wrapping_add(1).saturating_sub(first),
-        attributes: u64_at(entry, 48),
+        attributes: le64(entry, 48),
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 fn guid_at(bytes: &[u8], at: usize) -> Guid {

@@ -17,4 +17,6 @@ mod qemu;
 mod sample;
 
 pub use files::{Files, is_wanted};
-pub(crate) use places::{BIOS_DIRS, grub_places, shim_places};
+pub(crate) use places::{
+    BIOS_DIRS, EFI_DIR, MORE_VENDORS, VENDORS, first_program, grub_places, shim_places,
+};

@@ -10,10 +10,18 @@ pub(crate) const BIOS_DIRS: [&str; 3] = [
 ];
 
 /// Directories below `/boot/efi/EFI` where distributions that do not sign apart put both files, and where the installer looks.
-const VENDORS: [&str; 4] = ["fedora", "rocky", "redhat", "almalinux"];
+pub(crate) const VENDORS: [&str; 4] = ["fedora", "rocky", "redhat", "almalinux"];
 
 /// One more such directory, where the installer does not look.
-const MORE_VENDORS: [&str; 1] = ["centos"];
+pub(crate) const MORE_VENDORS: [&str; 1] = ["centos"];
+
+/// The directory of the programs that firmware starts of a medium or disk (UEFI specification, 3.5.1.1).
+pub(crate) const EFI_DIR: &str = "EFI/BOOT";
+
+/// Returns what the program in [`EFI_DIR`] is called that firmware of `arch` starts.
+pub(crate) fn first_program(arch: Arch) -> String {
+    format!("boot{}.efi", efi_names(arch).suffix)
+}
 
 /// What a machine's files are called by.
 #[derive(Debug, Clone, Copy)]

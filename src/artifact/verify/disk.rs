@@ -9,8 +9,10 @@ use super::recovery::Recovery;
 use super::rule::{Report, blame};
 use super::targets::{self, There};
 use super::{board, firmware, oem, rules};
+use crate::artifact::bytes::{be32, be64, le16, le32, le64};
 use crate::artifact::format::vhd;
-use crate::artifact::gpt::{Partition, SECTOR_BYTES, Table};
+use crate::artifact::gpt::{BOOT_CODE_BYTES, Partition, SECTOR_BYTES, Table};
+use crate::artifact::grub::bios::{BLOCKS_ENTRY, COMPRESSED_BYTES, CORE, SECTOR};
 use crate::artifact::guid::Guid;
 use crate::artifact::names::{EFI_LABEL, OEM_LABEL, PERSISTENT_LABEL, RECOVERY_LABEL, STATE_LABEL};
 use crate::artifact::region::{Extent, Region};
@@ -21,14 +23,8 @@ const LATER: [&str; 2] = [STATE_LABEL, PERSISTENT_LABEL];
 /// The partition that the first boot adds.
 const STATE: &str = "state";
 
-/// Where the MBR's code of GRUB has the sector of the core image (`boot.img`).
-const CORE_SECTOR: usize = 0x5c;
-const BOOT_CODE_BYTES: usize = 440;
-/// The core image's list of blocks is read from the end of its first sector: u64 sector, u16 count, u16 segment (`diskboot.img`).
-const BLOCKS_END: usize = 512;
-const BLOCKS_ENTRY: usize = 12;
-/// Where the core image has how many bytes of it are compressed (`lzma_decompress.img`).
-const CORE_COMPRESSED: usize = 512 + 8;
+/// Where the core image has how many bytes of it are compressed, behind its first sector.
+const CORE_COMPRESSED: usize = SECTOR + COMPRESSED_BYTES;
 
 /// A disk with a sound partition table.
 struct Disk<'a> {
@@ -114,10 +110,7 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
         return Ok(file.clone());
     }
     report.fact("format", "VHD of a fixed size");
-    let be32 = |at: usize| {
-        u32::from_be_bytes([footer[at], footer[at + 1], footer[at + 2], footer[at + 3]])
-    };
-    let size = u64::from(be32(48)) << 32 | u64::from(be32(52));
+    let size = be64(&footer, 48);
     let sum: u32 = (0..)
         .zip(footer)
         .map(|(at, byte)| match at {
@@ -126,7 +119,7 @@ fn footer(report: &mut Report, file: &Region) -> Result<Region> {
         })
         .sum();
     let mut held = report.hold(&rules::FOOTER);
-    if be32(64) != !sum {
+    if be32(&footer, 64) != !sum {
         held.add("its checksum is wrong");
     } else if size != end {
         held.add(format!("it says {size} bytes, there are {end}"));
@@ -235,7 +228,7 @@ fn bios(report: &mut Report, disk: &Disk<'_>) -> Result<()> {
         held.add("the MBR has no code");
         return Ok(());
     }
-    let first = le64(&mbr, CORE_SECTOR);
+    let first = le64(&mbr, CORE);
     if first != part.first {
         held.add(format!(
             "the MBR's code loads sector {first}, the partition begins in {}",
@@ -251,7 +244,8 @@ fn bios(report: &mut Report, disk: &Disk<'_>) -> Result<()> {
     }
     disk.region.read_exact_at(&mut head, start)?;
     let mut loaded = 0;
-    let mut at = BLOCKS_END;
+    // The list of blocks is read from the end of the first sector.
+    let mut at = SECTOR;
     while at >= BLOCKS_ENTRY + SECTOR_BYTES as usize / 2 {
         at -= BLOCKS_ENTRY;
         let (from, count) = (le64(&head, at), u64::from(le16(&head, at + 8)));
@@ -268,8 +262,7 @@ fn bios(report: &mut Report, disk: &Disk<'_>) -> Result<()> {
         }
         loaded += count * SECTOR_BYTES;
     }
-    let packed =
-        u64::from(le16(&head, CORE_COMPRESSED)) | u64::from(le16(&head, CORE_COMPRESSED + 2)) << 16;
+    let packed = u64::from(le32(&head, CORE_COMPRESSED));
     if loaded == 0 || packed == 0 || packed > loaded {
         held.at("bios", "it holds no core image of GRUB's");
     }
@@ -296,13 +289,4 @@ fn menus(
     }
     recovery.check_labels(report, labels);
     Ok(())
-}
-
-fn le16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn le64(bytes: &[u8], at: usize) -> u64 {
-    let bytes = bytes[at..at + 8].try_into();
-    u64::from_le_bytes(bytes.expect("eight bytes"))
 }

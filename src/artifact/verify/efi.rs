@@ -5,34 +5,23 @@ use super::pe::Program;
 use super::rule::{Report, blame, telling};
 use super::{board, rules};
 use crate::artifact::fat::{FatEntry, FatReadError, FatVolume};
+use crate::artifact::grub::{EFI_DIR as DIR, MORE_VENDORS, VENDORS, first_program};
 use crate::artifact::region::Region;
 use crate::distro::{Arch, Model};
 use crate::error::Result;
 
-/// By architecture, the name that firmware starts, and the number of the machine in the header of programs.
+/// By architecture, the number of the machine in the header of programs.
 ///
-/// Spec: UEFI 2.10, 3.5.1.1 and 2.1.1.
-const PROGRAMS: [(Arch, &str, u16); 3] = [
-    (Arch::Amd64, "bootx64.efi", 0x8664),
-    (Arch::Arm64, "bootaa64.efi", 0xaa64),
-    (Arch::Riscv64, "bootriscv64.efi", 0x5064),
+/// Spec: UEFI 2.10, 2.1.1.
+const MACHINES: [(Arch, u16); 3] = [
+    (Arch::Amd64, 0x8664),
+    (Arch::Arm64, 0xaa64),
+    (Arch::Riscv64, 0x5064),
 ];
-const DIR: &str = "EFI/BOOT";
-/// The directories in which some build of GRUB looks for its configuration, on this file system.
-const MENU_DIRS: [&str; 12] = [
-    DIR,
-    "boot/grub",
-    "boot/grub2",
-    "EFI/ubuntu",
-    "EFI/debian",
-    "EFI/fedora",
-    "EFI/redhat",
-    "EFI/rocky",
-    "EFI/almalinux",
-    "EFI/centos",
-    "EFI/opensuse",
-    "EFI/sles",
-];
+/// Directories beside [`DIR`] in which some build of GRUB looks for its configuration, on this file system.
+const MENU_DIRS: [&str; 2] = ["boot/grub", "boot/grub2"];
+/// Those who sign a GRUB that looks in a directory of theirs, beside those in whose directories it is found.
+const MENU_VENDORS: [&str; 4] = ["ubuntu", "debian", "opensuse", "sles"];
 /// The largest program that is searched; shim has one megabyte.
 const MAX_PROGRAM_BYTES: u64 = 16 << 20;
 /// The longest name that shim has for what it starts.
@@ -109,11 +98,11 @@ fn programs(
     arch: Option<Arch>,
 ) -> Result<bool, FatReadError> {
     let (mut found, mut is_complete) = (false, true);
-    let wanted = PROGRAMS.iter();
-    let wanted: Vec<_> = wanted
-        .filter(|it| arch.is_none_or(|arch| arch == it.0))
-        .collect();
-    for (_, name, machine) in &wanted {
+    let wanted = MACHINES
+        .iter()
+        .filter(|it| arch.is_none_or(|arch| arch == it.0));
+    let wanted: Vec<(String, u16)> = wanted.map(|it| (first_program(it.0), it.1)).collect();
+    for (name, machine) in &wanted {
         let file = volume.find(&format!("{DIR}/{name}"))?;
         if let Some(file) = file.filter(|file| !file.is_dir) {
             found = true;
@@ -121,7 +110,7 @@ fn programs(
         }
     }
     if !found {
-        let names: Vec<&str> = wanted.iter().map(|it| it.1).collect();
+        let names: Vec<&str> = wanted.iter().map(|it| it.0.as_str()).collect();
         let text = format!("it has no {DIR}/{}", names.join(" and no "));
         report.hold(&rules::EFI_PROGRAM).at(path, text);
     }
@@ -130,7 +119,10 @@ fn programs(
 
 fn menus(volume: &FatVolume) -> Result<Vec<(String, Menu)>, FatReadError> {
     let mut menus = Vec::new();
-    for dir in MENU_DIRS {
+    let vendors = [&VENDORS[..], &MORE_VENDORS, &MENU_VENDORS].concat();
+    let vendors = vendors.iter().map(|vendor| format!("EFI/{vendor}"));
+    let plain = [&[DIR], &MENU_DIRS[..]].concat();
+    for dir in plain.into_iter().map(str::to_owned).chain(vendors) {
         let at = format!("{dir}/grub.cfg");
         let file = volume.find(&at)?;
         if let Some(file) = file.filter(|file| !file.is_dir && file.size > 0) {

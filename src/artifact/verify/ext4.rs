@@ -7,6 +7,7 @@ use ext4_view::{Ext4Error, Ext4Read};
 use super::root::{Lack, RootFs};
 use super::rule::Report;
 use super::rules;
+use crate::artifact::bytes::le32;
 use crate::artifact::region::Region;
 
 /// The superblock, from the start of the file system.
@@ -247,13 +248,8 @@ impl Superblock {
         Ok(Self(bytes))
     }
 
-    fn le32(&self, at: usize) -> u32 {
-        let bytes = &self.0[at..at + 4];
-        u32::from_le_bytes(bytes.try_into().expect("four bytes"))
-    }
-
     fn features(&self) -> u32 {
-        self.le32(0x60)
+        le32(&self.0, 0x60)
     }
 
     fn label(&self) -> String {
@@ -282,14 +278,14 @@ impl Superblock {
     fn check_size(&self, len: u64) -> io::Result<()> {
         let high = match self.features() & IS_64BIT {
             0 => 0,
-            _ => self.le32(0x150),
+            _ => le32(&self.0, 0x150),
         };
-        let blocks = u64::from(self.le32(0x4)) | u64::from(high) << 32;
+        let blocks = u64::from(le32(&self.0, 0x4)) | u64::from(high) << 32;
         let block = 1024u64
-            .checked_shl(self.le32(0x18))
+            .checked_shl(le32(&self.0, 0x18))
             .filter(|block| (1024..=MAX_BLOCK).contains(block));
         let block = block.ok_or_else(|| bad("the size of its blocks is unknown"))?;
-        let per_group = self.le32(0x20);
+        let per_group = le32(&self.0, 0x20);
         if per_group < MIN_GROUP {
             return Err(bad("its groups have too few blocks"));
         }

@@ -2,6 +2,7 @@
 
 use super::rule::Kind;
 use crate::artifact::format::view::{gzip, qcow2, vmdk};
+use crate::artifact::gpt::{MbrPartition, mbr_partitions};
 use crate::artifact::region::Region;
 use crate::error::{Error, Result};
 
@@ -125,7 +126,6 @@ pub(super) fn of(file: &Region) -> Result<Content> {
 }
 
 fn is_protective(file: &Region) -> bool {
-    let mut mbr = [0; 512];
-    let is_read = file.read_exact_at(&mut mbr, 0).is_ok();
-    is_read && mbr[446..510].chunks_exact(16).any(|entry| entry[4] == 0xee)
+    let partitions = mbr_partitions(file).unwrap_or_default();
+    partitions.iter().any(MbrPartition::is_protective)
 }

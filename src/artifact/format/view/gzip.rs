@@ -17,6 +17,8 @@ use kfactory_sandbox::CancelToken;
 use super::super::raw::is_zero;
 use super::super::{CHUNK_BYTES, SECTOR_BYTES};
 use super::{View, ViewError, damaged, unread};
+use crate::artifact::bytes::le64;
+use crate::artifact::gpt::MbrPartition;
 use crate::artifact::region::Region;
 use crate::stop::{Stoppable, Stopped};
 
@@ -87,18 +89,17 @@ pub fn open(
 
 /// Returns how many bytes the disk that begins with `head` has by its own partition table.
 fn told_bytes(head: &[u8]) -> Option<u64> {
-    let le32 = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let by_mbr = head[446..510]
-        .chunks_exact(16)
-        .position(|entry| entry[4] == 0xee)
-        .map(|number| le32(446 + 16 * number + 12))
-        .map(|sectors| match sectors {
+    let partitions = MbrPartition::all(head.first_chunk()?);
+    let by_mbr = partitions
+        .iter()
+        .find(|partition| partition.is_protective())
+        .map(|partition| match partition.sectors {
             UNTOLD => 1 << 32,
             sectors => u64::from(sectors) + 1,
         });
     let has_header = head[512..].starts_with(b"EFI PART");
     let by_header = has_header
-        .then(|| u64::from(le32(512 + 32)) | u64::from(le32(512 + 36)) << 32)
+        .then(|| le64(head, 512 + 32))
         .map(|other| other.saturating_add(1));
     let sectors = by_mbr.into_iter().chain(by_header).max()?;
     Some(sectors.saturating_mul(SECTOR_BYTES))

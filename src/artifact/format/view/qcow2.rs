@@ -14,6 +14,7 @@ use flate2::{Decompress, FlushDecompress};
 
 use super::pieces::{self, Act, Map, Place};
 use super::{Source, View, ViewError, damaged, unread};
+use crate::artifact::bytes::{be32, be64};
 
 /// How such files begin.
 pub const MAGIC: &[u8; 4] = b"QFI\xfb";
@@ -487,12 +488,4 @@ fn wide(pointer: [u8; 8]) -> [u8; 16] {
     let mut wide = [0; 16];
     wide[..8].copy_from_slice(&pointer);
     wide
-}
-
-fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn be64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(be32(bytes, at)) << 32 | u64::from(be32(bytes, at + 4))
 }

@@ -11,6 +11,7 @@ use flate2::{Decompress, FlushDecompress};
 
 use super::pieces::{self, Act, Map, Place};
 use super::{Source, View, ViewError, damaged, unread};
+use crate::artifact::bytes::{le16, le32, le64};
 
 /// How such files begin.
 pub const MAGIC: &[u8; 4] = b"KDMV";
@@ -91,7 +92,7 @@ impl Header {
         if flags & HAS_LINE_ENDS != 0 && bytes[73..77] != LINE_ENDS {
             return damaged("its line ends were changed: it was transferred as text");
         }
-        let compression = u16::from_le_bytes([bytes[77], bytes[78]]);
+        let compression = le16(&bytes, 77);
         if flags & IS_PACKED != 0 && compression != 1 {
             return unread(format!("a VMDK disk with compression {compression}"));
         }
@@ -290,12 +291,4 @@ impl Map for Header {
             && inflate.total_out() >= needed as u64;
         is_whole.then(|| inflate.total_in())
     }
-}
-
-fn le32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn le64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
 }

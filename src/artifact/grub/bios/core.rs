@@ -5,12 +5,14 @@ use liblzma::stream::{Action, Filters, LzmaOptions, Status, Stream};
 use super::sectors::{SECTOR, Sector, put};
 
 /// Fields of `lzma_decompress.img`.
-const COMPRESSED_BYTES: usize = 0x08;
+pub(crate) const COMPRESSED_BYTES: usize = 0x08;
 const UNCOMPRESSED_BYTES: usize = 0x0c;
 const REED_SOLOMON_BYTES: usize = 0x10;
 
-/// The last entry of `diskboot.img`'s list of blocks, which is read first: u64 sector, u16 sectors, u16 segment to read to.
-const BLOCKS_SECTOR: usize = SECTOR - 12;
+/// An entry of `diskboot.img`'s list of blocks: u64 sector, u16 sectors, u16 segment to read to.
+pub(crate) const BLOCKS_ENTRY: usize = 12;
+/// The last entry, which is read first.
+const BLOCKS_SECTOR: usize = SECTOR - BLOCKS_ENTRY;
 const BLOCKS_COUNT: usize = SECTOR - 4;
 
 /// What there is room for below 0x68000, from where the decompressor begins, at 0x8200.

@@ -27,6 +27,8 @@ mod spec;
 mod tests;
 
 pub use self::core::Core;
+pub(crate) use self::core::{BLOCKS_ENTRY, COMPRESSED_BYTES};
 pub use modules::Modules;
+pub(crate) use sectors::CORE;
 pub use sectors::{SECTOR, Sector};
 pub use spec::CoreSpec;

@@ -8,7 +8,7 @@ pub const SECTOR: usize = 512;
 pub type Sector = [u8; SECTOR];
 
 /// `boot.img`: u64, the sector of the core.
-const CORE: usize = 0x5c;
+pub(crate) const CORE: usize = 0x5c;
 /// `boot.img`: a jump of two bytes over the code that mends a wrong drive number.
 const DRIVE_CHECK: usize = 0x66;
 const SHORT_JUMP: u8 = 0xeb;

@@ -9,7 +9,8 @@ mod tests;
 
 use super::Files;
 use super::places::{
-    EfiNames, efi_names, grub_places, more_grub_places, more_shim_places, shim_places,
+    EFI_DIR, EfiNames, efi_names, first_program, grub_places, more_grub_places, more_shim_places,
+    shim_places,
 };
 use crate::distro::Arch;
 use crate::error::{Error, Result};
@@ -77,9 +78,8 @@ pub fn plan(arch: Arch, medium: Medium, image: &dyn Files, chain: &str) -> Resul
     };
     let shim = first([shim_places(arch), more_shim_places(arch)].concat());
 
-    let suffix = efi_names(arch).suffix;
     let mut files = vec![
-        program(&format!("boot{suffix}.efi"), shim.as_ref().unwrap_or(&grub)),
+        program(&first_program(arch), shim.as_ref().unwrap_or(&grub)),
         program(&clean_name(&grub), &grub),
     ];
     if let Some(shim) = shim.as_ref().filter(|_| !is_live) {
@@ -91,7 +91,7 @@ pub fn plan(arch: Arch, medium: Medium, image: &dyn Files, chain: &str) -> Resul
     if is_live && arch == Arch::Riscv64 {
         files.push(text(
             "startup.nsh".to_owned(),
-            format!("\\EFI\\BOOT\\boot{suffix}.efi\r\n"),
+            format!("\\EFI\\BOOT\\{}\r\n", first_program(arch)),
         ));
     }
     files.sort_by_key(|file| file.path.to_ascii_lowercase());
@@ -101,7 +101,7 @@ pub fn plan(arch: Arch, medium: Medium, image: &dyn Files, chain: &str) -> Resul
 
 fn program(name: &str, source: &str) -> EfiFile {
     EfiFile {
-        path: format!("EFI/BOOT/{name}"),
+        path: format!("{EFI_DIR}/{name}"),
         content: EfiContent::Image(source.to_owned()),
     }
 }
@@ -129,7 +129,7 @@ fn clean_name(path: &str) -> String {
 
 /// Returns the directories where the GRUB at `path` may look for its `grub.cfg`.
 fn chain_dirs(path: &str, is_live: bool) -> Vec<String> {
-    let mut dirs = vec!["EFI/BOOT".to_owned()];
+    let mut dirs = vec![EFI_DIR.to_owned()];
     if is_live {
         dirs.push("boot/grub".to_owned());
     }

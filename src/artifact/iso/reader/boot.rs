@@ -1,7 +1,9 @@
 //! What firmware reads: the El Torito catalog and the MBR.
 
 use super::ReadError;
-use super::source::{Source, damaged, le16, le32};
+use super::source::{Source, damaged};
+use crate::artifact::bytes::{le16, le32, le64};
+use crate::artifact::gpt::MbrPartition;
 use crate::artifact::iso::descriptor::FIRST;
 use crate::artifact::iso::el_torito::{
     BOOTABLE, GRUB_INFO, LAST_SECTION, checksum, grub_sector, sum16,
@@ -61,19 +63,6 @@ pub struct Mbr {
     pub grub_sector: u64,
     /// Of the four entries those in use.
     pub partitions: Vec<MbrPartition>,
-}
-
-/// One entry of an MBR.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MbrPartition {
-    /// Whether a BIOS should start it.
-    pub is_active: bool,
-    /// Its type.
-    pub kind: u8,
-    /// Its first sector.
-    pub first: u32,
-    /// How many it has.
-    pub sectors: u32,
 }
 
 /// Reads the catalog at `block`.
@@ -154,29 +143,17 @@ pub(super) fn mbr(source: &mut Source<'_>) -> Result<Option<Mbr>, ReadError> {
     if bytes[510..] != [0x55, 0xaa] {
         return Ok(None);
     }
-    let partitions = bytes[446..510].chunks_exact(16);
-    let partitions = partitions
-        .filter(|entry| entry.iter().any(|byte| *byte != 0))
-        .map(|entry| MbrPartition {
-            is_active: entry[0] == 0x80,
-            kind: entry[4],
-            first: le32(entry, 8),
-            sectors: le32(entry, 12),
-        });
-    let sector = bytes[CODE_SECTOR..CODE_SECTOR + 8].try_into();
+    let sector = bytes.first_chunk().expect("a sector was read");
     Ok(Some(Mbr {
         has_code: bytes[..CODE_SECTOR].iter().any(|byte| *byte != 0),
-        grub_sector: u64::from_le_bytes(sector.expect("eight bytes")),
-        partitions: partitions.collect(),
+        grub_sector: le64(sector, CODE_SECTOR),
+        partitions: MbrPartition::all(sector),
     }))
 }
 
 impl Mbr {
     /// Tells whether it says that the partitions are in a GPT.
     pub fn is_protective(&self) -> bool {
-        const PROTECTIVE: u8 = 0xee;
-        self.partitions
-            .iter()
-            .any(|partition| partition.kind == PROTECTIVE)
+        self.partitions.iter().any(MbrPartition::is_protective)
     }
 }

@@ -1,7 +1,8 @@
 //! Rock Ridge fields of one record, with what is continued elsewhere.
 
-use super::source::{Source, both32, damaged, le32};
+use super::source::{Source, both32, damaged};
 use super::{Posix, ReadError};
+use crate::artifact::bytes::le32;
 use crate::artifact::iso::BLOCK;
 use crate::artifact::iso::time::epoch_secs;
 

@@ -17,7 +17,7 @@ mod walk;
 
 use std::io;
 
-pub use boot::{BootEntry, BootInfo, Catalog, Mbr, MbrPartition};
+pub use boot::{BootEntry, BootInfo, Catalog, Mbr};
 
 use super::disc::Identifiers;
 use crate::artifact::gpt;

@@ -1,6 +1,7 @@
 //! Reads that stay inside the disc and within what reading one may cost.
 
 use super::ReadError;
+use crate::artifact::bytes::{be32, le32};
 use crate::artifact::iso::BLOCK;
 use crate::artifact::region::Region;
 
@@ -60,21 +61,6 @@ impl<'a> Source<'a> {
 
 pub(super) fn damaged(what: &'static str, offset: u64, why: &'static str) -> ReadError {
     ReadError::Damaged { what, offset, why }
-}
-
-/// Returns a number that has its little end first. The caller knows that it is there.
-pub(super) fn le16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-/// As [`le16`], of four bytes.
-pub(super) fn le32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-/// As [`le32`], with its big end first.
-pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
-    le32(bytes, at).swap_bytes()
 }
 
 /// Returns a number that stands in both orders; none where they differ.

@@ -1,8 +1,9 @@
 //! Volume descriptors.
 
 use super::record::top_record;
-use super::source::{Source, be32, both32, damaged, le16, le32};
+use super::source::{Source, both32, damaged};
 use super::{ReadError, Volume, path_table, walk};
+use crate::artifact::bytes::{be32, le16, le32};
 use crate::artifact::iso::BLOCK;
 use crate::artifact::iso::descriptor::{EL_TORITO, FIRST};
 use crate::artifact::iso::disc::Identifiers;

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 
 use super::bad;
+use crate::artifact::bytes::{le16, le32};
 use crate::artifact::region::Region;
 
 /// What a metadata block holds at most.
@@ -132,7 +133,7 @@ impl<'b> Cursor<'b> {
     fn load(&mut self) -> io::Result<()> {
         const IS_PLAIN: u16 = 0x8000;
         let header = self.blocks.bytes(self.next, 2)?;
-        let header = u16::from_le_bytes([header[0], header[1]]);
+        let header = le16(&header, 0);
         let stored = usize::from(header & !IS_PLAIN);
         let is_packed = header & IS_PLAIN == 0;
         self.block = self
@@ -170,12 +171,12 @@ impl<'b> Cursor<'b> {
 
     pub(super) fn u16(&mut self) -> io::Result<u16> {
         let bytes = self.take(2)?;
-        Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
+        Ok(le16(&bytes, 0))
     }
 
     pub(super) fn u32(&mut self) -> io::Result<u32> {
         let bytes = self.take(4)?;
-        Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        Ok(le32(&bytes, 0))
     }
 
     pub(super) fn u64(&mut self) -> io::Result<u64> {

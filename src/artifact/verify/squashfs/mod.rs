@@ -9,6 +9,7 @@ use std::io;
 use super::rule::Report;
 use super::{root, rules};
 use crate::artifact::region::Region;
+use crate::artifact::squashfs::Algorithm;
 use crate::error::Result;
 use crate::validate::kernel_image::KernelImage;
 use metadata::Compressor;
@@ -17,12 +18,12 @@ use superblock::Superblock;
 
 /// Every way to compress, by its number, and what the kernel's configuration calls it.
 const COMPRESSORS: [(u16, &str, &str); 6] = [
-    (1, "gzip", "CONFIG_SQUASHFS_ZLIB"),
+    (1, Algorithm::Gzip.name(), Algorithm::Gzip.kernel_option()),
     (2, "lzma", ""),
     (3, "lzo", "CONFIG_SQUASHFS_LZO"),
-    (4, "xz", "CONFIG_SQUASHFS_XZ"),
-    (5, "lz4", "CONFIG_SQUASHFS_LZ4"),
-    (6, "zstd", "CONFIG_SQUASHFS_ZSTD"),
+    (4, Algorithm::Xz.name(), Algorithm::Xz.kernel_option()),
+    (5, Algorithm::Lz4.name(), Algorithm::Lz4.kernel_option()),
+    (6, Algorithm::Zstd.name(), Algorithm::Zstd.kernel_option()),
 ];
 
 /// Checks the squashfs in `region`, which has the name `path`, and which `kernel` mounts.
@@ -100,18 +101,6 @@ pub(super) fn check(
 
 fn bad(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
-}
-
-fn le16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn le32(bytes: &[u8], at: usize) -> u32 {
-    u32::from(le16(bytes, at)) | u32::from(le16(bytes, at + 2)) << 16
-}
-
-fn le64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use super::bad;
 use super::metadata::{Blocks, Compressor, Cursor};
 use super::superblock::Superblock;
-use super::{bad, le32, le64};
+use crate::artifact::bytes::{le32, le64};
 use crate::artifact::region::Region;
 use crate::artifact::verify::root::{Lack, RootFs};
 

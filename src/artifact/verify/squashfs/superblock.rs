@@ -2,7 +2,7 @@
 //!
 //! Spec: Linux `fs/squashfs/squashfs_fs.h`.
 
-use super::{le16, le32, le64};
+use crate::artifact::bytes::{le16, le32, le64};
 
 pub(super) const BYTES: usize = 96;
 /// Where there is no such table.
