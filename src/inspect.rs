@@ -216,7 +216,7 @@ fn layers(image: &Image) -> Vec<LayerReport> {
 
 /// Reads the tree of an image, with the contents of the files that are looked into.
 fn tree_of(image: &Image, store: &Store) -> Result<Tree> {
-    tree::of_image(image, store, WANTED)
+    tree::of_image(image, store, WANTED, None)
 }
 
 /// What of a base is looked into.

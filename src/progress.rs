@@ -1,6 +1,7 @@
 //! What people and scripts see while a run goes on. Everything goes to standard error; results go to standard output.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,9 @@ use serde_json::json;
 
 use crate::printable;
 use crate::screen::{columns_of, fold};
+
+/// Whoever reads lines is told so often that something goes on.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -239,6 +243,8 @@ impl Reporter {
             what: what.to_owned(),
             total_bytes,
             start: Instant::now(),
+            said: AtomicU64::new(0),
+            done: AtomicU64::new(0),
         }
     }
 
@@ -273,20 +279,34 @@ pub struct Transfer {
     what: String,
     total_bytes: u64,
     start: Instant,
+    done: AtomicU64,
+    /// How many times [`SILENCE`] had passed when a line said how far it is.
+    said: AtomicU64,
 }
 
 impl Transfer {
     /// Counts `bytes` more as done.
     pub fn advance(&self, bytes: u64) {
-        if let Some(bar) = &self.bar {
-            bar.inc(bytes);
-        }
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.show(before + bytes);
     }
 
     /// Says that `bytes` in all are done; a transfer that starts over goes down.
     pub fn reach(&self, bytes: u64) {
+        self.done.store(bytes, Ordering::Relaxed);
+        self.show(bytes);
+    }
+
+    fn show(&self, done: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_position(bytes);
+            bar.set_position(done);
+        } else if self.reporter.mode == Mode::Plain && self.reporter.shows(Level::Info) {
+            let passed = self.start.elapsed().as_secs() / SILENCE.as_secs();
+            if self.said.fetch_max(passed, Ordering::Relaxed) < passed {
+                let percent = done.min(self.total_bytes) * 100 / self.total_bytes.max(1);
+                self.reporter
+                    .say(&format!("{} {}: {percent} %", self.verb, self.what));
+            }
         }
     }
 }

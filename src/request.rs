@@ -229,6 +229,9 @@ pub struct Request {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub raw: Vec<String>,
+    /// How large the disks are at least: MiB, or with a unit; `None`: as large as their partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_size: Option<String>,
     /// A file with the configuration that goes along with them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloud_config: Option<String>,

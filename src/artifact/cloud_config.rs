@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::{Context as _, Error, Result};
 use crate::progress::bytes_text;
-use crate::{given, yaml};
+use crate::{given, suggest, yaml};
 
 /// The largest one; the agent reads it into memory.
 const MAX_BYTES: u64 = 4 << 20;
@@ -43,7 +43,7 @@ pub fn read(file: &Path) -> Result<Vec<u8>> {
 
 /// Checks that the agent would take `bytes` for a configuration.
 fn check(bytes: &[u8]) -> Result<()> {
-    let header = format!("its first line is `{}`", HEADERS[0]);
+    let header = format!("its first line must be `{}`", HEADERS[0]);
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(Error::user("it is no UTF-8 text").hint(header));
     };
@@ -58,10 +58,10 @@ fn check(bytes: &[u8]) -> Result<()> {
     }
     let first = text.lines().next().unwrap_or_default().trim_end();
     if !HEADERS.contains(&first) {
-        return Err(
-            Error::user("the agent would pass over it: it does not say that it is one")
-                .hint(header),
-        );
+        return Err(Error::user(
+            "the agent would pass over it: its first line does not say that it is a configuration",
+        )
+        .hint(header));
     }
     // A script inside of a value begins with blanks, too.
     if let Some(line) = text
@@ -116,6 +116,43 @@ fn has_admin(config: &Value) -> bool {
     }
 }
 
+/// Keys that most configurations are made of.
+const KEYS: [&str; 22] = [
+    "install",
+    "stages",
+    "users",
+    "hostname",
+    "k3s",
+    "k3s-agent",
+    "k0s",
+    "k0s-worker",
+    "p2p",
+    "reset",
+    "upgrade",
+    "bundles",
+    "config_url",
+    "kcrypt",
+    "options",
+    "write_files",
+    "ssh_authorized_keys",
+    "runcmd",
+    "bootcmd",
+    "growpart",
+    "strict",
+    "debug",
+];
+
+/// Returns what its writer may have meant otherwise: keys that are nearly one of those that everybody uses.
+pub fn doubts(config: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(config);
+    let config: Value = yaml::read(&text, "the configuration").unwrap_or_default();
+    let keys = config.as_object().into_iter().flat_map(|keys| keys.keys());
+    let unknown = keys.filter(|key| !KEYS.contains(&key.as_str()));
+    let near = unknown.filter_map(|key| Some((key, suggest::nearest_name(key, KEYS)?)));
+    near.map(|(key, known)| format!("the configuration has the key `{key}`: is `{known}` meant?"))
+        .collect()
+}
+
 /// Reads at most one byte more than is allowed.
 fn bounded(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -150,12 +187,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_nearly_a_known_one_is_doubted() {
+        let config = b"#cloud-config\ninstal: {auto: true}\nusers: []\nmy-plugin: {}\nk3: {}\n";
+        let doubts = doubts(config);
+        assert_eq!(doubts.len(), 2, "{doubts:?}");
+        assert!(doubts[0].contains("`instal`: is `install` meant?"));
+    }
+
+    #[test]
     fn what_the_agent_would_not_read_is_refused_and_nothing_of_it_is_shown() {
         assert!(check(b"#cloud-config\n").is_ok());
         assert!(check(b"#cloud-config\nusers:\n- name: me\n").is_ok());
         for (text, said) in [
             (&b"\n \n"[..], "it is empty"),
-            (b"users: []\n", "first line is `#cloud-config`"),
+            (b"users: []\n", "first line must be `#cloud-config`"),
             (b"#cloud-config\n\xff", "no UTF-8"),
             (b"#cloud-config\npasswd: [secret\n", "line "),
             (b"#cloud-config\n- secret\n", "line 2"),

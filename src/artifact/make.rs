@@ -78,7 +78,7 @@ impl Unnamed {
     /// # Errors
     ///
     /// As [`Output::finish`].
-    pub fn finish(self, stop: &CancelToken) -> Result<Artifact> {
+    pub fn finish(self, reporter: &Arc<Reporter>, stop: &CancelToken) -> Result<Artifact> {
         let Self {
             output,
             facts,
@@ -87,7 +87,7 @@ impl Unnamed {
         let path = output.path().to_owned();
         let finish = || {
             let bytes = output.file().metadata()?.len();
-            Ok((bytes, output.finish(stop)?))
+            Ok((bytes, output.finish(reporter, stop)?))
         };
         let (bytes, sha256) = finish().map_err(|error| not_made(&path, error))?;
         Ok(Artifact {
@@ -201,21 +201,19 @@ fn write_disk(
         created: disk.created,
         threads: making.threads,
     };
-    let convert = |raw: &File| {
-        format
-            .write(raw, out, &details, making.stop)
-            .context(|| format!("making a {} of the disk", format.name()))
-    };
     let progress = source.progress(making.path, making.reporter);
-    let flat = source.flat(&progress);
     if format.is_in_place() {
-        let made = disk.write(&flat, out, making.stop)?;
-        convert(out)?;
+        let made = disk.write(&source.flat(&progress), out, making.stop)?;
+        format.write(out, out, &details, None, making.stop)?;
         return Ok(made);
     }
     let raw = partial::create_beside(making.path, 0o600)?;
-    let made = disk.write(&flat, raw.as_file(), making.stop)?;
-    convert(raw.as_file())?;
+    let made = disk.write(&source.flat(&progress), raw.as_file(), making.stop)?;
+    drop(progress);
+    let progress = making.reporter.transfer("compress", &name, made.size);
+    format
+        .write(raw.as_file(), out, &details, Some(&progress), making.stop)
+        .context(|| format!("making a {} of the disk", format.name()))?;
     Ok(made)
 }
 
@@ -232,7 +230,7 @@ fn disk_notes(disk: &Disk<'_>, made: &Made, format: Format) -> Vec<String> {
     if made.size < made.first_boot {
         let least = DiskSize::for_bytes(made.first_boot);
         notes.push(format!(
-            "the disk must have {} when it boots first, and has {}: {}, or make it with `kfactory raw --size {least}`",
+            "the disk must have {least} ({}) when it boots first, and has {}: `--size {least}` (`--raw-size` of `convert`) makes it so large at once; or {}",
             bytes_text(made.first_boot),
             bytes_text(made.size),
             growing(format, least),
@@ -247,8 +245,12 @@ fn disk_notes(disk: &Disk<'_>, made: &Made, format: Format) -> Vec<String> {
 /// Says how a disk in `format` gets `size` before it boots.
 fn growing(format: Format, size: DiskSize) -> String {
     match format {
-        Format::Raw => format!("`truncate -s {size} FILE` adds what is missing"),
-        Format::Qcow2 => format!("`qemu-img resize FILE {size}` adds what is missing"),
+        Format::Raw => format!(
+            "`truncate -s {size} FILE` adds what is missing, of which the checksum knows nothing"
+        ),
+        Format::Qcow2 => format!(
+            "`qemu-img resize FILE {size}` adds what is missing, of which the checksum knows nothing"
+        ),
         Format::Vhd | Format::Vmdk | Format::Gce | Format::Maas => {
             "give the machine's disk that size where it is made".to_owned()
         }

@@ -49,7 +49,7 @@ pub const SCRIPT: &str = "boot.ipxe";
 /// What a name may have, so that endings fit behind it.
 const MAX_NAME_BYTES: usize = 200;
 /// The name of the configuration.
-const CONFIG: &str = "config.yaml";
+pub(super) const CONFIG: &str = "config.yaml";
 
 /// How the root filesystem of an image is made.
 #[derive(Debug, Clone, Copy)]

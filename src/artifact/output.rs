@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kfactory_layers::partial::{self, Partial};
 
@@ -13,6 +14,7 @@ use super::netboot::check_name;
 use super::sparse;
 use super::stem::stem;
 use crate::error::{Context as _, Error, Result};
+use crate::progress::Reporter;
 use crate::tree::Tree;
 use crate::{given, staging};
 
@@ -130,11 +132,15 @@ impl Output {
     /// # Errors
     ///
     /// It cannot be read back or renamed, or the user stops the run.
-    pub fn finish(self, cancel: &CancelToken) -> Result<String> {
+    pub fn finish(self, reporter: &Arc<Reporter>, cancel: &CancelToken) -> Result<String> {
         let doing = || format!("writing `{}`", self.path.display());
         let file = File::open(self.partial.path()).context(doing)?;
-        let digest = sparse::digest(&file, Some(cancel)).context(doing)?.hex();
         let name = self.path.file_name().unwrap_or_default();
+        let len = file.metadata().context(doing)?.len();
+        let progress = reporter.transfer("checksum", &name.to_string_lossy(), len);
+        let digest = sparse::digest(&file, len, Some(&progress), Some(cancel));
+        drop(progress);
+        let digest = digest.context(doing)?.hex();
         let checksum_path = checksum_path(&self.path);
         let checksum = partial::create_beside(&checksum_path, 0o666).context(doing)?;
         writeln!(checksum.as_file(), "{digest}  {}", name.display()).context(doing)?;
@@ -192,7 +198,8 @@ mod tests {
         let output = Output::create(path, force).unwrap();
         output.file().write_all(b"ours").unwrap();
         fs::write(path, "another run's").unwrap();
-        output.finish(&CancelToken::new().unwrap())
+        let reporter = Arc::new(Reporter::new(crate::progress::Mode::None));
+        output.finish(&reporter, &CancelToken::new().unwrap())
     }
 
     fn names(dir: &Path) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! `kfactory netboot serve`: the files of a directory over HTTP, for firmware and iPXE.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 use axum::Router;
@@ -50,6 +50,12 @@ pub fn run(dir: &Path, address: SocketAddr, say: &mut Say<'_>) -> Result<()> {
         })?;
     let bound = listener.local_addr().context(doing)?;
     say(&told(bound))?;
+    if dir.join(netboot::CONFIG).exists() {
+        say(&format!(
+            "whoever reaches it reads the configuration {} too\n",
+            netboot::CONFIG
+        ))?;
+    }
     let script = std::fs::read_to_string(dir.join(SCRIPT))
         .context(|| format!("reading {}", dir.join(SCRIPT).display()))?;
     let script = move |headers: HeaderMap| std::future::ready(script_for(&script, &headers));
@@ -82,7 +88,10 @@ fn script_for(script: &str, headers: &HeaderMap) -> String {
 /// Says where the script is, and how machines find it.
 fn told(bound: SocketAddr) -> String {
     let host = match bound.ip().is_unspecified() {
-        true => format!("THIS-MACHINE:{}", bound.port()),
+        true => match own_address() {
+            Some(address) => SocketAddr::new(address, bound.port()).to_string(),
+            None => format!("THIS-MACHINE:{}", bound.port()),
+        },
         false => bound.to_string(),
     };
     format!(
@@ -92,6 +101,15 @@ fn told(bound: SocketAddr) -> String {
          {:18}dhcp-boot=tag:ipxe,http://{host}/{SCRIPT}\n",
         ""
     )
+}
+
+/// Returns the address by which this machine goes to others. Nothing is sent to find out.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // One that is kept for documentation, so that the default route leads there.
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
 }
 
 /// Writes a line for each request that was answered.

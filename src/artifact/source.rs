@@ -13,6 +13,7 @@ use super::{board, grub, rootfs_overlay};
 use crate::convert::Clock;
 use crate::distro::Arch;
 use crate::error::{Context as _, Error, Result};
+use crate::kairos::release::RELEASE_PATH;
 use crate::printable::counted;
 use crate::progress::{Reporter, Transfer};
 use crate::store::Store;
@@ -30,13 +31,15 @@ pub struct Source<'s> {
 }
 
 impl<'s> Source<'s> {
-    /// Reads the tree of `image`.
+    /// Reads the tree of `image`; `reporter` shows how far it is.
     ///
     /// # Errors
     ///
     /// A damaged layer.
-    pub fn read(image: Image, store: &'s Store) -> Result<Self> {
-        let tree = tree::of_image(&image, store, wanted())?;
+    pub fn read(image: Image, store: &'s Store, reporter: &Arc<Reporter>) -> Result<Self> {
+        let progress = reporter.transfer("read", "the image", layer_bytes(&image));
+        let tree = tree::of_image(&image, store, wanted(), Some(&progress))?;
+        drop(progress);
         Ok(Self { store, image, tree })
     }
 
@@ -46,6 +49,17 @@ impl<'s> Source<'s> {
     ///
     /// A rule of severity error is broken, or the user stops the run.
     pub fn validate(&self, stop: &CancelToken) -> Result<()> {
+        if [RELEASE_PATH, "boot/vmlinuz"]
+            .iter()
+            .all(|path| self.tree.node(path).is_none())
+        {
+            return Err(Error::user(format!(
+                "this is no Kairos image: it has neither a kernel nor /{}",
+                RELEASE_PATH.trim_start_matches('/')
+            ))
+            .hint("`kfactory convert IMAGE DESTINATION` makes one of it, with `--iso` and `--raw` what boots of it in the same run")
+            .hint("`kfactory validate IMAGE` says all that it lacks"));
+        }
         let scope = Scope {
             arch: self.image.architecture().parse().ok(),
             ..Scope::default()
@@ -76,7 +90,7 @@ impl<'s> Source<'s> {
 
     /// Starts to show how far the file of this name is.
     pub fn progress(&self, name: &Path, reporter: &Arc<Reporter>) -> Transfer {
-        let total = self.image.layers().iter().map(|layer| layer.size).sum();
+        let total = layer_bytes(&self.image);
         let name = name.file_name().unwrap_or(name.as_os_str());
         reporter.transfer("write", &name.to_string_lossy(), total)
     }
@@ -146,6 +160,10 @@ impl<'s> Source<'s> {
             path.display()
         ))
     }
+}
+
+fn layer_bytes(image: &Image) -> u64 {
+    image.layers().iter().map(|layer| layer.size).sum()
 }
 
 fn wanted() -> Wanted {

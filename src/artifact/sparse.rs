@@ -10,6 +10,7 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::region::Extent;
+use crate::progress::Transfer;
 use crate::stop::Stopped;
 
 /// Bytes read, and zeros hashed, at once.
@@ -43,7 +44,7 @@ pub(super) fn data_after(file: &File, at: u64, len: u64) -> io::Result<Option<Ex
     }))
 }
 
-/// Returns the digest of all of `file`, until the run is stopped.
+/// Returns the digest of the first `len` bytes of `file`, until the run is stopped; `progress` shows how far it is.
 ///
 /// Holes are hashed, but not read: zeros that the system has to make, and keeps in memory in the place of something else, take longer than
 /// their hash. That nothing spares; with the processor's own instructions for it, it is some 2 s for 4 GiB.
@@ -51,28 +52,37 @@ pub(super) fn data_after(file: &File, at: u64, len: u64) -> io::Result<Option<Ex
 /// # Errors
 ///
 /// The file cannot be read, or the run is stopped.
-pub(super) fn digest(file: &File, stop: Option<&CancelToken>) -> io::Result<Digest> {
-    let len = file.metadata()?.len();
+pub(super) fn digest(
+    file: &File,
+    len: u64,
+    progress: Option<&Transfer>,
+    stop: Option<&CancelToken>,
+) -> io::Result<Digest> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; BUFFER_BYTES as usize];
     let zeros = vec![0; BUFFER_BYTES as usize];
-    let check = || match stop {
-        Some(cancel) if cancel.is_cancelled() => Err(io::Error::from(Stopped)),
-        _ => Ok(()),
+    let check = |at: u64| {
+        if let Some(progress) = progress {
+            progress.reach(at);
+        }
+        match stop {
+            Some(cancel) if cancel.is_cancelled() => Err(io::Error::from(Stopped)),
+            _ => Ok(()),
+        }
     };
     let mut at = 0;
     while at < len {
         let data = data_after(file, at, len)?;
         let data = data.unwrap_or(Extent { start: len, len: 0 });
         while at < data.start {
-            check()?;
+            check(at)?;
             let now = (data.start - at).min(BUFFER_BYTES);
             hasher.update(&zeros[..now as usize]);
             at += now;
         }
         let end = data.start + data.len;
         while at < end {
-            check()?;
+            check(at)?;
             let now = &mut buffer[..(end - at).min(BUFFER_BYTES) as usize];
             file.read_exact_at(now, at)?;
             hasher.update(now);
@@ -85,6 +95,10 @@ pub(super) fn digest(file: &File, stop: Option<&CancelToken>) -> io::Result<Dige
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn whole(file: &File) -> io::Result<Digest> {
+        digest(file, file.metadata()?.len(), None, None)
+    }
     use std::io::Read as _;
 
     #[test]
@@ -105,10 +119,10 @@ mod tests {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).unwrap();
             assert_eq!(bytes.len() as u64, 5 * MIB + 100);
-            assert_eq!(digest(&file, None).unwrap(), Digest::of(&bytes));
+            assert_eq!(whole(&file).unwrap(), Digest::of(&bytes));
         }
         let empty = tempfile::tempfile().unwrap();
-        assert_eq!(digest(&empty, None).unwrap(), Digest::of(b""));
+        assert_eq!(whole(&empty).unwrap(), Digest::of(b""));
     }
 
     #[test]
@@ -117,7 +131,7 @@ mod tests {
         cancel.cancel();
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 40).unwrap();
-        let error = digest(&file, Some(&cancel)).unwrap_err();
+        let error = digest(&file, 1 << 20, None, Some(&cancel)).unwrap_err();
         assert!(Stopped::is_in(&error));
     }
 }

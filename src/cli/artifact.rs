@@ -7,6 +7,7 @@ use super::args::{ImageArgs, ProgressArgs};
 use super::commands::{Session, fetch};
 use super::print;
 use crate::artifact::cloud_config;
+use crate::artifact::format::Format;
 use crate::artifact::live::Live;
 use crate::artifact::make::{self, Making, Unnamed};
 use crate::artifact::medium::Medium;
@@ -66,6 +67,13 @@ impl ArtifactArgs {
             .transpose()
     }
 
+    /// Says what may be meant otherwise in the configuration that goes along.
+    pub(super) fn warn_of(&self, cloud_config: Option<&[u8]>, session: &Session) {
+        for doubt in cloud_config.map(cloud_config::doubts).unwrap_or_default() {
+            session.reporter.warn(&doubt);
+        }
+    }
+
     /// Opens the store, having checked that the image is not around it or around `target`.
     pub(super) fn open_store(&self, target: &Path, session: &Session) -> Result<Store> {
         let location = self.location(session)?;
@@ -79,7 +87,7 @@ impl ArtifactArgs {
         let platform = convert::parse_platform(self.platform.as_deref())?;
         let location = self.location(session)?;
         let image = fetch(&location, &platform, store, session)?;
-        let source = Source::read(image.image, store)?;
+        let source = Source::read(image.image, store, &session.reporter)?;
         if !self.no_validate {
             source
                 .validate(&session.options.stop)
@@ -117,7 +125,7 @@ pub(super) fn cannot_add(overlay: &Path) -> String {
 /// How the root filesystem of a live system is made.
 #[derive(Debug, clap::Args)]
 struct SquashArgs {
-    /// How the root filesystem is compressed: `zstd`, `gzip` (1 to 22, 1 to 9: `zstd:3`), `xz` or `lz4` [default: zstd if the image's kernel reads it, else gzip]
+    /// How the root filesystem is compressed: `zstd`, `gzip`, `xz` or `lz4`, the first two with a level, 1 to 22 and 1 to 9 [default: `zstd:15` if the image's kernel reads it, else `gzip:9`; `zstd:1` takes a fraction of the time and some tenth more room]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     squash_compression: Option<Compressor>,
 }
@@ -139,7 +147,7 @@ pub(super) struct OutputArgs {
     /// What it is called in a directory, before the ending
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Replace files of the same name, when the new ones are whole
+    /// Let the new file take the place of one of the same name, once it is whole
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -157,7 +165,7 @@ impl OutputArgs {
 
 /// Gives a whole file its name, and says what it is.
 pub(super) fn finish(made: Unnamed, session: &Session) -> Result<i32> {
-    let artifact = made.finish(&session.options.stop)?;
+    let artifact = made.finish(&session.reporter, &session.options.stop)?;
     for note in &artifact.notes {
         session.reporter.warn(note);
     }
@@ -200,6 +208,7 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
     }
     let place = args.output.place();
     place.check()?;
+    Format::check_medium(place.path)?;
     for overlay in [&args.overlay_iso, &args.overlay_uefi]
         .into_iter()
         .flatten()
@@ -209,6 +218,7 @@ pub(super) fn iso(args: &IsoArgs) -> Result<i32> {
     let cloud_config = common.read_cloud_config()?;
     squashfs::check()?;
     let session = Session::new(&common.image, &common.progress, false, &[text])?;
+    common.warn_of(cloud_config.as_deref(), &session);
     let store = common.open_store(place.path, &session)?;
     let source = common.open(&store, &session)?;
     let live = Live {
@@ -298,6 +308,7 @@ pub(super) fn netboot(args: &NetbootArgs) -> Result<i32> {
         .map_err(|error| error.hint("name a new directory with `--output`"))?;
     let cloud_config = common.read_cloud_config()?;
     let session = Session::new(&common.image, &common.progress, false, &[source])?;
+    common.warn_of(cloud_config.as_deref(), &session);
     let netboot = Netboot {
         name: &args.name,
         cmdline: args.cmdline.as_deref(),

@@ -11,13 +11,16 @@ pub(super) struct BesideArgs {
     /// Write a disk of the result too, as `kfactory raw` does, in the form that the file's ending says; may be given several times
     #[arg(long, value_name = "FILE", help_heading = "Artifacts")]
     raw: Vec<String>,
+    /// How large the disks are: `32G`; the first boot needs more than a disk has by default, as `kfactory raw --help` says
+    #[arg(long, value_name = "SIZE", help_heading = "Artifacts")]
+    raw_size: Option<String>,
     /// A configuration for the installation and the system, which goes onto them; `-` reads it from standard input
     #[arg(long, value_name = "FILE", help_heading = "Artifacts")]
     cloud_config: Option<String>,
     /// How the root filesystem on a medium is compressed: `zstd`, `gzip`, `xz` or `lz4`, with a level as `zstd:3` [default: zstd if the image's kernel reads it, else gzip]
     #[arg(long, value_name = "NAME[:LEVEL]", help_heading = "Artifacts")]
     squash_compression: Option<String>,
-    /// Replace files that they are named after, when the new ones are whole
+    /// Let media and disks take the place of files that have their names already
     #[arg(long, help_heading = "Artifacts")]
     pub(super) force: bool,
 }
@@ -27,6 +30,7 @@ impl BesideArgs {
     pub(super) fn set(&self, request: &mut Request) {
         for (slot, value) in [
             (&mut request.iso, &self.iso),
+            (&mut request.raw_size, &self.raw_size),
             (&mut request.cloud_config, &self.cloud_config),
             (&mut request.squash_compression, &self.squash_compression),
         ] {

@@ -75,7 +75,7 @@ pub(super) fn run(args: &ParityArgs) -> Result<i32> {
         };
         Ok(Side {
             name: name.to_owned(),
-            tree: tree::of_image(&image.image, &store, wanted)?,
+            tree: tree::of_image(&image.image, &store, wanted, None)?,
             steps: inspect::steps(&image.image),
         })
     };

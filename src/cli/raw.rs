@@ -56,13 +56,13 @@ pub(super) fn run(args: &RawArgs) -> Result<i32> {
     let text = common.source.as_deref().unwrap_or_default();
     let place = args.output.place();
     place.check()?;
-    let of_place = || Format::of_place(place.path);
-    let format = args.format.map_or_else(of_place, Ok)?;
+    let format = Format::chosen(args.format, place.path)?;
     if let Some(overlay) = &args.overlay_uefi {
         given::directory(overlay).context(|| cannot_add(overlay))?;
     }
     let cloud_config = common.read_cloud_config()?;
     let session = Session::new(&common.image, &common.progress, false, &[text])?;
+    common.warn_of(cloud_config.as_deref(), &session);
     let store = common.open_store(place.path, &session)?;
     let source = common.open(&store, &session)?;
     let disk = Disk {

@@ -130,5 +130,6 @@ fn read(
             kept: validate::reads,
             digests: false,
         },
+        None,
     )
 }

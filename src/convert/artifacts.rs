@@ -8,7 +8,7 @@ use kfactory_layers::image::Image;
 use super::Engine;
 use crate::apart;
 use crate::artifact::cloud_config;
-use crate::artifact::disk::Disk;
+use crate::artifact::disk::{Disk, DiskSize};
 use crate::artifact::format::Format;
 use crate::artifact::live::Live;
 use crate::artifact::make::{self, Artifact, Making, Unnamed};
@@ -24,6 +24,7 @@ use crate::request::{CheckedRequest, Request};
 pub(super) struct Artifacts<'a> {
     iso: Option<Place<'a>>,
     raw: Vec<Place<'a>>,
+    raw_size: Option<DiskSize>,
     cloud_config: Option<Vec<u8>>,
     compressor: Option<Compressor>,
     /// Whether they are read back: not where the image itself need not pass all rules.
@@ -56,12 +57,14 @@ impl<'a> Artifacts<'a> {
         let iso = request.iso.as_ref().map(place).transpose()?;
         let raw: Vec<Place<'_>> = request.raw.iter().map(place).collect::<Result<_>>()?;
         check_distinct(iso.as_ref(), &raw, &checked.destinations)?;
+        iso.map_or(Ok(()), |place| Format::check_medium(place.path))?;
         for place in &raw {
             Format::of_place(place.path)?;
         }
         let artifacts = Self {
             iso,
             raw,
+            raw_size: request.raw_size()?,
             cloud_config: cloud_config.map(cloud_config::read).transpose()?,
             compressor: request.compressor()?,
             verify: request.no_validate.is_empty(),
@@ -70,6 +73,12 @@ impl<'a> Artifacts<'a> {
             squashfs::check()?;
         }
         Ok(artifacts)
+    }
+
+    /// Returns what may be meant otherwise in the configuration that goes along.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        let config = self.cloud_config.as_deref();
+        config.map(cloud_config::doubts).unwrap_or_default()
     }
 
     /// Makes all of them of `image`, whose layers are in the store; none has its name yet.
@@ -81,7 +90,7 @@ impl<'a> Artifacts<'a> {
         if self.iso.is_none() && self.raw.is_empty() {
             return Ok(Vec::new());
         }
-        let source = Source::read(image.clone(), engine.store)?;
+        let source = Source::read(image.clone(), engine.store, engine.reporter)?;
         let iso = self.iso.map(|place| self.iso(&source, place, engine));
         let raw = self.raw.iter();
         let raw = raw.map(|place| self.raw(&source, *place, engine));
@@ -110,7 +119,7 @@ impl<'a> Artifacts<'a> {
         let disk = Disk {
             arch: source.arch()?,
             boot: None,
-            size: None,
+            size: self.raw_size,
             sizes: format.sizes(),
             state_size: None,
             recovery_size: None,
@@ -141,7 +150,7 @@ impl<'a> Artifacts<'a> {
 pub(super) fn finish(made: Vec<Unnamed>, engine: Engine<'_>) -> Result<Vec<Artifact>> {
     let mut artifacts = Vec::new();
     for unnamed in made {
-        let artifact = unnamed.finish(&engine.options.stop)?;
+        let artifact = unnamed.finish(engine.reporter, &engine.options.stop)?;
         for note in &artifact.notes {
             let name = artifact.path.display();
             engine.reporter.warn(&format!("{name}: {note}"));

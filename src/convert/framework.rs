@@ -159,7 +159,7 @@ fn absent_from_image(
         kept: |_| false,
         digests: false,
     };
-    let tree = files::of_image(&image.image, engine.store, wanted)?;
+    let tree = files::of_image(&image.image, engine.store, wanted, None)?;
     let has = |component: &Component| {
         let found = tree.find(component.target.trim_start_matches('/'));
         found.is_some_and(|found| found.node.file().is_some())

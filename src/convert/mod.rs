@@ -183,6 +183,9 @@ fn convert_keeping(
     Extensions::find(&[], request)?;
     preflight::local(&options.store, &checked.destinations)?;
     let artifacts = Artifacts::check(request, &checked, options.force)?;
+    for doubt in artifacts.doubts() {
+        reporter.warn(&doubt);
+    }
     let store = Store::open_beside(&options.store, &options.stop, reporter)?;
     let run = store.start_run()?;
     let engine = Engine {

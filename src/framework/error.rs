@@ -261,7 +261,7 @@ fn http_hints(error: &http::HttpError) -> Vec<String> {
         ],
         http::HttpError::Network { .. } | http::HttpError::Stalled { .. } => vec![
             format!("`{MIRROR_ENV}=https://mirror.example` takes the releases from a mirror"),
-            "`--framework dir:PATH` or `oci:DIR` needs no network".into(),
+            "`kfactory framework build -o oci:framework` makes them where there is a network; `--framework oci:framework` takes them from there, or from any Kairos image".into(),
         ],
         _ => Vec::new(),
     }

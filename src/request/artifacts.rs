@@ -1,6 +1,7 @@
 //! What a request says of media and disks, checked before anything is pulled.
 
 use super::{Request, Stage};
+use crate::artifact::disk::DiskSize;
 use crate::artifact::squashfs::Compressor;
 use crate::error::{Error, Kind, Result};
 
@@ -24,9 +25,31 @@ impl Request {
         self.squash_compression.as_ref().map(parse).transpose()
     }
 
-    /// Refuses media and disks that would never boot, or of which one would overwrite the other.
+    /// Returns how large disks are at least, where the request says it.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that says how sizes are written.
+    pub fn raw_size(&self) -> Result<Option<DiskSize>> {
+        let parse = |text: &String| {
+            let parsed = text.parse::<DiskSize>();
+            parsed.map_err(|error| {
+                Error::from_source(&error)
+                    .context(format!("cannot use `--raw-size {text}`"))
+                    .kind_is(Kind::Usage)
+            })
+        };
+        self.raw_size.as_ref().map(parse).transpose()
+    }
+
+    /// Refuses media and disks that would never boot, and options that go with none.
     pub(super) fn check_artifacts(&self) -> Result<()> {
         self.compressor()?;
+        self.raw_size()?;
+        if self.raw_size.is_some() && self.raw.is_empty() {
+            return Err(Error::usage("`--raw-size` is given, but no `--raw`")
+                .hint("only disks have a size of their own"));
+        }
         if self.squash_compression.is_some() && self.iso.is_none() {
             return Err(
                 Error::usage("`--squash-compression` is given, but no `--iso`")
@@ -51,17 +74,7 @@ impl Request {
             )
             .hint("leave out what is not wanted"));
         }
-        self.check_boots()?;
-        let mut seen = Vec::new();
-        for file in self.iso.iter().chain(&self.raw).map(std::path::absolute) {
-            let file = file?;
-            if seen.contains(&file) && !file.is_dir() {
-                return Err(Error::usage(format!("{} is written twice", file.display()))
-                    .hint("name another file"));
-            }
-            seen.push(file);
-        }
-        Ok(())
+        self.check_boots()
     }
 
     fn check_boots(&self) -> Result<()> {
@@ -110,13 +123,13 @@ mod tests {
             (change(|it| it.trusted = true), "`--trusted`"),
             (change(|it| it.stage = Stage::Install), "`--stage install`"),
             (change(|it| it.kernel = "none".into()), "`--kernel none`"),
+            (change(|it| it.raw_size = Some("x".into())), "--raw-size x"),
             (
-                change(|it| it.raw = vec!["os.iso".into()]),
-                "os.iso is written twice",
-            ),
-            (
-                change(|it| it.raw = vec!["os.raw".into(), "./os.raw".into()]),
-                "os.raw is written twice",
+                change(|it| {
+                    it.raw_size = Some("32G".into());
+                    it.raw.clear();
+                }),
+                "but no `--raw`",
             ),
             (change(|it| it.iso = Some(String::new())), "without a value"),
             (

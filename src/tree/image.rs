@@ -21,6 +21,7 @@ use super::{FileNode, Kind, MAX_LINKS, Names, Node, Source, Tree};
 use crate::changeset::Changeset;
 use crate::error::{Context as _, Error, Result};
 use crate::printable::counted;
+use crate::progress::Transfer;
 use crate::store::Store;
 
 /// Each takes two kilobytes as soon as something is in it, and one entry may imply hundreds.
@@ -37,14 +38,20 @@ pub struct Wanted {
 
 /// Reads every layer of `image`, whose blobs are in `store`.
 ///
-/// Every blob is checked against its digest and size, and what it unpacks to against its diff ID.
+/// Every blob is checked against its digest and size, and what it unpacks to against its diff ID. `progress` shows how much of them has
+/// been read.
 ///
 /// # Errors
 ///
 /// A damaged layer, more entries, directories or attributes than any system has, or no room for the contents that are wanted, of
 /// which there may be 16 GiB.
-pub fn of_image(image: &Image, store: &Store, wanted: Wanted) -> Result<Tree> {
-    Reading::beside(store, wanted)?.layers(image, store, 0)
+pub fn of_image(
+    image: &Image,
+    store: &Store,
+    wanted: Wanted,
+    progress: Option<&Transfer>,
+) -> Result<Tree> {
+    Reading::beside(store, wanted)?.layers(image, store, 0, progress)
 }
 
 /// Returns `tree` with what the last layer of `image` changes; the others are those that [`of_image`] made the tree of.
@@ -58,7 +65,8 @@ pub fn with_last_layer(tree: Tree, image: &Image, store: &Store, wanted: Wanted)
     };
     let mut reading = Reading::new(kept, wanted)?;
     reading.growing.top = tree.top;
-    reading.layers(image, store, image.layers().len().saturating_sub(1))
+    let last = image.layers().len().saturating_sub(1);
+    reading.layers(image, store, last, None)
 }
 
 /// Reads a root filesystem in an archive, of which nothing else than the contents that are wanted is written, beside `store`.
@@ -134,12 +142,18 @@ impl Reading {
     }
 
     /// Reads the layers of `image` from the one with the index `first` on.
-    fn layers(mut self, image: &Image, store: &Store, first: usize) -> Result<Tree> {
+    fn layers(
+        mut self,
+        image: &Image,
+        store: &Store,
+        first: usize,
+        progress: Option<&Transfer>,
+    ) -> Result<Tree> {
         let Self { room, growing } = &mut self;
         let layers: Vec<_> = image.layers().iter().zip(image.diff_ids()).collect();
         let read = |index: usize| -> Result<List> {
             let (layer, diff_id) = layers[index];
-            let mut changeset = Changeset::open(store, layer, *diff_id, None)?;
+            let mut changeset = Changeset::open(store, layer, *diff_id, progress)?;
             let list = room.list(&mut ArchiveReader::new(&mut changeset));
             Ok(list.then(|| changeset.finish()))
         };

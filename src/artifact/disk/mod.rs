@@ -166,7 +166,7 @@ impl Disk<'_> {
             ))
             .hint("`--state-size` takes less"));
         }
-        let size = self.whole_size(places.size())?;
+        let size = self.whole_size(places.size(), first_boot)?;
         places.grow(size);
         Ok(Plan {
             places,
@@ -183,15 +183,18 @@ impl Disk<'_> {
         })
     }
 
-    /// Returns the size of the disk, of which `least` bytes are taken.
-    fn whole_size(&self, least: u64) -> Result<u64> {
+    /// Returns the size of the disk, of which `least` bytes are taken, and which must have `first_boot` when it boots first.
+    fn whole_size(&self, least: u64, first_boot: u64) -> Result<u64> {
         let wanted = self.size.map_or(least, DiskSize::bytes);
         if wanted < least {
             let (wanted, least) = (DiskSize::for_bytes(wanted), DiskSize::for_bytes(least));
             return Err(Error::user(format!(
                 "a disk of {wanted} has no room for the partitions of the image, which take {least}"
             ))
-            .hint(format!("`--size {least}` is the least that does")));
+            .hint(format!(
+                "`--size {}` is enough for the installed system, too; {least} is for a disk that gets larger before it boots",
+                DiskSize::for_bytes(first_boot)
+            )));
         }
         let whole = wanted.next_multiple_of(self.sizes.step);
         match self.sizes.most {

@@ -10,6 +10,7 @@ use kfactory_sandbox::CancelToken;
 use super::{RawDisk, gce, maas, qcow2, vhd, vmdk};
 use crate::artifact::guid::Guid;
 use crate::error::{Error, Result};
+use crate::progress::Transfer;
 use crate::stop::Stoppable;
 
 /// The form of a disk.
@@ -40,8 +41,8 @@ const ENDINGS: [(&str, Format); 7] = [
     (".img", Format::Raw),
 ];
 /// Endings of what disks are not written in; a raw disk called so would be taken for what it is not.
-const OTHER_ENDINGS: [&str; 10] = [
-    ".iso", ".vhdx", ".vdi", ".qed", ".ova", ".ovf", ".tar", ".tgz", ".xz", ".zst",
+const OTHER_ENDINGS: [&str; 11] = [
+    ".qcow", ".iso", ".vhdx", ".vdi", ".qed", ".ova", ".ovf", ".tar", ".tgz", ".xz", ".zst",
 ];
 /// Partitions begin at whole MiB, so no disk is a part of one larger.
 const SIZE_STEP: u64 = 1 << 20;
@@ -103,6 +104,46 @@ impl Format {
         }
     }
 
+    /// Returns `asked`, or else what the ending of the file at `path` says.
+    ///
+    /// # Errors
+    ///
+    /// The ending says another form than `asked`, or one that no disk is written in.
+    pub fn chosen(asked: Option<Self>, path: &Path) -> Result<Self> {
+        let Some(asked) = asked else {
+            return Self::of_place(path);
+        };
+        match Self::of_path(path) {
+            Some(said) if said != asked && !path.is_dir() && !is_any(path) => {
+                let shown = path.display();
+                let (said, asked) = (said.name(), asked.name());
+                Err(Error::usage(format!(
+                    "`--format {asked}`, and `{shown}` ends as {said} does"
+                ))
+                .hint("leave one of them out, or call the file something else"))
+            }
+            _ => Ok(asked),
+        }
+    }
+
+    /// Checks that the file at `path` is not called as a disk is, but a medium.
+    ///
+    /// # Errors
+    ///
+    /// It is.
+    pub fn check_medium(path: &Path) -> Result<()> {
+        match Self::of_path(path) {
+            Some(said) if !path.is_dir() && !is_any(path) => {
+                let (shown, said) = (path.display(), said.name());
+                Err(
+                    Error::usage(format!("`{shown}` ends as a disk of the form {said} does"))
+                        .hint("media end in `.iso`; `kfactory raw`, and `--raw` of `convert`, write disks"),
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns how upstream's names of such files end; where it makes none, how they usually do.
     pub fn ending(self) -> &'static str {
         match self {
@@ -143,7 +184,7 @@ impl Format {
         matches!(self, Self::Raw | Self::Vhd)
     }
 
-    /// Makes `out` of the raw disk in `raw`. For one [in place](Self::is_in_place) both are the same file.
+    /// Makes `out` of the raw disk in `raw`; `progress` shows how far it is. For one [in place](Self::is_in_place) both are the same file.
     ///
     /// # Errors
     ///
@@ -153,6 +194,7 @@ impl Format {
         raw: &File,
         out: &File,
         details: &Details<'_>,
+        progress: Option<&Transfer>,
         cancel: &CancelToken,
     ) -> io::Result<()> {
         let Details {
@@ -161,7 +203,10 @@ impl Format {
             created,
             threads,
         } = *details;
-        let disk = RawDisk::new(raw)?.stopped_by(cancel);
+        let mut disk = RawDisk::new(raw)?.stopped_by(cancel);
+        if let Some(progress) = progress {
+            disk = disk.shown_by(progress);
+        }
         let stream = || io::BufWriter::new(Stoppable::new(out, Some(cancel)));
         match self {
             Self::Raw => Ok(()),
@@ -175,6 +220,12 @@ impl Format {
             Self::Maas => maas::write(&disk, stream(), threads),
         }
     }
+}
+
+/// Tells whether a file's ending says that it is for some medium or disk, but not in which form.
+fn is_any(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    ending.eq_ignore_ascii_case("img")
 }
 
 #[cfg(test)]
@@ -203,6 +254,12 @@ mod tests {
         for name in ["a.iso", "a.VDI", "a.raw.xz"] {
             assert!(Format::of_place(Path::new(name)).is_err(), "{name}");
         }
+        let of = |format, name: &str| Format::chosen(format, Path::new(name));
+        assert!(of(Some(Format::Gce), "a.qcow2").is_err());
+        assert_eq!(of(Some(Format::Gce), "a.img").unwrap(), Format::Gce);
+        assert_eq!(of(Some(Format::Vhd), "a.raw.vhd").unwrap(), Format::Vhd);
+        assert!(Format::check_medium(Path::new("a.qcow2")).is_err());
+        assert!(Format::check_medium(Path::new("a.img")).is_ok());
         for name in ["a", "a.b", "iso", "/dev/shm"] {
             assert_eq!(
                 Format::of_place(Path::new(name)).unwrap(),

@@ -9,6 +9,7 @@ use kfactory_sandbox::CancelToken;
 use super::CHUNK_BYTES;
 use crate::artifact::region::Extent;
 use crate::artifact::sparse;
+use crate::progress::Transfer;
 use crate::stop::Stopped;
 
 /// How many chunks each thread is given at once.
@@ -22,6 +23,7 @@ pub struct RawDisk<'a> {
     file: &'a File,
     size: u64,
     cancel: Option<&'a CancelToken>,
+    progress: Option<&'a Transfer>,
 }
 
 impl<'a> RawDisk<'a> {
@@ -36,6 +38,7 @@ impl<'a> RawDisk<'a> {
             file,
             size,
             cancel: None,
+            progress: None,
         })
     }
 
@@ -44,6 +47,15 @@ impl<'a> RawDisk<'a> {
     pub fn stopped_by(self, cancel: &'a CancelToken) -> Self {
         Self {
             cancel: Some(cancel),
+            ..self
+        }
+    }
+
+    /// Has `progress` show how far it has been read.
+    #[must_use]
+    pub fn shown_by(self, progress: &'a Transfer) -> Self {
+        Self {
+            progress: Some(progress),
             ..self
         }
     }
@@ -68,6 +80,9 @@ impl<'a> RawDisk<'a> {
             while at < end {
                 let now = &mut buffer[..(end - at).min(BUFFER_BYTES) as usize];
                 self.read_exact_at(now, at)?;
+                if let Some(progress) = self.progress {
+                    progress.reach(at);
+                }
                 for chunk in now.chunks(CHUNK_BYTES as usize) {
                     if !is_zero(chunk) {
                         act(at, chunk)?;

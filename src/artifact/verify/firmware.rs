@@ -11,6 +11,7 @@ use crate::artifact::iso::BLOCK;
 use crate::artifact::iso::reader::{BootEntry, Entry};
 use crate::artifact::region::{Extent, Region};
 use crate::error::Result;
+use crate::progress::bytes_text;
 
 const BIOS: u8 = 0;
 const UEFI: u8 = 0xef;
@@ -163,6 +164,19 @@ pub(super) fn partitions(report: &mut Report, medium: &Medium) -> Result<()> {
     Ok(())
 }
 
+/// Returns how many bytes a disk has behind the place of its second table, where that table is sound.
+fn added_since(disk: &Region, table: &Table) -> Result<Option<u64>> {
+    let made = table.sectors.saturating_mul(SECTOR_BYTES);
+    if made >= disk.len() {
+        return Ok(None);
+    }
+    let before = disk.part(&[Extent {
+        start: 0,
+        len: made,
+    }])?;
+    Ok(Table::read(&before).is_ok().then(|| disk.len() - made))
+}
+
 /// Says which of the two tables is damaged, and returns the first one where that is sound.
 pub(super) fn damaged(
     report: &mut Report,
@@ -178,7 +192,19 @@ pub(super) fn damaged(
     }
     let why = match Table::read_first(disk) {
         Ok(table) => {
-            report.hold(&rules::BACKUP_TABLE).add(telling(error));
+            let added = added_since(disk, &table)?;
+            let mut held = report.hold(&rules::BACKUP_TABLE);
+            match added {
+                None => held.add(telling(error)),
+                // The first boot moves it, and until then everybody reads the first one.
+                Some(added) => {
+                    let added = bytes_text(added);
+                    report.fact(
+                        "enlarged",
+                        format!("by {added}, which no partition has yet"),
+                    );
+                }
+            }
             return Ok(Some(table));
         }
         Err(ReadError::Io(error)) => blame(error)?,

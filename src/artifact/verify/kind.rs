@@ -92,6 +92,9 @@ pub(super) const FOOTER_MAGIC: &[u8] = b"conectix";
 ///
 /// A format that is not read, by its name and with the way out; or none that is known.
 pub(super) fn of(file: &Region) -> Result<Content> {
+    // What cannot be read is no other format.
+    let mut first = vec![0; file.len().min(LARGE_SECTOR) as usize];
+    file.read_exact_at(&mut first, 0)?;
     let is = |at: u64, magic: &[u8]| {
         let mut bytes = vec![0; magic.len()];
         file.read_exact_at(&mut bytes, at).is_ok() && bytes == magic

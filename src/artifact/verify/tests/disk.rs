@@ -1,7 +1,11 @@
 //! Disks.
 
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+
+use kfactory_layers::digest::Digest;
 
 use super::disk_sample::DiskSample;
 use super::sample::{initrd, reword};
@@ -408,4 +412,33 @@ fn contents() -> Vec<Case> {
             system(ramdisk, &initrd("6.9", modules, &["immucore"])),
         ),
     ]
+}
+
+#[test]
+fn a_disk_that_was_enlarged_before_its_first_boot_is_as_good_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.raw");
+    DiskSample::new().write(&path);
+    let digest = Digest::of(&fs::read(&path).unwrap());
+    fs::write(
+        dir.path().join("disk.raw.sha256"),
+        format!("{}  disk.raw\n", digest.hex()),
+    )
+    .unwrap();
+    assert_clean(&verify(&path, None).unwrap());
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() + (5 << 20))
+        .unwrap();
+    let report = verify(&path, None).unwrap();
+    assert_clean(&report);
+    let text = report.render(&path, Form::Text).unwrap();
+    for words in [
+        "before 5.0 MiB were added",
+        "by 5.0 MiB, which no partition has yet",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+    file.write_all_at(b"x", 1 << 20).unwrap();
+    let report = verify(&path, None).unwrap();
+    assert!(report.findings.iter().any(|it| it.rule == "checksum"));
 }

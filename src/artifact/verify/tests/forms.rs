@@ -24,7 +24,7 @@ fn write(raw: &File, format: Format, path: &Path) {
         threads: 2,
     };
     let cancel = kfactory_sandbox::CancelToken::new().unwrap();
-    format.write(raw, &out, &details, &cancel).unwrap();
+    format.write(raw, &out, &details, None, &cancel).unwrap();
 }
 
 /// A good disk of a whole GiB, in every form.
@@ -209,7 +209,7 @@ fn odd_vhd() -> Report {
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        ("vhd-size partition-table-backup", odd_vhd()),
+        ("vhd-size", odd_vhd()),
         (
             "qcow2",
             of(Format::Qcow2, |bytes| bytes[(1 << 16) + 3] ^= 0x20),

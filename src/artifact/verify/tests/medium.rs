@@ -192,10 +192,6 @@ fn structure() -> Vec<Case> {
                 bytes[last + 60] ^= 1;
             }),
         ),
-        (
-            "partition-table-backup",
-            damaged(|bytes| bytes.extend([0; 2048])),
-        ),
     ]
 }
 
