@@ -83,11 +83,21 @@ fn check(bytes: &[u8]) -> Result<()> {
             return Err(Error::user(format!("`{key}` holds no keys with values")));
         }
     }
-    let is_no_switch = |value: &Value| !value.is_boolean() && !value.is_null();
-    if config.pointer("/install/auto").is_some_and(is_no_switch) {
+    let auto = config.pointer("/install/auto");
+    if auto.is_some_and(|value| !is_switch(value)) {
         return Err(Error::user("`install.auto` is neither true nor false"));
     }
     Ok(())
+}
+
+/// Tells whether the agent, which reads the words of YAML 1.1 too, takes `value` for true or false.
+fn is_switch(value: &Value) -> bool {
+    const WORDS: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+    match value {
+        Value::Bool(_) | Value::Null => true,
+        Value::String(word) => WORDS.contains(&word.to_lowercase().as_str()),
+        _ => false,
+    }
 }
 
 /// Returns whether the agent installs a system with this configuration: it wants a user of the group `admin`, or `install.nousers`.
@@ -198,6 +208,10 @@ mod tests {
     fn what_the_agent_would_not_read_is_refused_and_nothing_of_it_is_shown() {
         assert!(check(b"#cloud-config\n").is_ok());
         assert!(check(b"#cloud-config\nusers:\n- name: me\n").is_ok());
+        for word in ["true", "no", "On", "\"yes\""] {
+            let text = format!("#cloud-config\ninstall:\n  auto: {word}\n");
+            assert!(check(text.as_bytes()).is_ok(), "{text}");
+        }
         for (text, said) in [
             (&b"\n \n"[..], "it is empty"),
             (b"users: []\n", "first line must be `#cloud-config`"),

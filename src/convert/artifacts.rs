@@ -59,7 +59,7 @@ impl<'a> Artifacts<'a> {
         check_distinct(iso.as_ref(), &raw, &checked.destinations)?;
         iso.map_or(Ok(()), |place| Format::check_medium(place.path))?;
         for place in &raw {
-            Format::of_place(place.path)?;
+            Format::chosen(None, place.path)?;
         }
         let artifacts = Self {
             iso,
@@ -114,7 +114,7 @@ impl<'a> Artifacts<'a> {
     }
 
     fn raw(&self, source: &Source<'_>, place: Place<'_>, engine: Engine<'_>) -> Result<Unnamed> {
-        let format = Format::of_place(place.path)?;
+        let format = Format::chosen(None, place.path)?;
         let path = place.file(&source.tree, format.ending())?;
         let disk = Disk {
             arch: source.arch()?,

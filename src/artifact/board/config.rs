@@ -10,8 +10,8 @@ use crate::distro::Model;
 /// What is started where nothing is said, by 64 bits or 32.
 const KERNEL_64: &str = "kernel8.img";
 const KERNELS_32: [&str; 2] = ["kernel7.img", "kernel7l.img"];
-/// Names of kernels by which the firmware knows how many bits they start in.
-const KNOWN_32: [&str; 3] = ["kernel.img", "kernel7.img", "kernel7l.img"];
+/// What older boards start, which is of 32 bits by its name, too.
+const KERNEL_OLD: &str = "kernel.img";
 /// More included files than this are not read.
 const MAX_INCLUDES: usize = 16;
 /// Words whose value is the name of a file on the same FAT, without which the board does not start.
@@ -70,7 +70,7 @@ impl Config {
         let value = |key: &str| self.values.get(key).map(String::as_str);
         match value("kernel") {
             Some(KERNEL_64) => return true,
-            Some(name) if KNOWN_32.contains(&name) => return false,
+            Some(name) if name == KERNEL_OLD || KERNELS_32.contains(&name) => return false,
             _ => {}
         }
         let is_set = value("arm_64bit").map(|value| value != "0");

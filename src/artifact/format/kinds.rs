@@ -77,52 +77,23 @@ impl Format {
         found.map(|(_, format)| *format)
     }
 
-    /// Returns what the ending of the file at `path` says; raw where it says nothing, and for a directory.
-    ///
-    /// # Errors
-    ///
-    /// It says a form that no disk is written in.
-    pub fn of_place(path: &Path) -> Result<Self> {
-        if path.is_dir() {
-            return Ok(Self::Raw);
-        }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let lower = name.to_ascii_lowercase();
-        match OTHER_ENDINGS.iter().find(|it| lower.ends_with(*it)) {
-            Some(ending) => {
-                let known: Vec<&str> = ENDINGS.iter().map(|(ending, _)| *ending).collect();
-                Err(
-                    Error::usage(format!("`{name}`: no disk is written as `{ending}`")).hint(
-                        format!(
-                            "endings that say a form: {}; `kfactory iso` writes media",
-                            known.join(", ")
-                        ),
-                    ),
-                )
-            }
-            None => Ok(Self::of_path(path).unwrap_or(Self::Raw)),
-        }
-    }
-
-    /// Returns `asked`, or else what the ending of the file at `path` says.
+    /// Returns `asked`, or else what the ending of the file at `path` says; raw where neither says anything.
     ///
     /// # Errors
     ///
     /// The ending says another form than `asked`, or one that no disk is written in.
     pub fn chosen(asked: Option<Self>, path: &Path) -> Result<Self> {
-        let Some(asked) = asked else {
-            return Self::of_place(path);
-        };
-        match Self::of_path(path) {
-            Some(said) if said != asked && !path.is_dir() && !is_any(path) => {
-                let shown = path.display();
-                let (said, asked) = (said.name(), asked.name());
+        let said = Self::said(path)?;
+        match (asked, said) {
+            (Some(asked), Some(said)) if asked != said => {
+                let (asked, said) = (asked.name(), said.name());
                 Err(Error::usage(format!(
-                    "`--format {asked}`, and `{shown}` ends as {said} does"
+                    "`--format {asked}`, and `{}` ends as {said} does",
+                    path.display()
                 ))
                 .hint("leave one of them out, or call the file something else"))
             }
-            _ => Ok(asked),
+            _ => Ok(asked.or(said).unwrap_or(Self::Raw)),
         }
     }
 
@@ -132,16 +103,34 @@ impl Format {
     ///
     /// It is.
     pub fn check_medium(path: &Path) -> Result<()> {
-        match Self::of_path(path) {
-            Some(said) if !path.is_dir() && !is_any(path) => {
-                let (shown, said) = (path.display(), said.name());
-                Err(
-                    Error::usage(format!("`{shown}` ends as a disk of the form {said} does"))
-                        .hint("media end in `.iso`; `kfactory raw`, and `--raw` of `convert`, write disks"),
-                )
-            }
-            _ => Ok(()),
+        match Self::of_path(path).filter(|_| has_meaning(path)) {
+            Some(said) => Err(Error::usage(format!(
+                "`{}` ends as a disk of the form {} does",
+                path.display(),
+                said.name()
+            ))
+            .hint("media end in `.iso`; `kfactory raw`, and `--raw` of `convert`, write disks")),
+            None => Ok(()),
         }
+    }
+
+    /// Returns the form that the ending of the file at `path` says; none where it says nothing.
+    fn said(path: &Path) -> Result<Option<Self>> {
+        if !has_meaning(path) {
+            return Ok(None);
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let lower = name.to_ascii_lowercase();
+        let Some(ending) = OTHER_ENDINGS.iter().find(|it| lower.ends_with(*it)) else {
+            return Ok(Self::of_path(path));
+        };
+        let known: Vec<&str> = ENDINGS.iter().map(|(ending, _)| *ending).collect();
+        let known = known.join(", ");
+        Err(
+            Error::usage(format!("`{name}`: no disk is written as `{ending}`")).hint(format!(
+                "endings that say a form: {known}; `kfactory iso` writes media"
+            )),
+        )
     }
 
     /// Returns how upstream's names of such files end; where it makes none, how they usually do.
@@ -222,10 +211,10 @@ impl Format {
     }
 }
 
-/// Tells whether a file's ending says that it is for some medium or disk, but not in which form.
-fn is_any(path: &Path) -> bool {
+/// Tells whether the ending of `path` may say a form: not that of a directory, and `.img` is what people call any of them.
+fn has_meaning(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default();
-    ending.eq_ignore_ascii_case("img")
+    !ending.eq_ignore_ascii_case("img") && !path.is_dir()
 }
 
 #[cfg(test)]
@@ -251,21 +240,18 @@ mod tests {
 
     #[test]
     fn a_file_that_ends_as_no_disk_does_is_refused() {
-        for name in ["a.iso", "a.VDI", "a.raw.xz"] {
-            assert!(Format::of_place(Path::new(name)).is_err(), "{name}");
-        }
         let of = |format, name: &str| Format::chosen(format, Path::new(name));
+        for name in ["a.iso", "a.VDI", "a.raw.xz"] {
+            assert!(of(None, name).is_err(), "{name}");
+            assert!(of(Some(Format::Raw), name).is_err(), "{name}");
+        }
         assert!(of(Some(Format::Gce), "a.qcow2").is_err());
         assert_eq!(of(Some(Format::Gce), "a.img").unwrap(), Format::Gce);
         assert_eq!(of(Some(Format::Vhd), "a.raw.vhd").unwrap(), Format::Vhd);
         assert!(Format::check_medium(Path::new("a.qcow2")).is_err());
         assert!(Format::check_medium(Path::new("a.img")).is_ok());
         for name in ["a", "a.b", "iso", "/dev/shm"] {
-            assert_eq!(
-                Format::of_place(Path::new(name)).unwrap(),
-                Format::Raw,
-                "{name}"
-            );
+            assert_eq!(of(None, name).unwrap(), Format::Raw, "{name}");
         }
     }
 }
